@@ -1,0 +1,187 @@
+"""A kind as declared, before anything is derived: its columns, and the check that it does not contradict itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Dimension, Measure, Product
+from siteward.records.identity import microseconds
+from siteward.records.shapes import DEFAULT_AHEAD, EARLIEST, LATEST, Record
+
+_EARLIEST: Final = microseconds(EARLIEST)
+_LATEST: Final = microseconds(LATEST)
+
+
+class Shape(StrEnum):
+    """When a record was: at an instant, in a cycle of snapshots, or over an interval."""
+
+    EVENT = "event"
+    SNAPSHOT = "snapshot"
+    INTERVAL = "interval"
+
+
+class Type(StrEnum):
+    """What a value is; exactly one of these, with no conversion between them except integer to number."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TIME = "time"
+
+
+_TIME_DOCS: Final = {"start": "when it began", "end": "when it ended", "time": "when it was"}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One field of a kind, with everything a store, a page or a manual derives from it.
+
+    Attributes:
+        name: the field's name in records, queries and stores.
+        type: what its values are.
+        role: the Dimension or Measure it was declared with; None for the kind's times.
+        optional: may be None (unknown): such a value takes part in no sum and no mean.
+        required: has no default.
+        default: value of a record that does not give it.
+        values: the only texts allowed, or () for any.
+    """
+
+    name: str
+    type: Type
+    role: Dimension | Measure | None
+    optional: bool = False
+    required: bool = True
+    default: str | int | float | bool | None = None
+    values: tuple[str, ...] = ()
+
+    @property
+    def doc(self) -> str:
+        """One sentence for the manual."""
+        return self.role.doc if self.role else _TIME_DOCS.get(self.name, f"when it was {self.name}")
+
+    @property
+    def unit(self) -> str:
+        """The measure's unit; "" for anything else."""
+        return self.role.unit if isinstance(self.role, Measure) else ""
+
+    @property
+    def personal(self) -> bool:
+        """Whether values name a person."""
+        return isinstance(self.role, Dimension) and self.role.personal
+
+    def wire_type(self) -> Any:  # noqa: ANN401  # a type expression for msgspec, which has no static type.
+        """The msgspec type that accepts exactly this column's values."""
+        meta = msgspec.Meta
+        kind: Any
+        match self.type:
+            case Type.STRING if self.values:
+                kind = Literal[self.values] if self.required else Literal[("", *self.values)]
+            case Type.STRING:
+                longest = self.role.max_length if isinstance(self.role, Dimension) else 255
+                kind = Annotated[str, meta(min_length=1 if self.required else 0, max_length=longest)]
+            case Type.INTEGER:
+                low, high = (
+                    (self.role.minimum, self.role.maximum) if isinstance(self.role, Measure) else (INT64_MIN, None)
+                )
+                kind = Annotated[int, meta(ge=low, le=INT64_MAX if high is None else high)]
+            case Type.NUMBER if isinstance(self.role, Measure):
+                kind = Annotated[float, meta(ge=self.role.minimum, le=self.role.maximum)]
+            case Type.NUMBER:
+                kind = float
+            case Type.BOOLEAN:
+                kind = bool
+            case Type.TIME:
+                kind = Annotated[int, meta(ge=_EARLIEST, le=_LATEST)]
+        return kind | None if self.optional else kind
+
+
+class Declaration(msgspec.Struct, frozen=True):
+    """A kind as declared, before anything is derived; what a class and a TOML table have in common."""
+
+    name: str
+    doc: str
+    shape: Shape
+    columns: tuple[Column, ...]
+    identity: tuple[str, ...]
+    products: dict[str, Product]
+    retention: timedelta | None
+    time: str
+    ahead: timedelta = DEFAULT_AHEAD
+    record: type[Record] | None = None
+
+
+class DeclarationError(TypeError):
+    """A kind that contradicts itself; the message names kind, field and what to change."""
+
+
+_NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def check_declaration(declaration: Declaration) -> None:
+    """Refuse a kind that contradicts itself, at the moment it is declared.
+
+    Raises:
+        DeclarationError: naming the kind, the field and what to change.
+    """
+    problems = [
+        *_name_problems(declaration),
+        *_column_problems(declaration.columns),
+        *_identity_problems(declaration),
+        *_product_problems(declaration),
+    ]
+    if problems:
+        message = f"kind {declaration.name!r}: {'; '.join(problems)}"
+        raise DeclarationError(message)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text[0].isalpha() and set(text) <= _NAME_CHARACTERS
+
+
+def _name_problems(declaration: Declaration) -> Iterator[str]:
+    if not _is_name(declaration.name.replace("-", "_")):
+        yield "a kind's name is lower-case letters, digits and '-', starting with a letter"
+    names = [column.name for column in declaration.columns]
+    for name in names:
+        if not _is_name(name):
+            yield f"field {name!r}: a field's name is lower-case letters, digits and '_', starting with a letter"
+        if names.count(name) > 1:
+            yield f"field {name!r} is declared twice"
+
+
+def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
+    for column in columns:
+        if isinstance(column.role, Measure):
+            if column.role.unit not in UNITS:
+                yield f"field {column.name!r} has the unknown unit {column.role.unit!r}; one of {', '.join(UNITS)}"
+            if column.type not in {Type.INTEGER, Type.NUMBER}:
+                yield f"measure {column.name!r} must be an integer or a number, not a {column.type}"
+
+
+def _identity_problems(declaration: Declaration) -> Iterator[str]:
+    if declaration.time not in {column.name for column in declaration.columns if column.type is Type.TIME}:
+        yield f"partition time {declaration.time!r} is not one of its times"
+    known = {column.name for column in declaration.columns}
+    for name in declaration.identity:
+        if name not in known:
+            yield f"identity field {name!r} is not a field"
+        if name in {"vo", "revision"}:
+            yield f"{name!r} cannot be an identity field: the VO always is, the revision never"
+
+
+def _product_problems(declaration: Declaration) -> Iterator[str]:
+    columns = {column.name: column for column in declaration.columns}
+    for name, product in declaration.products.items():
+        for factor in product.factors:
+            column = columns.get(factor)
+            if column is None or column.type is not Type.INTEGER or not isinstance(column.role, Measure):
+                yield f"product {name!r} has the factor {factor!r}, which is not an integer measure"
+        if product.unit not in UNITS:
+            yield f"product {name!r} has the unknown unit {product.unit!r}; one of {', '.join(UNITS)}"
+        if name in columns:
+            yield f"product {name!r} has the name of a field"

@@ -1,0 +1,246 @@
+"""From a class or a TOML table to a Declaration: the two ways to declare a kind."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from siteward.records.declaration import Column, Declaration, DeclarationError, Shape, Type
+from siteward.records.fields import Combine, Dimension, Measure, Product
+from siteward.records.kind import Kind
+from siteward.records.shapes import DEFAULT_AHEAD, Event, Interval, Record, Snapshot
+
+SHAPES: Final[dict[Shape, type[Record]]] = {
+    Shape.EVENT: Event,
+    Shape.SNAPSHOT: Snapshot,
+    Shape.INTERVAL: Interval,
+}
+_TYPES: Final[dict[Any, Type]] = {
+    str: Type.STRING,
+    int: Type.INTEGER,
+    float: Type.NUMBER,
+    bool: Type.BOOLEAN,
+    datetime: Type.TIME,
+}
+_LAST_FIELDS: Final = ("simulated", "revision")
+_DAYS: Final = timedelta(days=1)
+
+
+@cache
+def kind_of(cls: type[Record]) -> Kind:
+    """The compiled kind of a declaring class.
+
+    Raises:
+        DeclarationError: the class declares no kind, or contradicts itself.
+    """
+    options = dict(cls.kind_options)
+    name = options.pop("kind", "")
+    shape = next((shape for shape, base in SHAPES.items() if issubclass(cls, base)), None)
+    if shape is None or not name:
+        message = f'{cls.__qualname__}: derive from Event, Snapshot or Interval and give kind="…"'
+        raise DeclarationError(message)
+    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    hints = get_type_hints(cls, include_extras=True)
+    moments = [field for field in fields if hints[field] is datetime]
+    columns = [
+        _with_default(_column(name, field, hints[field]), fields[field])
+        for field in _ordered(tuple(fields), shape, moments)
+    ]
+    return Kind(
+        _declaration(
+            name,
+            inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " "),
+            shape,
+            columns,
+            options,
+            {key: value for key, value in vars(cls).items() if isinstance(value, Product)},
+            cls,
+        )
+    )
+
+
+def _with_default(column: Column, field: msgspec.structs.FieldInfo) -> Column:
+    if field.required:
+        return column
+    return msgspec.structs.replace(column, required=False, default=field.default)
+
+
+def _ordered(names: tuple[str, ...], shape: Shape, moments: Sequence[str] = ()) -> list[str]:
+    """VO, times, then the declared fields, then what describes the record itself."""
+    times = ["start", "end"] if shape is Shape.INTERVAL else ["time"]
+    times += [name for name in moments if name not in times]
+    middle = [name for name in names if name not in {"vo", *times, *_LAST_FIELDS}]
+    return ["vo", *times, *middle, *_LAST_FIELDS]
+
+
+def _column(kind: str, name: str, hint: Any) -> Column:  # noqa: ANN401  # a type expression.
+    role: Dimension | Measure | None = None
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        role = next((extra for extra in extras if isinstance(extra, (Dimension, Measure))), None)
+    optional = False
+    if get_origin(hint) in {Union, types.UnionType}:
+        optional = type(None) in get_args(hint)
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    values: tuple[str, ...] = ()
+    if get_origin(hint) is Literal:
+        values = tuple(value for value in get_args(hint) if value)
+        hint = str
+    if hint not in _TYPES or (role is None and hint is not datetime):
+        message = (
+            f"kind {kind!r}: field {name!r} must be Annotated[str | int | float | bool, Dimension(…) or Measure(…)]"
+        )
+        raise DeclarationError(message)
+    return Column(name=name, type=_TYPES[hint], role=role, optional=optional, values=values)
+
+
+def _declaration(
+    name: str,
+    doc: str,
+    shape: Shape,
+    columns: list[Column],
+    options: dict[str, Any],
+    products: dict[str, Product],
+    record: type[Record] | None,
+) -> Declaration:
+    identity = tuple(options.pop("identity", _default_identity(shape, columns)))
+    retention = options.pop("retention", None)
+    ahead = options.pop("ahead", DEFAULT_AHEAD)
+    time = options.pop("partition", "end" if shape is Shape.INTERVAL else "time")
+    if options:
+        message = f"kind {name!r}: unknown option {min(options)!r}; known are identity, partition, retention, ahead"
+        raise DeclarationError(message)
+    return Declaration(
+        name=name,
+        doc=doc,
+        shape=shape,
+        columns=tuple(columns),
+        identity=identity,
+        products=products,
+        retention=retention,
+        time=time,
+        ahead=ahead,
+        record=record,
+    )
+
+
+def _default_identity(shape: Shape, columns: list[Column]) -> tuple[str, ...]:
+    """Two snapshots are the same when producer, instant and every dimension are; events are never the same."""
+    if shape is not Shape.SNAPSHOT:
+        return ()
+    return tuple(
+        column.name
+        for column in columns
+        if column.type is Type.TIME or (isinstance(column.role, Dimension) and column.name not in {"vo", "simulated"})
+    )
+
+
+class DimensionTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[kinds.NAME.dimensions]`: one entry per dimension."""
+
+    doc: str
+    type: Literal["string", "integer", "boolean"] = "string"
+    personal: bool = False
+    optional: bool = False
+    max_length: int = 255
+    bucketed: bool = True
+    values: tuple[str, ...] = ()
+
+
+class MeasureTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[kinds.NAME.measures]`: one entry per measure."""
+
+    doc: str
+    unit: str
+    type: Literal["integer", "number"] = "integer"
+    combine: Combine = Combine.SUM
+    optional: bool = False
+    minimum: int = 0
+    maximum: int | None = None
+
+
+class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[kinds.NAME.products]`: one entry per product."""
+
+    factors: tuple[str, ...]
+    unit: str
+    doc: str = ""
+
+
+class KindTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[kinds.NAME]` in a TOML file: a kind for communities that install no code."""
+
+    doc: str
+    shape: Shape
+    dimensions: dict[str, DimensionTable] = {}
+    measures: dict[str, MeasureTable] = {}
+    products: dict[str, ProductTable] = {}
+    identity: tuple[str, ...] | None = None
+    retention_days: int | None = None
+    ahead_days: int | None = None
+
+
+def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
+    """Compile a kind declared in TOML.
+
+    An optional dimension has the default "" (integer and boolean ones None); an optional measure None.
+
+    Raises:
+        DeclarationError: with the kind, the key and what to change.
+    """
+    try:
+        declared = msgspec.convert(table, KindTable)
+    except msgspec.ValidationError as error:
+        message = f"kind {name!r}: {error}"
+        raise DeclarationError(message) from error
+    base = SHAPES[declared.shape]
+    hints = get_type_hints(base, include_extras=True)
+    given = {
+        field.name: _with_default(_column(name, field.name, hints[field.name]), field)
+        for field in msgspec.structs.fields(base)
+    }
+    clash = next((field for field in (*declared.dimensions, *declared.measures) if field in given), None)
+    if clash:
+        message = f"kind {name!r}: field {clash!r} is one that every {declared.shape} has already"
+        raise DeclarationError(message)
+    for field, dimension in declared.dimensions.items():
+        given[field] = _dimension_column(field, dimension)
+    for field, measure in declared.measures.items():
+        given[field] = Column(
+            name=field,
+            type=Type(measure.type),
+            role=Measure(measure.doc, measure.unit, measure.combine, measure.minimum, measure.maximum),
+            optional=measure.optional,
+            required=not measure.optional,
+        )
+    options: dict[str, Any] = {}
+    if declared.identity is not None:
+        options["identity"] = declared.identity
+    if declared.retention_days is not None:
+        options["retention"] = declared.retention_days * _DAYS
+    if declared.ahead_days is not None:
+        options["ahead"] = declared.ahead_days * _DAYS
+    products = {
+        key: Product(*value.factors, unit=value.unit, doc=value.doc) for key, value in declared.products.items()
+    }
+    columns = [given[field] for field in _ordered(tuple(given), declared.shape)]
+    return Kind(_declaration(name, declared.doc, declared.shape, columns, options, products, None))
+
+
+def _dimension_column(name: str, table: DimensionTable) -> Column:
+    text = table.type == "string"
+    return Column(
+        name=name,
+        type=Type(table.type),
+        role=Dimension(table.doc, table.personal, table.max_length, table.bucketed),
+        optional=table.optional and not text,
+        required=not table.optional,
+        default="" if table.optional and text else None,
+        values=table.values,
+    )

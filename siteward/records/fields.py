@@ -1,0 +1,92 @@
+"""The words in which a record kind is declared: dimensions, measures, products and their units."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+UNITS: Final[dict[str, str]] = {
+    "1": "count or dimensionless ratio",
+    "s": "seconds",
+    "B": "bytes",
+    "B/s": "bytes per second",
+    "1/s": "per second",
+    "J": "joules",
+    "W": "watts",
+    "HS06": "HEP-SPEC06 score",
+    "HS23": "HEPscore23 score",
+    "HS06.s": "HEP-SPEC06 seconds",
+    "HS23.s": "HEPscore23 seconds",
+    "si2k": "SPECint2000 score",
+    "K": "kelvin",
+    "Hz": "hertz",
+    "g": "grams (of carbon dioxide equivalent)",
+}
+"""Every unit a measure may have. Base units only: a record in kB or minutes is refused, never converted in silence."""
+
+INT64_MAX: Final = 2**63 - 1
+INT64_MIN: Final = -(2**63)
+
+
+class Combine(StrEnum):
+    """How values of one measure combine when records are put together."""
+
+    SUM = "sum"
+    """Values add up: seconds used, bytes moved, jobs running at several sites."""
+    MEAN = "mean"
+    """Values are averaged: a load, a temperature, a fraction."""
+    LAST = "last"
+    """The latest value stands for all: a configured limit, a version number."""
+    MAX = "max"
+    """The largest value stands for all: a peak."""
+
+
+class Dimension(msgspec.Struct, frozen=True):
+    """What records are grouped and filtered by.
+
+    Attributes:
+        doc: one sentence for the manual.
+        personal: names a person; shown only to those who may see it.
+        max_length: longest text accepted, in characters; a longer one is refused, never cut.
+        bucketed: enters the ledger's buckets; false for what is nearly unique per record, such as a job's name.
+    """
+
+    doc: str
+    personal: bool = False
+    max_length: int = 255
+    bucketed: bool = True
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What is counted or summed.
+
+    Attributes:
+        doc: one sentence for the manual.
+        unit: one of UNITS.
+        combine: how values combine over records.
+        minimum: smallest value accepted.
+        maximum: largest value accepted; None is the largest 64-bit integer, or no bound for a float.
+    """
+
+    doc: str
+    unit: str
+    combine: Combine = Combine.SUM
+    minimum: int = 0
+    maximum: int | None = None
+
+
+class Product:
+    """A measure that is the product of measures of one record, such as wall time times processors.
+
+    It cannot be recovered from sums of its factors, so a kind declares it and it is computed per record.
+    """
+
+    __slots__ = ("doc", "factors", "unit")
+
+    def __init__(self, *factors: str, unit: str, doc: str = "") -> None:
+        """Take the names of two or more measures of the same kind and the unit of the result."""
+        self.factors = factors
+        self.unit = unit
+        self.doc = doc or " times ".join(name.replace("_", " ") for name in factors)

@@ -1,0 +1,103 @@
+"""The three shapes of a record, as classes that a kind derives from: Event, Snapshot, Interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, dataclass_transform
+
+import msgspec
+
+from siteward.records.fields import Combine, Dimension, Measure
+
+NO_OPTIONS: Final[dict[str, Any]] = {}
+
+
+class _RecordMeta(msgspec.StructMeta):
+    """Takes the class arguments of a declaration (kind, identity …) out of msgspec's way."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        **options: object,
+    ) -> _RecordMeta:
+        cls = super().__new__(mcls, name, bases, namespace, kw_only=True)
+        cls.kind_options = options
+        return cls
+
+    kind_options: dict[str, Any]
+
+
+@dataclass_transform(kw_only_default=True)
+class Record(msgspec.Struct, metaclass=_RecordMeta):
+    """What every record has, whatever its kind.
+
+    A record is a plain value: building one checks nothing, the Emitter and every other door do.
+    """
+
+    kind_options: ClassVar[dict[str, Any]] = NO_OPTIONS
+
+    vo: Annotated[str, Dimension("the community (VO) the record belongs to; `all` for shared infrastructure")]
+    simulated: Annotated[bool, Dimension("made by the simulator, not measured")] = False
+    revision: Annotated[
+        int, Measure("a newer revision of the same record replaces the older", unit="1", combine=Combine.MAX)
+    ] = 0
+
+    def __init_subclass__(
+        cls,
+        *,
+        kind: str = "",
+        identity: Sequence[str] | None = None,
+        partition: str = "",
+        retention: timedelta | None = None,
+        ahead: timedelta | None = None,
+    ) -> None:
+        """Say what a declaration may give; the metaclass takes it.
+
+        Args:
+            kind: the kind's name: lower case, words joined by `-`.
+            identity: fields that, beside the VO, make two records the same. By default snapshots have instant,
+                producer and all dimensions, other records none: each is a new one.
+            partition: the immutable time under which records are filed; by default `time`, or `end` of an interval.
+            retention: how long the monitoring store keeps them; by default for ever.
+            ahead: how far in the future times may lie; by default one day.
+        """
+
+
+class Event(Record):
+    """Something that happened at one instant: a status change, a transfer, a log line."""
+
+    time: datetime
+
+
+class Snapshot(Record):
+    """What a producer saw at one instant, as one of the records of a cycle.
+
+    A producer looks at the world again and again; each look is a cycle, and all records of one cycle carry
+    the same `time`. `cycle_size` says how many they are, so that a cycle that arrived in part is known to be
+    incomplete, and a series that is missing from a complete one is known to be zero.
+    """
+
+    time: datetime
+    producer: Annotated[str, Dimension("who looked: one name for each independent series of cycles")]
+    cycle_size: Annotated[
+        int,
+        Measure("records of this kind that the producer sent in this cycle", unit="1", combine=Combine.LAST, minimum=1),
+    ] = 1
+
+
+class Interval(Record):
+    """Something that lasted from `start` to `end`, half-open: a job, a downtime."""
+
+    start: datetime
+    end: datetime
+
+
+EARLIEST: Final = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
+"""No record is older: 1970 is what a missing time looks like."""
+LATEST: Final = datetime.fromisoformat("2100-01-01T00:00:00+00:00")
+"""No record is later, whatever its kind allows: 9999 is what an open end looks like."""
+DEFAULT_AHEAD: Final = timedelta(days=1)
+"""How far a record may lie in the future unless its kind says otherwise: clocks differ, but not by more."""
