@@ -1,0 +1,192 @@
+"""The broker contract: messages in, one durable queue per sink, deliveries out, acknowledged after the sink committed.
+
+Implementations live beside this file and are chosen by the URL's scheme (entry points `siteward.brokers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, Self
+
+import msgspec
+
+from siteward.envelope import MSGPACK
+
+
+class BrokerError(Exception):
+    """A broker did not do what it was asked.
+
+    Attributes:
+        permanent: the same call can never succeed; false means try again later.
+    """
+
+    permanent = False
+
+
+class BrokerUnavailable(BrokerError):  # noqa: N818  # reads as the state it is.
+    """The broker cannot be reached, is full, or did not confirm; nothing is known to be stored. Try again later."""
+
+
+class Unroutable(BrokerError):  # noqa: N818
+    """No queue is bound to the routing key, so that the message would reach no sink."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One envelope on its way.
+
+    Attributes:
+        key: routing key, `<vo>.<kind>`; a VO may contain dots, a kind cannot.
+        body: the envelope, compressed as content_encoding says.
+        count: records in it; for counters only.
+        content_type: MSGPACK or JSON of siteward.envelope.
+        content_encoding: "" or "zstd".
+        id: names the message in logs and receipts; the same message sent again keeps it.
+    """
+
+    key: str
+    body: bytes
+    count: int = 1
+    content_type: str = MSGPACK
+    content_encoding: str = ""
+    id: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message given to one consumer, not yet acknowledged.
+
+    Attributes:
+        message: what was published.
+        tag: names the delivery towards its consumer.
+        redelivered: how often it was delivered before and not acknowledged.
+    """
+
+    message: Message
+    tag: int
+    redelivered: int = 0
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """What stands in one queue.
+
+    Attributes:
+        queue: its name, that of the sink.
+        ready: messages that wait.
+        unacked: messages delivered and not yet acknowledged.
+        parked: messages that could not be read and were put aside with a reason.
+        records: records in ready and unacked messages.
+        bytes: their bodies' size.
+        oldest: when the oldest of them was published; None where there is none.
+        published: records ever routed to it.
+        acknowledged: records ever acknowledged.
+    """
+
+    queue: str
+    ready: int
+    unacked: int
+    parked: int
+    records: int
+    bytes: int
+    oldest: datetime | None
+    published: int
+    acknowledged: int
+
+
+class ParkedMessage(msgspec.Struct, frozen=True):
+    """A whole message put aside because nothing could be read from it."""
+
+    queue: str
+    number: int
+    message: Message
+    reason: str
+    at: datetime
+
+
+class Publisher(Protocol):
+    """Sends messages. One thread at a time uses it."""
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Send messages and return when every one is durably stored in every queue bound to its key.
+
+        Blocks on the network or disk. After an error, any of the messages may have been stored: send all again,
+        sinks ignore what they have.
+
+        Raises:
+            BrokerUnavailable: try again later.
+            Unroutable: no queue takes a key.
+        """
+
+    def close(self) -> None:
+        """Let go of connections; a closed publisher is not used again."""
+
+
+class Consumer(Protocol):
+    """Receives the deliveries of one queue. One thread at a time uses it."""
+
+    def receive(self, wait: float) -> list[Delivery]:
+        """Deliveries beyond those held already, oldest first, up to the prefetch limit; [] after `wait` seconds.
+
+        Raises:
+            BrokerUnavailable: the connection is lost; all deliveries held will come again. Open a new consumer.
+        """
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget these for good: their sink has committed. Never called before that."""
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give these back unprocessed, for another consumer or a later try; not counted as a redelivery."""
+
+    def park(self, delivery: Delivery, reason: str) -> None:
+        """Put a message aside that nothing can be read from, with the reason, and acknowledge it."""
+
+    def close(self) -> None:
+        """Give back everything held, then let go of connections."""
+
+
+class Broker(Protocol):
+    """A place where messages wait durably between those who emit and those who store."""
+
+    def declare(self, topology: Mapping[str, Sequence[str]]) -> None:
+        """Make queues and bindings, or leave those that are there; queue name to topic patterns (see topology)."""
+
+    def publisher(self) -> Publisher:
+        """A publisher of its own for one thread."""
+
+    def consumer(self, queue: str, name: str, prefetch: int) -> Consumer:
+        """A consumer of a queue.
+
+        Args:
+            queue: a declared queue.
+            name: stable across restarts of the same consumer, so that it gets back at once what it held when it
+                was killed; two living consumers never share one.
+            prefetch: most messages held unacknowledged.
+        """
+
+    def status(self) -> list[QueueStatus]:
+        """Every queue, by name."""
+
+    def close(self) -> None:
+        """Close what this object opened."""
+
+
+class ParkedMessages(Protocol):
+    """Whole messages that were parked; a broker offers it beside the Broker contract."""
+
+    def parked(self) -> list[ParkedMessage]:
+        """All of them, oldest first."""
+
+    def replay(self, numbers: Sequence[int]) -> int:
+        """Put messages back into their queue; the number of messages moved."""
+
+    def discard(self, numbers: Sequence[int]) -> int:
+        """Forget messages; the number forgotten."""
+
+
+class Opened(Broker, Protocol):
+    """A broker as a context manager."""
+
+    def __enter__(self) -> Self:
+        """The broker itself."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Close it."""

@@ -1,0 +1,49 @@
+"""Publishing into the embedded broker's file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from siteward.broker import BrokerUnavailable, Message, Unroutable
+from siteward.broker.embedded.file import connect, insert_message, transaction
+from siteward.broker.topology import matches
+
+
+class EmbeddedPublisher:
+    """Publishes into the file; a return is a confirm."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """Open a connection whose commits survive a power failure."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._connection = connect(path, durable=True)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Store all messages in one transaction.
+
+        Raises:
+            BrokerUnavailable: the file is full or locked.
+            Unroutable: no queue takes one of the keys; none of the messages is stored.
+        """
+        now = time.time_ns() // 1000
+        with transaction(self._connection, self._path) as connection:
+            bindings = connection.execute("SELECT queue, pattern FROM bindings").fetchall()
+            routes: dict[str, list[int]] = {}
+            for message in messages:
+                queues = routes.get(message.key)
+                if queues is None:
+                    queues = sorted({queue for queue, pattern in bindings if matches(pattern, message.key)})
+                    routes[message.key] = queues
+                if not queues:
+                    reason = f"no queue is bound to {message.key!r}; is any sink installed?"
+                    raise Unroutable(reason)
+                insert_message(connection, message, now, queues)
+            if connection.execute("SELECT bytes FROM totals").fetchone()[0] > self._max_bytes:
+                reason = f"{self._path} holds {self._max_bytes} bytes of waiting messages already; it takes no more"
+                raise BrokerUnavailable(reason)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

@@ -1,0 +1,37 @@
+"""Opening the broker that the settings name, with every installed sink's queue declared."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from siteward import extensions
+from siteward.broker import Broker
+from siteward.broker.topology import EVERYTHING
+from siteward.settings import Settings
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker chosen by the scheme of the settings' URL.
+
+    Raises:
+        siteward.extensions.ExtensionError: no broker of that scheme is installed.
+    """
+    url = settings.broker_url
+    broker: Broker = extensions.load("siteward.brokers", urlsplit(url).scheme)(url, settings)
+    return broker
+
+
+def topology() -> dict[str, tuple[str, ...]]:
+    """One queue per installed sink; each gets everything and leaves aside the kinds it does not want."""
+    return dict.fromkeys(extensions.found("siteward.sinks"), (EVERYTHING,))
+
+
+def open_declared(settings: Settings) -> Broker:
+    """The broker with its queues and bindings made.
+
+    Raises:
+        siteward.broker.BrokerUnavailable: it cannot be reached now.
+    """
+    broker = open_broker(settings)
+    broker.declare(topology())
+    return broker
