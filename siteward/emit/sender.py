@@ -1,0 +1,155 @@
+"""The emitter's other half, in its own thread: seals batches, publishes them, spools what the broker did not take."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from siteward.broker import Broker, Message, Publisher, Unroutable
+from siteward.broker.opening import open_declared
+from siteward.broker.topology import routing_key
+from siteward.compression import compress_zstd
+from siteward.emit.buffer import Buffer, Pending
+from siteward.emit.spool import Spool
+from siteward.envelope import ZSTD, seal
+from siteward.log import get_logger
+from siteward.settings import Settings
+from siteward.telemetry import BUFFERED, CONFIRMED, EMITTED, SPOOLED, Metric, telemetry
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 30.0
+REPLAY_SECONDS: Final = 1.0
+"""How often an idle sender looks whether the spool can be emptied."""
+
+
+class Sender:
+    """Empties the buffer into the broker, else into the spool, and the spool into the broker."""
+
+    def __init__(self, settings: Settings, producer: str, buffer: Buffer, closing: threading.Event) -> None:
+        """Open nothing yet: this runs in the caller's thread."""
+        self._settings = settings
+        self._producer = producer
+        self._buffer = buffer
+        self._closing = closing
+        self.stop = threading.Event()
+        """Set when nobody waits for the sender any more."""
+        self._broker: Broker | None = None
+        self._publisher: Publisher | None = None
+        self._spool = Spool(settings.spool, settings.emitter.spool_bytes)
+        self._pause = 0.0
+        self._next_try = 0.0
+
+    def run(self) -> None:
+        """Work until the emitter closes and nothing is left."""
+        replay = threading.Thread(target=self._replay_for_ever, name="siteward-spool", daemon=True)
+        replay.start()
+        try:
+            while batches := self._buffer.take(self._closing):
+                for batch in batches:
+                    self._deliver(batch)
+        finally:
+            replay.join(timeout=LONGEST_PAUSE)
+            self._let_go()
+            self._spool.close()
+
+    def _deliver(self, batch: Pending) -> None:
+        """Publish or spool one batch; keeps trying while both fail, until the emitter gives up."""
+        telemetry.add(EMITTED, len(batch.rows), batch.kind.name)
+        messages = self._seal(batch)
+        pause = FIRST_PAUSE
+        while not (self._publish(messages) or self._spooled(messages)):
+            if self.stop.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._buffer.finish(len(batch.rows))
+        telemetry.set(BUFFERED, self._buffer.bytes)
+
+    def _seal(self, batch: Pending) -> list[Message]:
+        size = self._settings.emitter.batch_records
+        messages = []
+        for first in range(0, len(batch.rows), size):
+            rows = batch.rows[first : first + size]
+            body = seal(batch.kind, rows, self._producer, time.time_ns() // 1000)
+            self._buffer.learn(len(body) // len(rows))
+            encoding = ""
+            if self._settings.emitter.compress:
+                body, encoding = compress_zstd(body), ZSTD
+            key = routing_key(batch.vo, batch.kind.name)
+            messages.append(Message(key=key, body=body, count=len(rows), content_encoding=encoding))
+        return messages
+
+    def _publish(self, messages: Sequence[Message]) -> bool:
+        if time.monotonic() < self._next_try:
+            return False
+        try:
+            if self._publisher is None:
+                self._broker = open_declared(self._settings)
+                self._publisher = self._broker.publisher()
+            self._publisher.publish(messages)
+        except Unroutable as error:
+            self._back_off(error)
+        except Exception as error:  # noqa: BLE001  # whatever a broker's library raises, the records go to the spool.
+            self._let_go()
+            self._back_off(error)
+        else:
+            self._pause = 0.0
+            _count(CONFIRMED, messages)
+            return True
+        return False
+
+    def _spooled(self, messages: Sequence[Message]) -> bool:
+        try:
+            self._spool.put(messages)
+        except Exception as error:  # noqa: BLE001  # tried again as long as memory holds them.
+            get_logger(__name__).warning("spool does not take records", reason=str(error))
+            return False
+        _count(SPOOLED, messages)
+        return True
+
+    def _replay_for_ever(self) -> None:
+        """Empty the spool in order, oldest first, whenever the broker takes messages again."""
+        broker: Broker | None = None
+        publisher: Publisher | None = None
+        pause = REPLAY_SECONDS
+        while not self._closing.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # spreads retries of many hosts.
+            try:
+                while not self._closing.is_set() and (messages := self._spool.peek()):
+                    if publisher is None:
+                        broker = open_declared(self._settings)
+                        publisher = broker.publisher()
+                    publisher.publish(messages)
+                    self._spool.forget()
+                    _count(CONFIRMED, messages)
+                    self._next_try = 0.0
+                pause = REPLAY_SECONDS
+            except Exception as error:  # noqa: BLE001  # tried again later, whatever it was.
+                get_logger(__name__).info("spool waits for the broker", reason=str(error))
+                _close(publisher, broker)
+                publisher = broker = None
+                self._spool.release()
+                pause = min(2 * pause, LONGEST_PAUSE)
+        self._spool.release()
+        _close(publisher, broker)
+
+    def _back_off(self, error: Exception) -> None:
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+        self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries.
+        get_logger(__name__).warning("broker is away, records go to the spool", reason=str(error))
+
+    def _let_go(self) -> None:
+        _close(self._publisher, self._broker)
+        self._publisher = self._broker = None
+
+
+def _close(*ends: Publisher | Broker | None) -> None:
+    for end in ends:
+        if end is not None:
+            end.close()
+
+
+def _count(metric: Metric, messages: Sequence[Message]) -> None:
+    for message in messages:
+        telemetry.add(metric, message.count, message.key.rpartition(".")[2])

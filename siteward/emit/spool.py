@@ -1,0 +1,73 @@
+"""The spool: messages on disk until the broker takes them; the embedded broker's file with one queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from siteward.broker import Delivery, Message
+from siteward.broker.embedded import EmbeddedBroker, EmbeddedConsumer, EmbeddedPublisher
+from siteward.broker.topology import EVERYTHING
+
+QUEUE: Final = "spool"
+LEASE: Final = 10.0
+AT_ONCE: Final = 20
+
+
+class Spool:
+    """Shared by all programs of a user on a machine; whoever runs sends what others left behind.
+
+    Put is used by the sending thread, everything else by the replaying one.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Name the folder; nothing is opened before something must be spooled, or was."""
+        self._path = folder / "spool.sqlite"
+        self._file = EmbeddedBroker(self._path, lease=LEASE, max_bytes=max_bytes)
+        self._publisher: EmbeddedPublisher | None = None
+        self._consumer: EmbeddedConsumer | None = None
+        self._held: list[Delivery] = []
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Store messages durably.
+
+        Raises:
+            siteward.broker.BrokerUnavailable: the spool is at its limit, or the disk is full.
+        """
+        if self._publisher is None:
+            self._file.declare({QUEUE: (EVERYTHING,)})
+            self._publisher = self._file.publisher()
+        self._publisher.publish(messages)
+
+    def peek(self) -> list[Message]:
+        """The oldest messages that no other program is sending; the same again until forget or release."""
+        if self._consumer is None:
+            if not self._path.exists():
+                return []
+            self._file.declare({QUEUE: (EVERYTHING,)})
+            self._consumer = self._file.consumer(QUEUE, f"{os.getpid()}-{id(self)}", AT_ONCE)
+        if not self._held:
+            self._held = self._consumer.receive(0)
+        return [delivery.message for delivery in self._held]
+
+    def forget(self) -> None:
+        """Forget what peek gave: the broker has confirmed it."""
+        if self._consumer is not None and self._held:
+            self._consumer.acknowledge(self._held)
+        self._held = []
+
+    def release(self) -> None:
+        """Give back what peek gave."""
+        self._held = []
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+        self._file.close()

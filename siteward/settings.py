@@ -1,0 +1,245 @@
+"""Settings: one TOML file, environment over it, checked once at start; nothing configured is the embedded default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, dataclass_transform, get_args, get_origin
+
+import msgspec
+
+from siteward.records.doors import nearest
+
+PREFIX: Final = "SITEWARD_"
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names the key, the value and what is possible."""
+
+    permanent = True
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the settings file."""
+
+
+class BrokerSettings(_Section):
+    """`[broker]`: where messages wait."""
+
+    url: str = ""
+    """Empty: the embedded broker in the data folder. `embedded:///path/to/file` for another place."""
+    prefetch: Positive = 200
+    """Messages a collector holds unacknowledged."""
+    lease: Seconds = 30.0
+    """Embedded: seconds after which messages held by a consumer that stopped renewing are delivered again."""
+    max_bytes: Positive = 20 * 2**30
+    """Embedded: largest size of waiting messages; publishing beyond it is refused and the emitter spools."""
+
+
+class EmitterSettings(_Section):
+    """`[emitter]`: batching and spooling in programs that emit."""
+
+    batch_records: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 5_000
+    batch_bytes: Positive = 2**20
+    batch_age: Seconds = 0.2
+    """A killed process loses at most what was emitted in this many seconds; durable emitters lose nothing."""
+    memory_bytes: Positive = 64 * 2**20
+    """Records waiting in memory; beyond it new ones are refused, or wait, as `when_full` says."""
+    when_full: Literal["refuse", "wait"] = "refuse"
+    spool: str = ""
+    """Folder for what the broker did not take. Empty: `spool` in the data folder."""
+    spool_bytes: Positive = 2 * 2**30
+    """Largest size of the spool; beyond it new records are refused, so that the disk is not filled."""
+    compress: bool = False
+    """zstd for messages; needs the extra siteward[zstd]."""
+
+
+class CollectorSettings(_Section):
+    """`[collector]`: from the broker to the sinks."""
+
+    batch_records: Positive = 40_000
+    batch_age: Seconds = 0.2
+    """Longest time in seconds that records wait for a batch to fill."""
+    dead_letter_count: Positive = 10_000
+    """A sink's consumer stops when more records than this were refused …"""
+    dead_letter_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """… among those of the last minutes and they are more than this share of them."""
+
+
+class MonitoringSettings(_Section):
+    """`[monitoring]`: the monitoring store."""
+
+    url: str = ""
+    """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place."""
+    memory: str = "160MB"
+    """DuckDB's own memory limit; the process needs about 170 MB more."""
+    threads: Positive = 2
+
+
+class ServerSettings(_Section):
+    """`[server]`: the web application."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    token: str = ""
+    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+
+
+class GatewaySettings(_Section):
+    """`[gateway]`: records over HTTP."""
+
+    max_body: Positive = 64 * 2**20
+    """Largest request body in bytes, before decompression."""
+    max_plain: Positive = 512 * 2**20
+    """Largest request body in bytes, after decompression."""
+    max_record: Positive = 64 * 2**10
+    """Largest single record in bytes."""
+    receipts_days: Positive = 7
+    max_waiting: Positive = 2_000_000
+    """Records waiting in a queue beyond which the gateway answers 429."""
+
+
+class ProbeSettings(_Section):
+    """`[probe]`: what the host probe says of this machine."""
+
+    site: str = "local"
+    vo: str = "local"
+    interval: Seconds = 5.0
+
+
+class Settings(_Section):
+    """Everything that can be configured; see docs/reference/settings.md."""
+
+    data: str = ""
+    """Folder for all files of ours. Empty: `siteward` in the user's data folder (XDG_DATA_HOME)."""
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    broker: BrokerSettings = BrokerSettings()
+    emitter: EmitterSettings = EmitterSettings()
+    collector: CollectorSettings = CollectorSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    server: ServerSettings = ServerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    probe: ProbeSettings = ProbeSettings()
+    kinds: dict[str, Any] = {}
+    """Record kinds declared here: `[kinds.NAME]` (docs/how-to/add-a-kind.md)."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        if self.data:
+            return Path(self.data).expanduser()
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "siteward"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL, the embedded default filled in."""
+        return self.broker.url or f"embedded://{self.folder / 'broker.sqlite'}"
+
+    @property
+    def monitoring_url(self) -> str:
+        """The monitoring store's URL, the embedded default filled in."""
+        return self.monitoring.url or f"duckdb://{self.folder / 'monitoring.duckdb'}"
+
+    @property
+    def spool(self) -> Path:
+        """The emitter's spool folder."""
+        return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
+
+
+SECRETS: Final = ("server.token",)
+"""Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all settings.
+
+    Args:
+        path: the TOML file; None takes SITEWARD_CONFIG, else `siteward.toml` in the working directory if it is
+            there, else nothing.
+        environ: the environment; `SITEWARD_BROKER__URL` goes over `url` in `[broker]`.
+
+    Raises:
+        SettingsError: unknown key (with the nearest known one), wrong type, unreadable file.
+    """
+    environ = os.environ if environ is None else environ
+    table = _read(path, environ)
+    for variable, text in sorted(environ.items()):
+        if variable.startswith(PREFIX) and variable != f"{PREFIX}CONFIG":
+            _overlay(table, variable, text)
+    _read_secrets(table)
+    _refuse_unknown(Settings, table, "")
+    try:
+        return msgspec.convert(table, Settings, strict=True)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$.")
+        message = f"setting {place.strip('`')}: {text}" if place else text
+        raise SettingsError(message) from error
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    if path is None and environ.get(f"{PREFIX}CONFIG"):
+        path = Path(environ[f"{PREFIX}CONFIG"])
+    if path is None:
+        path = Path("siteward.toml")
+        if not path.is_file():
+            return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        message = f"settings file {path}: {error}"
+        raise SettingsError(message) from error
+
+
+def _overlay(table: dict[str, Any], variable: str, text: str) -> None:
+    """Put one environment variable over the table; its type is taken from the setting it names."""
+    names = variable.removeprefix(PREFIX).lower().split("__")
+    section: Any = Settings
+    for name in names[:-1]:
+        section = _field_types(section).get(name)
+        table = table.setdefault(name, {})
+        if not (isinstance(section, type) and issubclass(section, _Section)) or not isinstance(table, dict):
+            message = f"environment variable {variable}: {name!r} is not a table of the settings"
+            raise SettingsError(message)
+    wanted = _field_types(section).get(names[-1])
+    try:
+        table[names[-1]] = text if wanted is None else msgspec.convert(text, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        message = f"environment variable {variable}: {error}"
+        raise SettingsError(message) from error
+
+
+def _field_types(section: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(section)}
+
+
+def _read_secrets(table: dict[str, Any]) -> None:
+    for secret in SECRETS:
+        section, _, name = secret.partition(".")
+        values = table.get(section)
+        if isinstance(values, dict) and f"{name}_file" in values:
+            path = Path(str(values.pop(f"{name}_file"))).expanduser()
+            try:
+                values[name] = path.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                message = f"setting {secret}_file: {error}"
+                raise SettingsError(message) from error
+
+
+def _refuse_unknown(section: type[msgspec.Struct], table: dict[str, Any], place: str) -> None:
+    types = _field_types(section)
+    known = (*types, *(secret.rpartition(".")[2] + "_file" for secret in SECRETS if secret.startswith(f"{place}.")))
+    for name, value in table.items():
+        where = f"{place}.{name}" if place else name
+        if name not in types:
+            message = f"setting {where!r} is unknown{nearest(name, known)}"
+            raise SettingsError(message)
+        inner = types[name]
+        inner = get_args(inner)[0] if get_origin(inner) is Annotated else inner
+        if isinstance(inner, type) and issubclass(inner, _Section) and isinstance(value, dict):
+            _refuse_unknown(inner, value, where)

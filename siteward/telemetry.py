@@ -1,0 +1,151 @@
+"""Every metric of our own, named once, typed and commented; counted in the process, shown on /metrics."""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import msgspec
+
+
+class MetricType(StrEnum):
+    """What a metric's value does."""
+
+    COUNTER = "counter"
+    """Only grows, from zero at the process's start."""
+    GAUGE = "gauge"
+    """Goes up and down."""
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One metric family; names follow Prometheus' conventions (base units, `_total` for counters)."""
+
+    name: str
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_C: Final = MetricType.COUNTER
+_G: Final = MetricType.GAUGE
+
+EMITTED = Metric("siteward_emitter_records_emitted_total", _C, "Records accepted by emit().", ("kind",))
+CONFIRMED = Metric("siteward_emitter_records_confirmed_total", _C, "Records the broker has confirmed.", ("kind",))
+SPOOLED = Metric(
+    "siteward_emitter_records_spooled_total", _C, "Records written to the spool because the broker was away.", ("kind",)
+)
+EMIT_REFUSED = Metric(
+    "siteward_emitter_records_refused_total", _C, "Records refused by emit(): invalid, or no room.", ("kind", "why")
+)
+BUFFERED = Metric("siteward_emitter_buffered_bytes", _G, "Bytes of records waiting in memory.")
+CONSUMED = Metric("siteward_collector_records_consumed_total", _C, "Records taken from the broker.", ("sink", "kind"))
+WRITTEN = Metric(
+    "siteward_collector_records_written_total",
+    _C,
+    "Records a sink has committed, by outcome.",
+    ("sink", "kind", "outcome"),
+)
+DEAD_LETTERED = Metric(
+    "siteward_collector_dead_letters_total", _C, "Records put into the dead letters.", ("sink", "kind")
+)
+SINK_FAILURES = Metric(
+    "siteward_collector_sink_failures_total", _C, "Times a sink could not commit and was retried.", ("sink",)
+)
+BATCH_SECONDS = Metric("siteward_collector_write_seconds_total", _C, "Seconds spent in the sink's write().", ("sink",))
+GATEWAY_QUEUED = Metric(
+    "siteward_gateway_records_queued_total", _C, "Records the HTTP gateway has queued durably.", ("kind",)
+)
+GATEWAY_REJECTED = Metric(
+    "siteward_gateway_records_rejected_total", _C, "Records the HTTP gateway has rejected.", ("kind",)
+)
+GATEWAY_REQUESTS = Metric(
+    "siteward_gateway_requests_total", _C, "Requests to the gateway, by HTTP status.", ("status",)
+)
+QUEUE_RECORDS = Metric("siteward_queue_records", _G, "Records waiting or unacknowledged in a queue.", ("queue",))
+QUEUE_OLDEST = Metric("siteward_queue_oldest_seconds", _G, "Age of the oldest message in a queue.", ("queue",))
+SERVICE_RESTARTS = Metric(
+    "siteward_service_restarts_total", _C, "Times the supervisor started a service again.", ("service",)
+)
+STARTED = Metric("siteward_process_start_time_seconds", _G, "When the process started, seconds since 1970.")
+
+METRICS: Final[tuple[Metric, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""All of them, in the order of the data path."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The value of one metric with its labels' values, in one process."""
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class Telemetry:
+    """The values of one process. Cheap to count; safe from any thread."""
+
+    def __init__(self) -> None:
+        """Start from zero."""
+        self._lock = Lock()
+        self._values: dict[tuple[str, tuple[str, ...]], float] = {}
+        self.set(STARTED, time.time())
+
+    def add(self, metric: Metric, amount: float, *labels: str) -> None:
+        """Count, with a value for every label the metric declares."""
+        key = (metric.name, labels)
+        with self._lock:
+            self._values[key] = self._values.get(key, 0) + amount
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        with self._lock:
+            self._values[metric.name, labels] = value
+
+    def value(self, metric: Metric, *labels: str) -> float:
+        """The present value; 0 where nothing was counted."""
+        with self._lock:
+            return self._values.get((metric.name, labels), 0)
+
+    def total(self, metric: Metric) -> float:
+        """The present value over all labels."""
+        with self._lock:
+            return sum(value for (name, _), value in self._values.items() if name == metric.name)
+
+    def samples(self) -> list[Sample]:
+        """Everything counted so far."""
+        with self._lock:
+            return [Sample(name, labels, value) for (name, labels), value in self._values.items()]
+
+    def reset(self) -> None:
+        """Forget everything: in a forked child, the parent counts what the parent did."""
+        self._lock = Lock()
+        self._values = {}
+        self.set(STARTED, time.time())
+
+    def share(self, folder: Path, service: str) -> None:
+        """Leave the present values where the web application of the same installation finds them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{service}.json"
+        draft = folder / f".{service}.{os.getpid()}"
+        draft.write_bytes(msgspec.json.encode(self.samples()))
+        draft.replace(target)
+
+
+def shared_samples(folder: Path) -> dict[str, list[Sample]]:
+    """What every service has left with Telemetry.share, by service name."""
+    found: dict[str, list[Sample]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = msgspec.json.decode(path.read_bytes(), type=list[Sample])
+        except (OSError, msgspec.MsgspecError):
+            continue
+    return found
+
+
+telemetry: Final = Telemetry()
+"""This process's values."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=telemetry.reset)
