@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from siteward.broker import Broker, Message, Publisher, Unroutable
-from siteward.broker.opening import open_declared
+from siteward.broker import Broker, Message, Publisher, Unroutable, opening
 from siteward.broker.topology import routing_key
 from siteward.compression import compress_zstd
 from siteward.emit.buffer import Buffer, Pending
@@ -86,7 +85,7 @@ class Sender:
             return False
         try:
             if self._publisher is None:
-                self._broker = open_declared(self._settings)
+                self._broker = opening.open_declared(self._settings)
                 self._publisher = self._broker.publisher()
             self._publisher.publish(messages)
         except Unroutable as error:
@@ -118,7 +117,7 @@ class Sender:
             try:
                 while not self._closing.is_set() and (messages := self._spool.peek()):
                     if publisher is None:
-                        broker = open_declared(self._settings)
+                        broker = opening.open_declared(self._settings)
                         publisher = broker.publisher()
                     publisher.publish(messages)
                     self._spool.forget()

@@ -1,0 +1,327 @@
+"""What the Emitter promises: accepted is confirmed or on disk, the caller is never disturbed, limits hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples import JOB, job
+
+from siteward.broker import BrokerUnavailable, Message, opening
+from siteward.broker.opening import open_declared
+from siteward.emit import AsyncEmitter, Emitter
+from siteward.emit import sender as sender_module
+from siteward.envelope import open_envelope
+from siteward.kinds import load_kinds
+from siteward.records import Event, Refused, kind_of
+from siteward.settings import Settings, load_settings
+
+FAR = 4_000_000_000_000_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a data folder of the test's own."""
+    return load_settings(environ={"SITEWARD_DATA": str(tmp_path)})
+
+
+def _arrived(settings: Settings) -> list[str]:
+    """Local job ids of every record that waits in the monitoring queue, in order; takes them all."""
+    broker = open_declared(settings)
+    consumer = broker.consumer("monitoring", "test", 10_000)
+    found: list[str] = []
+    while deliveries := consumer.receive(0):
+        for delivery in deliveries:
+            message = delivery.message
+            found += open_envelope(message.body, message.content_type, {"job": JOB}, FAR).columns["local_job_id"]
+        consumer.acknowledge(deliveries)
+    consumer.close()
+    broker.close()
+    return found
+
+
+def _numbers(count: int, first: int = 0) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
+
+
+class Outage:
+    """Makes the broker unreachable while it is on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = True
+        real = opening.open_declared
+
+        def opened(settings: Settings) -> Any:
+            if self.on:
+                reason = "switched off by the test"
+                raise BrokerUnavailable(reason)
+            return real(settings)
+
+        monkeypatch.setattr(opening, "open_declared", opened)
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    """A broker that is away from the start; spools are looked at often."""
+    monkeypatch.setattr(sender_module, "REPLAY_SECONDS", 0.05)
+    monkeypatch.setattr(sender_module, "LONGEST_PAUSE", 0.2)
+    return Outage(monkeypatch)
+
+
+def test_everything_emitted_is_in_the_queue_after_close(settings: Settings) -> None:
+    """Leaving the block sends all, in order."""
+    with Emitter(settings) as emitter:
+        for number in range(1234):
+            assert emitter.emit(job(number)) is None
+    assert _arrived(settings) == _numbers(1234)
+
+
+def test_flush_returns_when_records_are_confirmed(settings: Settings) -> None:
+    """After flush, what was emitted survives the process."""
+    with Emitter(settings) as emitter:
+        emitter.emit(job(1))
+        assert emitter.flush(10)
+        assert _arrived(settings) == ["1"]
+
+
+def test_records_leave_by_themselves_within_the_batch_age(settings: Settings) -> None:
+    """Nobody needs to call flush."""
+    with Emitter(settings) as emitter:
+        emitter.emit(job(1))
+        deadline = time.monotonic() + 10
+        while not (found := _arrived(settings)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert found == ["1"]
+
+
+def test_a_bad_record_is_answered_not_raised(settings: Settings) -> None:
+    """Whatever is emitted, the caller gets a reason and its work goes on."""
+
+    class Odd(Event):
+        """A class that declares no kind."""
+
+    wrong: list[Any] = [job(wall_time=-1), job(end=None), Odd(vo="x", time=None), None, object(), {"vo": "x"}]  # type: ignore[arg-type]
+    with Emitter(settings) as emitter:
+        for record in wrong:
+            assert isinstance(emitter.emit(record), Refused)
+        assert emitter.emit(job(1)) is None
+    assert _arrived(settings) == ["1"]
+
+
+def test_a_record_changed_after_emit_is_sent_as_it_was(settings: Settings) -> None:
+    """emit copies: programs reuse their objects."""
+    record = job(1)
+    with Emitter(settings) as emitter:
+        emitter.emit(record)
+        record.local_job_id = "changed"
+    assert _arrived(settings) == ["1"]
+
+
+def test_nothing_is_emitted_after_close(settings: Settings) -> None:
+    """A closed emitter says so instead of losing records in silence."""
+    emitter = Emitter(settings)
+    emitter.close()
+    refused = emitter.emit(job(1))
+    assert refused is not None
+    assert "closed" in refused.reason
+
+
+def test_an_outage_is_bridged_by_the_spool(settings: Settings, outage: Outage) -> None:
+    """While the broker is away records go to disk; when it is back they arrive, all and once."""
+    with Emitter(settings) as emitter:
+        for number in range(300):
+            emitter.emit(job(number))
+            if number % 100 == 99:
+                assert emitter.flush(10)
+        outage.on = False
+        deadline = time.monotonic() + 20
+        found: list[str] = []
+        while len(found) < 300 and time.monotonic() < deadline:
+            found += _arrived(settings)
+            time.sleep(0.05)
+    assert found == _numbers(300)
+
+
+def test_the_next_program_sends_what_the_last_one_spooled(settings: Settings, outage: Outage) -> None:
+    """A spool outlives its program; any later emitter empties it."""
+    with Emitter(settings) as emitter:
+        emitter.emit(job(1))
+    outage.on = False
+    assert _arrived(settings) == []
+    with Emitter(settings) as emitter:
+        emitter.emit(job(2))
+        deadline = time.monotonic() + 20
+        found: list[str] = []
+        while len(found) < 2 and time.monotonic() < deadline:
+            found += _arrived(settings)
+            time.sleep(0.05)
+    assert sorted(found) == ["1", "2"]
+
+
+def test_a_full_spool_refuses_new_records_and_keeps_old_ones(tmp_path: Path, outage: Outage) -> None:
+    """Disk is bounded: beyond the limit memory fills, then emit refuses; what was accepted arrives."""
+    environ = {"SITEWARD_DATA": str(tmp_path), "SITEWARD_EMITTER__SPOOL_BYTES": "3000"}
+    environ |= {"SITEWARD_EMITTER__MEMORY_BYTES": "1", "SITEWARD_EMITTER__BATCH_RECORDS": "10"}
+    settings = load_settings(environ=environ)
+    emitter = Emitter(settings)
+    accepted = []
+    for number in range(500):
+        if emitter.emit(job(number)) is None:
+            accepted.append(str(number))
+        if number % 10 == 0:
+            emitter.flush(0.05)
+    assert 10 <= len(accepted) < 500
+    outage.on = False
+    deadline = time.monotonic() + 20
+    found: list[str] = []
+    while len(found) < len(accepted) and time.monotonic() < deadline:
+        found += _arrived(settings)
+        time.sleep(0.05)
+    emitter.close()
+    assert sorted(found) == sorted(accepted)
+
+
+def test_when_full_wait_makes_emit_wait_instead_of_refusing(tmp_path: Path) -> None:
+    """Importers would rather wait than lose."""
+    environ = {"SITEWARD_DATA": str(tmp_path), "SITEWARD_EMITTER__MEMORY_BYTES": "1"}
+    settings = load_settings(environ=environ | {"SITEWARD_EMITTER__BATCH_RECORDS": "7"})
+    with Emitter(settings, when_full="wait") as emitter:
+        for number in range(200):
+            assert emitter.emit(job(number)) is None
+    assert _arrived(settings) == _numbers(200)
+
+
+def test_large_batches_are_cut_into_envelopes(tmp_path: Path) -> None:
+    """No envelope holds more records than the settings allow."""
+    settings = load_settings(environ={"SITEWARD_DATA": str(tmp_path), "SITEWARD_EMITTER__BATCH_RECORDS": "50"})
+    with Emitter(settings) as emitter:
+        for number in range(225):
+            emitter.emit(job(number))
+    broker = open_declared(settings)
+    consumer = broker.consumer("monitoring", "c", 100)
+    assert max(delivery.message.count for delivery in consumer.receive(0)) <= 50
+    consumer.close()
+    broker.close()
+
+
+def test_threads_may_share_an_emitter(settings: Settings) -> None:
+    """Nothing is lost or doubled between threads."""
+    with Emitter(settings) as emitter:
+        threads = [
+            threading.Thread(target=lambda first=first: [emitter.emit(job(n)) for n in range(first, first + 500)])
+            for first in range(0, 2000, 500)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(_arrived(settings), key=int) == _numbers(2000)
+
+
+def test_a_forked_child_sends_its_own_records_and_only_those(settings: Settings) -> None:
+    """What waited in the parent is the parent's to send; the child starts with nothing and works."""
+    emitter = Emitter(settings)
+    emitter.emit(job(1))
+    emitter.flush(10)
+    emitter.emit(job(2))
+    child = os.fork()
+    if child == 0:
+        emitter.emit(job(3))
+        emitter.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    emitter.emit(job(4))
+    emitter.close()
+    assert sorted(_arrived(settings)) == ["1", "2", "3", "4"]
+
+
+def test_asyncio_programs_emit_without_waiting(settings: Settings) -> None:
+    """The same promises hold in an event loop."""
+
+    async def program() -> None:
+        async with AsyncEmitter(settings) as emitter:
+            for number in range(10):
+                assert await emitter.emit(job(number)) is None
+            assert await emitter.flush(10)
+        async with AsyncEmitter(settings, durable=True) as emitter:
+            assert await emitter.emit(job(10)) is None
+
+    asyncio.run(program())
+    assert _arrived(settings) == _numbers(11)
+
+
+def test_a_program_that_forgets_to_close_still_sends(settings: Settings) -> None:
+    """Leaving the interpreter flushes."""
+    _run("emitter = Emitter(settings)\nfor n in range(5): emitter.emit(job(n))", settings)
+    assert _arrived(settings) == _numbers(5)
+
+
+def test_a_durable_emitter_loses_nothing_when_killed(settings: Settings) -> None:
+    """What a durable emit has accepted survives kill -9 in the next instruction."""
+    program = "import signal\nemitter = Emitter(settings, durable=True)\n"
+    program += "for n in range(20): assert emitter.emit(job(n)) is None\nos.kill(os.getpid(), signal.SIGKILL)"
+    assert _run(program, settings) == -signal.SIGKILL
+    assert _arrived(settings) == _numbers(20)
+
+
+def test_a_durable_emitter_writes_to_the_spool_during_an_outage(settings: Settings, outage: Outage) -> None:
+    """Durable means on disk, not at the broker."""
+    with Emitter(settings, durable=True) as emitter:
+        assert emitter.emit(job(1)) is None
+    outage.on = False
+    with Emitter(settings) as emitter:
+        emitter.emit(job(2))
+        deadline = time.monotonic() + 20
+        found: list[str] = []
+        while len(found) < 2 and time.monotonic() < deadline:
+            found += _arrived(settings)
+            time.sleep(0.05)
+    assert sorted(found) == ["1", "2"]
+
+
+def test_a_broker_that_breaks_in_an_unforeseen_way_is_an_outage(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a broker's library raises, records go to the spool and the program does not notice."""
+
+    def broken(_: Settings) -> Any:
+        reason = "a bug in somebody's library"
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(opening, "open_declared", broken)
+    with Emitter(settings) as emitter:
+        assert emitter.emit(job(1)) is None
+        assert emitter.flush(10)
+
+
+def test_kinds_of_the_settings_file_can_be_emitted_as_rows(settings: Settings) -> None:
+    """A kind without a class is emitted through its row."""
+    table = {"doc": "d", "shape": "event", "measures": {"n": {"doc": "n", "unit": "1"}}}
+    kind = load_kinds({"beam": table})["beam"]
+    row = kind.checked(["v", FAR, 3, False, 0], FAR)
+    with Emitter(settings) as emitter:
+        assert emitter.emit_row(kind, row) is None
+    assert kind_of(type(job())) is JOB
+    message = Message("v.beam", b"")
+    assert message.count == 1
+
+
+def _run(program: str, settings: Settings) -> int:
+    head = f"""
+    import os, sys
+    sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+    from examples import job
+    from siteward.emit import Emitter
+    from siteward.settings import load_settings
+    settings = load_settings(environ={{"SITEWARD_DATA": {settings.data!r}}})
+    """
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(head) + program], check=False, timeout=60).returncode

@@ -1,0 +1,312 @@
+"""What a record kind promises: strict validation with reasons, stable identity, two equal ways to declare."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any
+
+import pytest
+from examples import JOB, NOON, NOW, job
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siteward.kinds.downtime import Downtime
+from siteward.kinds.host import Host
+from siteward.records import (
+    DeclarationError,
+    Dimension,
+    Event,
+    Interval,
+    Measure,
+    Product,
+    Refused,
+    Type,
+    id_bytes,
+    id_text,
+    kind_from_table,
+    kind_of,
+    microseconds,
+    moment,
+)
+from siteward.records.doors import row_from_json, row_from_mapping
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "reason"),
+    [
+        ({"vo": ""}, "vo", "length >= 1"),
+        ({"site": "x" * 256}, "site", "length <= 255"),
+        ({"site": 7}, "site", "expected str, got int"),
+        ({"site": None}, "site", "expected str, got null"),
+        ({"site": "a\0b"}, "site", "NUL"),
+        ({"user": "\ud800"}, "user", "not valid Unicode"),
+        ({"state": "finished"}, "state", "expected one of completed, failed"),
+        ({"wall_time": -1}, "wall_time", ">= 0"),
+        ({"wall_time": 2**63}, "wall_time", "<= 9223372036854775807"),
+        ({"wall_time": 2**80}, "wall_time", "<= 9223372036854775807"),
+        ({"wall_time": 1.0}, "wall_time", "expected int, got float"),
+        ({"wall_time": True}, "wall_time", "expected int, got bool"),
+        ({"wall_time": None}, "wall_time", "got null"),
+        ({"memory": "1 GB"}, "memory", "got str"),
+        ({"end": NOON - 2 * HOUR}, "end", "ends before it starts"),
+        ({"start": datetime(1970, 1, 1, tzinfo=UTC)}, "start", "outside 1990 to 2100"),
+        ({"end": datetime(9999, 12, 31, tzinfo=UTC)}, "end", "outside 1990 to 2100"),
+        ({"end": NOON + timedelta(days=9)}, "end", "in the future"),
+        ({"end": NOON.replace(tzinfo=None)}, "end", "naive"),
+        ({"end": "2026-03-02"}, "end", "expected a datetime"),
+        ({"revision": -1}, "revision", ">= 0"),
+    ],
+)
+def test_a_bad_job_is_refused_with_field_and_reason(changes: dict[str, Any], field: str, reason: str) -> None:
+    """Whatever is wrong with a record, the refusal names the field, the value and why."""
+    with pytest.raises(Refused, match=field) as caught:
+        JOB.row_of(job(**changes), NOW)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+    assert caught.value.kind == "job"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    """NaN and infinities would poison every sum they enter."""
+    fields = _host_fields() | {"load": value}
+    with pytest.raises(Refused, match="load"):
+        row_from_mapping(kind_of(Host), fields, NOW)
+
+
+def test_integers_beyond_doubles_stay_exact() -> None:
+    """Storage sizes pass 2^53; not a unit may be lost on the way through a row."""
+    row = JOB.row_of(job(memory=2**53 + 1), NOW)
+    assert row.memory == 2**53 + 1  # type: ignore[attr-defined]
+
+
+@given(st.integers(min_value=631152000_000000, max_value=4102444800_000000))
+def test_microseconds_round_trip(time: int) -> None:
+    """Every instant that records may carry survives the way to microseconds and back exactly."""
+    assert microseconds(moment(time)) == time
+
+
+def test_a_time_of_another_zone_is_the_same_instant() -> None:
+    """Times are instants: 13:00+01:00 is 12:00Z, and gives the same record id."""
+    here = NOON.astimezone(timezone(HOUR))
+    one, two = JOB.row_of(job(end=NOON), NOW), JOB.row_of(job(end=here), NOW)
+    assert JOB.id_of(one) == JOB.id_of(two)
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_ids_differ_when_identity_does(one: str, two: str) -> None:
+    """Identity fields are hashed with their boundaries: ("ab", "c") is not ("a", "bc")."""
+    first, second = (
+        JOB.id_of(JOB.row_of(job(site=a, local_job_id=b, submit_host=""), NOW))
+        for a, b in ((_clean(one + two), "c"), (_clean(one), _clean(two) + "c"))
+    )
+    assert (first == second) == ((_clean(one + two), "c") == (_clean(one), _clean(two) + "c"))
+
+
+def test_an_id_begins_with_the_time_and_ignores_what_is_not_identity() -> None:
+    """Ids sort by time; measures and revision do not move them, the VO does."""
+    row = JOB.row_of(job(), NOW)
+    identifier = JOB.id_of(row)
+    assert int.from_bytes(identifier[:6], "big") == microseconds(NOON) // 1000
+    assert JOB.id_of(JOB.row_of(job(wall_time=1, revision=3), NOW)) == identifier
+    assert JOB.id_of(JOB.row_of(job(vo="other"), NOW)) != identifier
+    assert id_bytes(id_text(identifier)) == identifier
+
+
+def test_the_id_of_a_known_record_never_changes() -> None:
+    """Ids are stored for years: the recipe of docs/reference/envelope.md is frozen by this vector."""
+    assert id_text(JOB.id_of(JOB.row_of(job(), NOW))) == "019cae6b66001a1b4047466556040194"
+
+
+@pytest.mark.parametrize("text", ["", "12", "g" * 32, "é" * 16])
+def test_a_text_that_is_no_id_is_refused(text: str) -> None:
+    """Ids come in through URLs."""
+    with pytest.raises(ValueError, match="hexadecimal"):
+        id_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "reason"),
+    [
+        (b"", "", "not JSON"),
+        (b"[]", "", "expected a JSON object"),
+        (b'{"vo":"a","vo":"b"}', "vo", "given twice"),
+        (b'{"vo":NaN}', "", "NaN is not a JSON number"),
+        (b'{"wall_time":-Infinity}', "", "not a JSON number"),
+        (b'{"sitee":"x"}', "sitee", "did you mean 'site'"),
+        (b"\xff\xfe", "", "not JSON"),
+        (b"[" * 100_000, "", "nested too deeply"),
+        (b'{"vo":"a"}', "start", "missing"),
+    ],
+)
+def test_json_that_is_no_record_is_refused(text: bytes, field: str, reason: str) -> None:
+    """The JSON door refuses what JSON parsers let through: keys given twice, NaN, unknown keys."""
+    with pytest.raises(Refused) as caught:
+        row_from_json(JOB, text, NOW)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("wall_time", "9223372036854775808", "<= 9223372036854775807"),
+        ("wall_time", "1e2", "got float"),
+        ("wall_time", "1e400", "got float"),
+        ("wall_time", '"5"', "got str"),
+        ("end", '"2026-03-02T12:00:00"', "no time zone"),
+        ("end", '"yesterday"', "RFC 3339"),
+        ("end", "1772452800", "RFC 3339"),
+        ("site", '"\\ud800"', "not valid Unicode"),
+        ("site", '{"a":1}', "expected str"),
+    ],
+)
+def test_json_values_are_checked_like_python_ones(field: str, value: str, reason: str) -> None:
+    """No value gets in through JSON that Python could not have emitted."""
+    with pytest.raises(Refused) as caught:
+        row_from_json(JOB, _job_json(**{field: value}), NOW)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+
+
+def test_json_and_python_give_the_same_row() -> None:
+    """One record is one record, whichever door it came through."""
+    assert row_from_json(JOB, _job_json(), NOW) == JOB.row_of(
+        job(start=NOON - HOUR, end=NOON, submit_host="", user="", state="unknown", cpu_time=None), NOW
+    )
+
+
+TABLE = tomllib.loads(
+    """
+    doc = "Beam time at an instrument."
+    shape = "interval"
+    identity = ["instrument", "end"]
+    retention_days = 30
+    [dimensions.instrument]
+    doc = "which instrument"
+    [dimensions.operator]
+    doc = "who ran it"
+    personal = true
+    optional = true
+    [measures.shots]
+    doc = "shots taken"
+    unit = "1"
+    [measures.dose]
+    doc = "energy deposited"
+    unit = "J"
+    type = "number"
+    optional = true
+    [products.shot_dose]
+    factors = ["shots", "shots"]
+    unit = "1"
+    """
+)
+
+
+def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
+    """Communities that install no code lose nothing."""
+
+    class Beam(Interval, kind="beam", identity=("instrument", "end"), retention=timedelta(days=30)):
+        """Beam time at an instrument."""
+
+        instrument: Annotated[str, Dimension("which instrument")]
+        operator: Annotated[str, Dimension("who ran it", personal=True)] = ""
+        shots: Annotated[int, Measure("shots taken", unit="1")]
+        dose: Annotated[float | None, Measure("energy deposited", unit="J")] = None
+        shot_dose = Product("shots", "shots", unit="1")
+
+    by_class, by_table = kind_of(Beam), kind_from_table("beam", TABLE)
+    assert by_class.columns == by_table.columns
+    assert (by_class.identity, by_class.retention, by_class.doc) == (
+        by_table.identity,
+        by_table.retention,
+        by_table.doc,
+    )
+    fields = {"vo": "x", "start": NOON, "end": NOON + HOUR, "instrument": "i", "shots": 3}
+    record = Beam(vo="x", start=NOON, end=NOON + HOUR, instrument="i", shots=3)
+    assert by_class.id_of(by_class.row_of(record, NOW)) == by_table.id_of(row_from_mapping(by_table, fields, NOW))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measures": {"x": {"doc": "d", "unit": "kB"}}}, "unknown unit 'kB'"),
+        ({"identity": ["colour"]}, "identity field 'colour' is not a field"),
+        ({"identity": ["revision"]}, "cannot be an identity field"),
+        ({"products": {"p": {"factors": ["dose", "shots"], "unit": "1"}}}, "not an integer measure"),
+        ({"dimensions": {"end": {"doc": "d"}}}, "already"),
+        ({"dimensions": {"Site": {"doc": "d"}}}, "lower-case"),
+        ({"shap": "event"}, "shap"),
+        ({"shape": "cloud"}, "cloud"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
+    """A mistake in a declaration is found when it is made, not when the first record comes."""
+    with pytest.raises(DeclarationError, match=message):
+        kind_from_table("beam", TABLE | change)
+
+
+def test_an_undeclared_class_option_is_refused() -> None:
+    """A misspelt option must not be taken for a default."""
+    options = {"kind": "wrong", "identiy": ("time",)}
+    with pytest.raises((DeclarationError, TypeError), match="identiy"):
+        kind_of(types.new_class("Wrong", (Event,), options))
+
+
+def test_a_downtime_keeps_its_id_when_its_end_moves() -> None:
+    """Records whose end may change are filed under a time that cannot."""
+    kind = kind_of(Downtime)
+
+    def downtime(**changes: Any) -> Downtime:
+        fields: dict[str, Any] = {
+            "vo": "all",
+            "announced": NOON,
+            "start": NOON + HOUR,
+            "end": NOON + 2 * HOUR,
+            "source": "gocdb",
+            "reference": "1",
+            "site": "S",
+            "severity": "outage",
+            "classification": "scheduled",
+        }
+        return Downtime(**(fields | changes))
+
+    first = kind.row_of(downtime(), NOW)
+    moved = kind.row_of(downtime(end=NOON + 30 * HOUR, revision=1), NOW)
+    assert kind.id_of(first) == kind.id_of(moved)
+
+
+def test_every_column_says_what_it_is() -> None:
+    """Stores, pages and the manual are derived from columns alone."""
+    for column in JOB.columns:
+        assert column.doc
+        assert column.type in Type
+    assert JOB.names[:3] == ("vo", "start", "end")
+    assert [column.name for column in JOB.dimensions if column.personal] == ["user"]
+
+
+def _clean(text: str) -> str:
+    return "".join(character for character in text if character.isalnum() and character.isascii()) or "x"
+
+
+def _host_fields() -> dict[str, Any]:
+    counts = ("processors", "memory_total", "memory_used", "disk_total", "disk_used")
+    fields: dict[str, Any] = {"vo": "v", "time": NOON, "producer": "p", "site": "s", "host": "h", "cpu_used": 0.5}
+    return fields | dict.fromkeys(counts, 1) | {"load": 1.0}
+
+
+def _job_json(**changes: str) -> bytes:
+    fields = {
+        "vo": '"example"',
+        "site": '"SITE-0"',
+        "local_job_id": '"0"',
+        "start": '"2026-03-02T11:00:00Z"',
+        "end": '"2026-03-02T13:00:00+01:00"',
+        "wall_time": "3600",
+        "processors": "1",
+    } | changes
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}").encode()
