@@ -1,0 +1,5 @@
+"""`python -m siteward` is `siteward`."""
+
+from siteward.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""Fixtures for every test: surroundings of its own, and what may be missing on a machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import LPC_LOG, chromium_path, data_file
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep settings and data of whoever runs the tests out of them, in child processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SITEWARD_")]:
+            patch.delenv(name)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium browser, for Playwright's `executable_path`."""
+    return chromium_path()
+
+
+@pytest.fixture(scope="session")
+def lpc_log() -> Path:
+    """The LPC log, 234,889 real jobs."""
+    return data_file(LPC_LOG)

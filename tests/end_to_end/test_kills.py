@@ -1,0 +1,205 @@
+"""Nothing lost, nothing twice: emitter, collector and application are killed at random, and every id is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+from examples import JOB, NOON, NOW, job
+from monitoring.stores.opening import open_monitoring
+
+from siteward.broker.opening import open_declared
+from siteward.envelope import as_json
+from siteward.kinds import load_kinds
+from siteward.query import Function, Query, Wanted
+from siteward.settings import Settings, load_settings
+
+EMITTER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from examples import job
+from siteward.emit import Emitter
+from siteward.settings import load_settings
+
+done = Path(sys.argv[2])
+first = int(done.read_text() or 0) if done.exists() else 0
+with Emitter(load_settings()) as emitter:
+    for number in range(first, 10**9):
+        assert emitter.emit(job(number)) is None
+        if number % 250 == 249:
+            assert emitter.flush(60)
+            draft = done.with_suffix(".draft")
+            draft.write_text(str(number + 1))
+            draft.replace(done)
+"""
+POSTED = 10_000_000
+"""Numbers of the jobs that come through the gateway, so that they differ from the emitter's."""
+
+
+class Process:
+    """A program that is killed and started again."""
+
+    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
+        self._command = command
+        self._environ = environ
+        self.kills = 0
+        self._process = self._started()
+
+    def kill(self) -> None:
+        """Kill it in the middle of whatever it does, and start it again."""
+        self._process.kill()
+        self._process.wait()
+        self.kills += 1
+        self._process = self._started()
+
+    def end(self) -> None:
+        """End it as a person would."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        # The services take the end of their standard input for the end of their supervisor.
+        return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE)
+
+
+class Poster(threading.Thread):
+    """Posts jobs to the gateway, each batch again and again until it is answered."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._url = f"http://127.0.0.1:{port}/v1/records/job"
+        self.stop = threading.Event()
+        self.queued = 0
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            rows = [JOB.row_of(job(POSTED + self.queued + n, end=NOON), NOW) for n in range(20)]
+            body = b"\n".join(as_json(JOB, [getattr(row, name) for name in JOB.names]) for row in rows)
+            if self._post(body):
+                self.queued += len(rows)
+
+    def _post(self, body: bytes) -> bool:
+        request = Request(self._url, body, {"Content-Type": "application/x-ndjson", "Accept": "application/json"})
+        while True:
+            try:
+                with urlopen(request, timeout=30) as answer:
+                    told = json.loads(answer.read())
+                    assert told["rejected"] == 0, told
+                    assert told["queued"] == 20, told
+                    return True
+            except HTTPError as error:
+                if error.code not in {429, 503}:
+                    raise
+            except (URLError, OSError, HTTPException, json.JSONDecodeError):
+                pass  # Killed while it answered: nobody knows, so the same records are posted again.
+            if self.stop.wait(0.05):
+                return False
+
+
+@contextmanager
+def _installation(folder: Path) -> Iterator[tuple[Settings, dict[str, Process], Poster]]:
+    """Emitter, collector and application on one data folder, and somebody who posts."""
+    port = _free_port()
+    environ = os.environ | {"SITEWARD_DATA": str(folder), "SITEWARD_SERVER__PORT": str(port)}
+    environ |= {"SITEWARD_LOG_LEVEL": "error", "SITEWARD_EMITTER__BATCH_AGE": "0.05"}
+    service = [sys.executable, "-m", "siteward.server.service"]
+    tests = Path(__file__).parent.parent
+    processes = {
+        "collector": Process([*service, "collector"], environ),
+        "app": Process([*service, "app"], environ),
+        "emitter": Process([sys.executable, "-c", EMITTER, str(tests), str(folder / "emitted")], environ),
+    }
+    poster = Poster(port)
+    poster.start()
+    try:
+        yield load_settings(environ={"SITEWARD_DATA": str(folder)}), processes, poster
+    finally:
+        poster.stop.set()
+        for name in ("emitter", "app", "collector"):
+            processes[name].end()
+        poster.join()
+
+
+def _survives(folder: Path, kills: int, seed: int) -> None:
+    chance = random.Random(seed)
+    with _installation(folder) as (settings, processes, poster):
+        _wait(lambda: (folder / "emitted").exists() and poster.queued > 0, "the first records")
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.05, 1.0))
+            processes[chance.choice(sorted(processes))].kill()
+        # Every process does something once more after the last kill.
+        reached, posted = int((folder / "emitted").read_text()), poster.queued
+        _wait(lambda: int((folder / "emitted").read_text()) > reached and poster.queued > posted, "progress")
+        poster.stop.set()
+        poster.join()
+        processes["emitter"].end()
+        broker = open_declared(settings)
+        _wait(lambda: all(status.records == 0 for status in broker.status()), "an empty queue")
+        broker.close()
+        emitted = int((folder / "emitted").read_text())
+        counts = _counts_by_id(settings)
+    killed = {name: process.kills for name, process in processes.items()}
+    print(f"killed {killed}; {emitted:,} emitted and flushed, {poster.queued:,} posted, {len(counts):,} stored")
+    assert sum(killed.values()) == kills
+    assert min(killed.values()) > 0
+    assert set(counts.values()) == {1}
+    assert {str(number) for number in range(emitted)} <= set(counts)
+    assert {str(POSTED + number) for number in range(poster.queued)} <= set(counts)
+
+
+def _counts_by_id(settings: Settings) -> dict[str, int]:
+    """How often each job is stored."""
+    question = Query(
+        kind="job",
+        wanted=(Wanted(Function.COUNT),),
+        start=NOON.replace(year=2000),
+        end=NOON.replace(year=2090),
+        by=("local_job_id",),
+    )
+    rows = open_monitoring(settings, load_kinds()).query(question).rows
+    return {str(row.group[0]): int(row.values[0] or 0) for row in rows}
+
+
+def _wait(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    """Emitter, collector and application die at random points; every flushed and every queued record is stored once."""
+    _survives(tmp_path, kills=21, seed=20)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(4))
+def test_two_hundred_kills_lose_nothing_and_double_nothing(tmp_path: Path, seed: int) -> None:
+    """The same for longer, from four different beginnings: 200 kills in all."""
+    _survives(tmp_path, kills=50, seed=seed)
