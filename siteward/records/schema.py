@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from siteward.records import Column, Kind, Type
 from siteward.records.fields import INT64_MAX, INT64_MIN, Dimension, Measure
-from siteward.records.kind import Column, Kind, Type
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 LONGEST: Final = 255

@@ -1,0 +1,74 @@
+"""`siteward config`: the settings in force, and where each comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import typer
+
+from siteward.cli import PLAIN
+from siteward.cli.options import options
+from siteward.cli.output import show, tell
+from siteward.settings import PREFIX, SECRETS, Settings, load_settings
+
+_PASSWORD: Final = re.compile(r"(://[^:/@]*):[^/]*@")
+"""The password within a URL."""
+
+commands = typer.Typer(help="The settings in force.", **PLAIN)
+
+
+@commands.callback()
+def config() -> None:
+    """The settings in force."""
+
+
+@commands.command()
+def check(context: typer.Context) -> None:
+    """Check all settings and show each with where it comes from; secrets stay hidden."""
+    chosen = options(context)
+    settings = chosen.quiet_settings
+    path = settings_file(chosen.config)
+    tell(f"settings file: {path.resolve() if path else 'none'}")
+    in_file = dict(_flat(load_settings(path, environ={}))) if path else {}
+    rows = [(key, _shown(key, value), _origin(key, value, in_file)) for key, value in _flat(settings)]
+    show(("setting", "value", "from"), rows, chosen.output)
+
+
+def settings_file(chosen: Path | None) -> Path | None:
+    """The file that is read: the chosen one, SITEWARD_CONFIG, or ./siteward.toml where it is there."""
+    if chosen is not None:
+        return chosen
+    if os.environ.get(f"{PREFIX}CONFIG"):
+        return Path(os.environ[f"{PREFIX}CONFIG"])
+    usual = Path("siteward.toml")
+    return usual if usual.is_file() else None
+
+
+def _flat(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif name == "kinds" and not prefix:
+            yield from ((f"kinds.{kind}", "declared") for kind in value)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(key: str, value: Any) -> Any:  # noqa: ANN401  # a setting of any type.
+    if key in SECRETS and value:
+        return "hidden"
+    return _PASSWORD.sub(r"\1:hidden@", value) if isinstance(value, str) else value
+
+
+def _origin(key: str, value: Any, in_file: dict[str, Any]) -> str:  # noqa: ANN401  # a setting of any type.
+    variable = PREFIX + key.upper().replace(".", "__")
+    for name in (variable, f"{variable}_FILE"):
+        if name in os.environ:
+            return f"environment ({name})"
+    return "file" if key in in_file and value != dict(_flat(Settings())).get(key) else "default"

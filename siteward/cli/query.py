@@ -1,0 +1,120 @@
+"""`siteward query`: figures from records, asked of the running app, or of the store where none runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from siteward.cli.options import options
+from siteward.cli.output import show, show_object, tell
+from siteward.client import Client, ClientError
+from siteward.query import AnswerRow, QueryError
+from siteward.query_json import AnswerDocument, document
+from siteward.query_text import QueryText, parse_query, split_list
+from siteward.settings import Settings
+
+
+def query(  # noqa: PLR0917  # Typer reads the options from the signature.
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")],
+    measures: Annotated[str, typer.Option(help="What to compute, such as sum:wall_time,count.")] = "count",
+    by: Annotated[str, typer.Option(help="Dimensions to group by, such as site,state.")] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Condition; may be repeated: state=failed, site~LCG.*, wall_time>=3600."),
+    ] = None,
+    start: Annotated[str, typer.Option(help="First instant: RFC 3339, a date, now, or relative: -24h.")] = "-24h",
+    end: Annotated[str, typer.Option(help="First instant after the window.")] = "now",
+    width: Annotated[str, typer.Option(help="Bucket: seconds, 15m, 1h, 1d, auto, or 0 for one.")] = "0",
+    top: Annotated[int, typer.Option(min=0, help="Groups kept; the others become one. 0 keeps all.")] = 0,
+    url: Annotated[str, typer.Option(help="Ask the Siteward at this address, and nobody else.")] = "",
+) -> None:
+    """Ask for figures: sums, means, counts and more, by dimensions and time.
+
+    Asked is the app of this installation where it runs, else the store itself; with --url only the app there.
+    With `--output json` the answer is one object, with its totals and the question as it was understood.
+    """
+    chosen = options(context)
+    text = QueryText(
+        kind=kind,
+        measures=split_list(measures),
+        by=split_list(by),
+        where=tuple(where or ()),
+        start=start,
+        end=end,
+        width=width,
+        top=top,
+    )
+    answer = ask(text, chosen.settings, url)
+    if chosen.output == "json":
+        show_object(answer)
+        return
+    timed = answer.query.width > 0
+    columns = (*(("time",) if timed else ()), *answer.query.by, *answer.columns)
+    show(columns, _rows(answer, timed=timed), chosen.output)
+    units = (
+        f"{column} {value} {unit}".removesuffix(" 1")
+        for column, value, unit in zip(answer.columns, answer.totals, answer.units, strict=True)
+    )
+    tell(f"total: {', '.join(units)}; {answer.groups} groups, {answer.took_ms:.1f} ms")
+
+
+def _rows(answer: AnswerDocument, *, timed: bool) -> Iterator[list[object]]:
+    for row in answer.rows:
+        yield [*([row.time] if timed else []), *_group(row, len(answer.query.by)), *row.values]
+
+
+def _group(row: AnswerRow, width: int) -> list[object]:
+    return ["Other", *[""] * (width - 1)] if row.other else list(row.group)
+
+
+def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
+    """The answer of the app at a URL; without one, that of this installation's app, else that of the store.
+
+    Raises:
+        QueryError: the question is at fault.
+        ClientError: the app refuses, or the one at the URL does not answer.
+    """
+    client = Client(url or app_url(settings), settings.server.token)
+    if not url and not client.alive():
+        return _ask_store(text, settings)
+    try:
+        return client.query(
+            text.kind,
+            text.measures,
+            by=text.by,
+            where=text.where,
+            start=text.start,
+            end=text.end,
+            width=text.width,
+            top=text.top,
+        )
+    except ClientError as error:
+        if error.problem.get("type") == "urn:siteward:query":
+            raise QueryError(str(error)) from error
+        raise
+
+
+def app_url(settings: Settings) -> str:
+    """Where the app of this installation answers: as it noted itself, else as the settings say."""
+    with suppress(OSError):
+        noted = (settings.folder / "run" / "app.url").read_text(encoding="utf-8").strip()
+        if noted:
+            return noted
+    host = settings.server.host
+    return f"http://[{host}]:{settings.server.port}" if ":" in host else f"http://{host}:{settings.server.port}"
+
+
+def _ask_store(text: QueryText, settings: Settings) -> AnswerDocument:
+    from siteward.server.resources import Resources  # noqa: PLC0415  # only where no app answers.
+
+    with closing(Resources(settings)) as resources:
+        asked = parse_query(text, resources.kinds, datetime.now(UTC))
+        began = time.perf_counter()
+        answer = resources.store.query(asked)
+        return document(answer, (time.perf_counter() - began) * 1000)

@@ -1,0 +1,54 @@
+"""`siteward up`: everything in one supervised process tree."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated, Final
+
+import typer
+
+from siteward.cli.options import options
+from siteward.cli.output import tell
+from siteward.cli.query import app_url
+from siteward.client import Client
+from siteward.settings import Settings
+
+LOOK: Final = 0.2
+SLOW: Final = 60.0
+"""Seconds after which it is said that the app does not answer yet."""
+
+
+def up(
+    context: typer.Context,
+    demo: Annotated[bool, typer.Option("--demo", help="Add a small simulated grid, labelled so.")] = False,
+) -> None:
+    """Run Siteward on this machine: collector, web application and probes, started again when they die."""
+    from siteward.server.auth.access import check_exposure  # noqa: PLC0415  # `--help` needs no server.
+    from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
+
+    settings = options(context).settings
+    check_exposure(settings)
+    stop, hurry = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    threading.Thread(target=_greet, args=(settings, stop), name="banner", daemon=True).start()
+    Supervisor(settings, services(demo=demo)).run(stop, hurry)
+    tell("Siteward has stopped. The same command goes on with the same data.")
+
+
+def _greet(settings: Settings, stop: threading.Event) -> None:
+    """Say where the page is once it answers."""
+    waited = 0.0
+    while not stop.wait(LOOK):
+        waited += LOOK
+        url = app_url(settings)
+        if Client(url, settings.server.token, timeout=2).alive():
+            tell(f"\n  Siteward is up:  {url}\n  Data folder:     {settings.folder}\n  Stop it with:    Ctrl-C\n")
+            return
+        if SLOW <= waited < SLOW + LOOK:
+            tell("  The web application does not answer yet; the lines above say why.")

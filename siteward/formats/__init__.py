@@ -1,0 +1,1 @@
+"""Exchange formats, read and written; pure."""

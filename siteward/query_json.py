@@ -1,0 +1,69 @@
+"""An answer as JSON: what `GET /v1/query` sends and every client reads."""
+
+from __future__ import annotations
+
+import msgspec
+
+from siteward.query import Answer, AnswerRow, Value
+from siteward.query_text import format_query
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The question as it was understood: every member as in QueryText, the window absolute, the width in seconds."""
+
+    kind: str
+    measures: tuple[str, ...]
+    by: tuple[str, ...]
+    where: tuple[str, ...]
+    start: str
+    end: str
+    width: int
+    top: int
+
+
+class AnswerDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """An Answer as it travels.
+
+    Attributes:
+        query: the question as understood.
+        columns: names of the wanted columns, as asked.
+        units: unit of each column.
+        rows: groups and buckets, by time, then by group, Other last.
+        totals: one value per column, over all groups and the whole window.
+        groups: number of distinct groups, those within Other included.
+        incomplete: cycles of snapshots left out because they arrived in part.
+        took_ms: milliseconds that the store took.
+    """
+
+    query: Asked
+    columns: tuple[str, ...]
+    units: tuple[str, ...]
+    rows: tuple[AnswerRow, ...]
+    totals: tuple[Value, ...]
+    groups: int
+    incomplete: int = 0
+    took_ms: float = 0.0
+
+
+def document(answer: Answer, took_ms: float) -> AnswerDocument:
+    """An answer as its document."""
+    text = format_query(answer.query)
+    return AnswerDocument(
+        query=Asked(
+            kind=text.kind,
+            measures=text.measures,
+            by=text.by,
+            where=text.where,
+            start=text.start,
+            end=text.end,
+            width=answer.query.width,
+            top=text.top,
+        ),
+        columns=text.measures,
+        units=answer.units,
+        rows=answer.rows,
+        totals=answer.totals,
+        groups=answer.groups,
+        incomplete=answer.incomplete,
+        took_ms=round(took_ms, 3),
+    )

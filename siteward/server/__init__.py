@@ -1,0 +1,1 @@
+"""The web application, its periodic tasks and the supervisor."""

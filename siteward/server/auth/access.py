@@ -1,0 +1,180 @@
+"""The door: every request is judged before any of it is read, by the permission that its route declares."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from siteward.server.auth import Permission, Requirement
+from siteward.server.problems import Problem
+from siteward.settings import Settings, SettingsError
+
+SHORTEST_TOKEN: Final = 32
+"""Characters; a shorter token can be guessed."""
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
+OWN_SITES: Final = frozenset({"same-origin", "none"})
+"""What a browser calls a request of our own pages, and one typed by a person."""
+CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="siteward", Basic realm="siteward"'}
+
+
+class UndeclaredError(RuntimeError):
+    """A route that declares no permission; the app does not start with it."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name, without port, is this machine's own loopback."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to serve beyond this machine without a token, and any token that can be guessed.
+
+    Raises:
+        siteward.settings.SettingsError: saying what to set.
+    """
+    token = settings.server.token
+    if not token and not is_loopback(settings.server.host):
+        message = (
+            f"setting server.host: {settings.server.host!r} can be reached from other machines, which needs a token; "
+            f"set server.token_file to a file with at least {SHORTEST_TOKEN} random characters, "
+            "or leave server.host at 127.0.0.1"
+        )
+        raise SettingsError(message)
+    if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        message = f"setting server.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
+        raise SettingsError(message)
+
+
+def permissions(routes: Iterable[BaseRoute]) -> Iterator[tuple[BaseRoute, Permission]]:
+    """Every route with the permission it declares.
+
+    Raises:
+        UndeclaredError: naming the route that declares none, or more than one.
+    """
+    for route in routes:
+        declared = set(_declared(route))
+        if len(declared) != 1:
+            path = getattr(route, "path", "") or type(route).__name__
+            methods = ", ".join(sorted(getattr(route, "methods", None) or ()))
+            message = (
+                f"route {path!r}{f' ({methods})' if methods else ''} declares "
+                f"{'no permission' if not declared else 'more than one permission'}; "
+                "give it one: dependencies=[Depends(requires(Permission.READ))], or mount Guarded(app, permission)"
+            )
+            raise UndeclaredError(message)
+        yield route, declared.pop()
+
+
+def _declared(route: BaseRoute) -> Iterator[Permission]:
+    if isinstance(route, APIRoute):
+        yield from _in_dependencies(route.dependant)
+    elif isinstance(route, Mount) and isinstance(route.app, Guarded):
+        yield route.app.permission
+
+
+def _in_dependencies(dependant: Any) -> Iterator[Permission]:  # noqa: ANN401  # FastAPI's tree, whose class moves.
+    if isinstance(dependant.call, Requirement):
+        yield dependant.call.permission
+    for inner in dependant.dependencies:
+        yield from _in_dependencies(inner)
+
+
+class Guarded:
+    """An ASGI application to be mounted, with the permission it asks for."""
+
+    def __init__(self, app: ASGIApp, permission: Permission) -> None:
+        """Say what a caller of anything below it must be allowed to do."""
+        self.app = app
+        self.permission = permission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        await self.app(scope, receive, send)
+
+
+class Access:
+    """ASGI middleware that lets a request through to its route, or answers why not."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, permissions: list[tuple[BaseRoute, Permission]]) -> None:
+        """Judge by these settings and permissions, in the routes' order."""
+        self._app = app
+        self._token = settings.server.token.encode()
+        self._permissions = permissions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may pass."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # No route is a WebSocket; one behind a mounted application would pass unjudged.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        problem = self._objection(scope, Headers(scope=scope))
+        await (problem.response() if problem else self._app)(scope, receive, send)
+
+    def _objection(self, scope: Scope, headers: Headers) -> Problem | None:
+        """Why a request may not pass."""
+        if not self._token and not is_loopback(_host(headers)):
+            detail = "This server answers to localhost only; other names need a token (server.token)."
+            return Problem(421, detail)
+        if scope["method"] not in SAFE and _from_another_site(headers):
+            return Problem(403, "A web page of another site may not change anything here.")
+        if self._token and not self._knows_token(headers.get("authorization", "")) and self._asks(scope):
+            detail = "This needs the token of server.token: send the header `Authorization: Bearer …`."
+            return Problem(401, detail, headers=CHALLENGE)
+        return None
+
+    def _asks(self, scope: Scope) -> bool:
+        """Whether the route that will take the request asks for a permission; none takes what is not found."""
+        for route, permission in self._permissions:
+            if route.matches(scope)[0] is Match.FULL:
+                return permission is not Permission.PUBLIC
+        return False
+
+    def _knows_token(self, authorization: str) -> bool:
+        """Whether the token is there, as a bearer's or as the password that a browser asks a person for."""
+        scheme, _, given = authorization.partition(" ")
+        candidate = given.strip().encode()
+        if scheme.lower() == "basic":
+            try:
+                candidate = base64.b64decode(candidate, validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        return secrets.compare_digest(candidate, self._token)
+
+
+def _host(headers: Headers) -> str:
+    """The Host header without its port; "" where it is none."""
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _from_another_site(headers: Headers) -> bool:
+    """Whether a browser says that a page of another origin sends this; programs say nothing and pass."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in OWN_SITES
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")

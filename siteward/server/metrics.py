@@ -1,0 +1,100 @@
+"""`/metrics`: the telemetry of every service of this installation, and the queues, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from siteward.broker import BrokerError
+from siteward.log import get_logger
+from siteward.server.auth import Permission, requires
+from siteward.server.resources import Resources
+from siteward.telemetry import (
+    METRICS,
+    QUEUE_OLDEST,
+    QUEUE_RECORDS,
+    Metric,
+    MetricType,
+    Sample,
+    shared_samples,
+    telemetry,
+)
+
+APP: Final = "app"
+"""This process's own value of the label `service`."""
+QUEUE_METRICS: Final = (QUEUE_RECORDS, QUEUE_OLDEST)
+"""Asked of the broker at each scrape, and of nobody else."""
+
+log = get_logger(__name__)
+
+
+class Telemetry(Collector):
+    """What all services have counted, and what stands in the queues now."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Ask these resources at each scrape."""
+        self._resources = resources
+
+    def collect(self) -> Iterable[Family]:
+        """Every metric family that has samples."""
+        shared = shared_samples(self._resources.settings.folder / "telemetry")
+        services = {**shared, APP: telemetry.samples()}
+        for metric in METRICS:
+            if metric not in QUEUE_METRICS:
+                yield from _family(metric, services)
+        yield from self._queues()
+
+    def _queues(self) -> Iterator[Family]:
+        try:
+            queues = self._resources.broker.status()
+        except BrokerError as error:
+            # A scrape without the queues still says what the services count; /health/ready says that it is away.
+            log.warning("queues not in this scrape", error=str(error))
+            return
+        now = datetime.now(UTC)
+        records, oldest = (_empty(metric, metric.labels) for metric in QUEUE_METRICS)
+        for queue in queues:
+            age = (now - queue.oldest).total_seconds() if queue.oldest else 0.0
+            records.add_metric([queue.queue], queue.records)
+            oldest.add_metric([queue.queue], max(age, 0.0))
+        yield records
+        yield oldest
+
+
+def _family(metric: Metric, services: dict[str, list[Sample]]) -> Iterator[Family]:
+    """One metric over all services, or nothing where nobody has counted."""
+    family = _empty(metric, ("service", *metric.labels))
+    for service, samples in services.items():
+        for sample in samples:
+            # Files of another release may hold a metric with other labels.
+            if sample.metric == metric.name and len(sample.labels) == len(metric.labels):
+                family.add_metric([service, *sample.labels], sample.value)
+    if family.samples:
+        yield family
+
+
+def _empty(metric: Metric, labels: tuple[str, ...]) -> CounterMetricFamily | GaugeMetricFamily:
+    family = CounterMetricFamily if metric.type is MetricType.COUNTER else GaugeMetricFamily
+    return family(metric.name, metric.help, labels=labels)
+
+
+def router(resources: Resources) -> APIRouter:
+    """The route `/metrics`."""
+    routes = APIRouter()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Telemetry(resources))
+
+    @routes.get("/metrics", dependencies=[Depends(requires(Permission.READ))], response_class=Response)
+    def metrics(_request: Request) -> Response:
+        """Everything counted, in Prometheus' text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return routes

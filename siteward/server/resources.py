@@ -1,0 +1,123 @@
+"""What routes and tasks share: settings, kinds, broker, emitter and store, each opened when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from threading import RLock
+from typing import Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+
+from siteward import extensions
+from siteward.broker import Broker
+from siteward.broker.opening import open_declared
+from siteward.emit import Emitter
+from siteward.kinds import Kinds, load_kinds
+from siteward.log import get_logger
+from siteward.query import Answer, Filter, Query, StoredRecord
+from siteward.settings import Settings
+
+log = get_logger(__name__)
+Opened = TypeVar("Opened")
+
+
+class AskedStore(Protocol):
+    """What the app asks of a monitoring store; its whole contract is monitoring.stores.Store."""
+
+    def query(self, query: Query) -> Answer:
+        """Answer a question exactly."""
+
+    def values(
+        self, kind: str, field: str, filters: Sequence[Filter] = (), limit: int = 1000
+    ) -> list[str | int | bool | None]:
+        """Distinct values of a dimension, most frequent first."""
+
+    def records(
+        self,
+        kind: str,
+        *,
+        ids: Sequence[bytes] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+        filters: Sequence[Filter] = (),
+        limit: int = 100,
+    ) -> list[StoredRecord]:
+        """Single records, newest first."""
+
+    def forget(self, kind: str, before: datetime) -> int:
+        """Delete the records of a kind before an instant."""
+
+
+class Closed(RuntimeError):  # noqa: N818  # reads as the state it is.
+    """Something was asked for after the end."""
+
+
+def open_store(settings: Settings, kinds: Kinds) -> AskedStore:
+    """The monitoring store chosen by the scheme of the settings' URL.
+
+    Raises:
+        siteward.extensions.ExtensionError: no store of that scheme is installed.
+    """
+    url = settings.monitoring_url
+    return cast("AskedStore", extensions.load("siteward.stores", urlsplit(url).scheme)(url, settings, kinds))
+
+
+class Resources:
+    """Shared objects of one process. Any thread may ask; an object that fails to open is tried again when asked."""
+
+    def __init__(self, settings: Settings, kinds: Kinds | None = None) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: of this installation.
+            kinds: every known kind by name; all that are installed and configured by default.
+
+        Raises:
+            siteward.records.DeclarationError: a kind contradicts itself.
+        """
+        self.settings = settings
+        self.kinds = load_kinds(settings.kinds) if kinds is None else kinds
+        self._lock = RLock()
+        self._objects: dict[str, Any] = {}
+        self._closed = False
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, its queues declared.
+
+        Raises:
+            siteward.broker.BrokerUnavailable: it cannot be reached now.
+        """
+        return self._open("broker", lambda: open_declared(self.settings))
+
+    @property
+    def emitter(self) -> Emitter:
+        """An emitter for records of the app's own."""
+        return self._open("emitter", lambda: Emitter(self.settings))
+
+    @property
+    def store(self) -> AskedStore:
+        """The monitoring store; what goes wrong when opening it is the store's to say."""
+        return self._open("store", lambda: open_store(self.settings, self.kinds))
+
+    def close(self) -> None:
+        """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""
+        with self._lock:
+            self._closed = True
+            while self._objects:
+                name, opened = self._objects.popitem()
+                close = getattr(opened, "close", None)
+                try:
+                    if close is not None:
+                        close()
+                except Exception as error:  # noqa: BLE001  # the others are closed all the same.
+                    log.warning("not closed cleanly", resource=name, error=str(error))
+
+    def _open(self, name: str, opening: Callable[[], Opened]) -> Opened:
+        with self._lock:
+            if self._closed:
+                message = f"the {name} was asked for after the end"
+                raise Closed(message)
+            if name not in self._objects:
+                self._objects[name] = opening()
+            return cast("Opened", self._objects[name])
