@@ -1,0 +1,1 @@
+"""The collectors' commands of `siteward`."""
