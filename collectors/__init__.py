@@ -1,0 +1,1 @@
+"""Takes records from the world and from the broker to the sinks."""

@@ -1,0 +1,201 @@
+"""Routes about the data path itself: what flows through it, and what to do with what it refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Query, Request
+
+from collectors.database import database_path
+from collectors.dead_letters import DeadLetters, Decided, UnknownLetter, Which
+from collectors.resubmission import Resubmission
+from collectors.service import sink_opening
+from collectors.telling import letter_json, letter_summary, time_text
+from siteward.log import get_logger
+from siteward.query import Function, Wanted
+from siteward.query import Query as Question
+from siteward.records.shapes import EARLIEST, LATEST
+from siteward.server.auth import Permission, requires
+from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.server.resources import Resources
+from siteward.settings import Settings
+from siteward.sinks import Outcome, SinkUnavailable
+from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Metric, Sample, shared_samples, telemetry
+
+COUNT_SECONDS: Final = 2.0
+"""How long a count of the stored records is shown before it is taken again."""
+_READ: Final = [Depends(requires(Permission.READ))]
+_OPERATE: Final = [Depends(requires(Permission.OPERATE))]
+log = get_logger(__name__)
+
+
+class Note(msgspec.Struct):
+    """What a person says when deciding about a dead letter."""
+
+    who: str = "operator"
+    note: str = ""
+    record: dict[str, Any] | None = None
+
+
+def router(settings: Settings) -> APIRouter:
+    """The routes `/v1/pipeline` and `/v1/dead-letters`."""
+    routes = APIRouter(prefix="/v1", tags=["pipeline"])
+    stored = StoredCounts()
+    path = database_path(settings)
+
+    @routes.get("/pipeline", dependencies=_READ)
+    def pipeline(request: Request) -> dict[str, object]:
+        """The data path in figures: queues, stored records by kind, outcomes, what was refused, services."""
+        resources: Resources = request.app.state.resources
+        with _letters(path) as letters:
+            open_letters = letters.count(Which(state="open"))
+            stops = [
+                {"queue": each.queue, "reason": each.reason, "since": time_text(each.at)} for each in letters.stops()
+            ]
+        queues = [msgspec.to_builtins(queue) for queue in resources.broker.status()]
+        kinds = stored.of(resources)
+        return {
+            "now": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "emitted": {"total": max((queue["published"] for queue in queues), default=0)},
+            "queues": queues,
+            "stopped": stops,
+            "stored": {"total": sum(kinds.values()), "kinds": kinds},
+            **_counted(settings, open_letters),
+            "services": services(settings.folder / "run" / "services.json"),
+        }
+
+    @routes.get("/dead-letters", dependencies=_READ)
+    def dead_letters(
+        state: str = "open",
+        kind: str = "",
+        vo: str = "",
+        queue: str = "",
+        reason: str = "",
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> dict[str, object]:
+        """Refused records; `state=` (empty) is all of them, `after` the last number of the page before."""
+        which = Which(state=state, kind=kind, vo=vo, queue=queue, reason=reason)
+        with _letters(path) as letters:
+            found = letters.find(which, limit=limit, after=after)
+            total = letters.count(which)
+        return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
+
+    @routes.get("/dead-letters/{number}", dependencies=_READ)
+    def dead_letter(number: int) -> dict[str, object]:
+        """One refused record with its bytes, and what was done with it."""
+        return _one(path, number)
+
+    @routes.post("/dead-letters/{number}/{action}", dependencies=_OPERATE)
+    def act(
+        request: Request,
+        number: int,
+        action: Literal["replay", "discard", "fix"],
+        said: Annotated[dict[str, Any] | None, Body()] = None,
+    ) -> dict[str, object]:
+        """Send a record again, mended (`fix`, with `record`) or as it is (`replay`), or `discard` it."""
+        note = _note(said or {})
+        with _letters(path) as letters:
+            if action == "discard":
+                letters.discard(number, note.who, note.note, time.time_ns() // 1000)
+                return _one(path, number)
+            resources: Resources = request.app.state.resources
+            again = Resubmission(letters, resources.kinds, resources.broker, sink_opening(settings, resources.kinds))
+            if action == "replay":
+                again.replay(number, note.who, note.note)
+            else:
+                again.fix(number, msgspec.json.encode(note.record or {}), note.who, note.note)
+        return _one(path, number)
+
+    return routes
+
+
+@contextmanager
+def _letters(path: Path) -> Iterator[DeadLetters]:
+    """The dead letters, and their errors as problems."""
+    try:
+        with DeadLetters(path) as letters:
+            yield letters
+    except UnknownLetter as error:
+        raise Problem(404, str(error)) from error
+    except Decided as error:
+        raise Problem(409, str(error)) from error
+    except SinkUnavailable as error:
+        raise Problem(503, str(error), title="Sink unavailable", headers=RETRY_AFTER) from error
+    except sqlite3.Error as error:
+        message = f"the dead letters cannot be read now: {error}"
+        raise Problem(503, message, headers=RETRY_AFTER) from error
+
+
+def _note(said: dict[str, Any]) -> Note:
+    try:
+        return msgspec.convert(said, Note)
+    except msgspec.ValidationError as error:
+        raise Problem(422, str(error)) from error
+
+
+def _one(path: Path, number: int) -> dict[str, object]:
+    with _letters(path) as letters:
+        letter, decisions = letters.show(number), letters.audit(number)
+    return letter_json(letter, decisions)
+
+
+class StoredCounts:
+    """How many records of each kind the store holds; asked again every few seconds at most."""
+
+    def __init__(self) -> None:
+        """Nothing is asked yet."""
+        self._until = 0.0
+        self._counts: dict[str, int] = {}
+
+    def of(self, resources: Resources) -> dict[str, int]:
+        """The counts by kind, of the kinds that have any; the last ones known while the store does not answer."""
+        if time.monotonic() >= self._until:
+            try:
+                counts = {name: _count(resources, name) for name in resources.kinds}
+                self._counts = {name: count for name, count in counts.items() if count}
+            except Exception as error:  # noqa: BLE001  # a store that is away must not hide the rest of the path.
+                log.warning("stored records are not counted", error=str(error))
+            self._until = time.monotonic() + COUNT_SECONDS
+        return self._counts
+
+
+def _count(resources: Resources, kind: str) -> int:
+    question = Question(kind=kind, wanted=(Wanted(Function.COUNT),), start=EARLIEST, end=LATEST)
+    return int(resources.store.query(question).totals[0] or 0)
+
+
+def _counted(settings: Settings, open_letters: int) -> dict[str, object]:
+    """What the processes of this installation have counted since each was started."""
+    shared = shared_samples(settings.folder / "telemetry")
+    # This process's own values may be a second older in the folder than they are here.
+    shared["app"] = telemetry.samples()
+    samples = [sample for each in shared.values() for sample in each]
+    return {
+        "outcomes": {outcome.value: _sum(samples, WRITTEN, outcome.value) for outcome in Outcome},
+        "refused": {
+            "dead_letters": open_letters,
+            "gateway": _sum(samples, GATEWAY_REJECTED),
+            "emitters": _sum(samples, EMIT_REFUSED),
+        },
+    }
+
+
+def _sum(samples: Iterable[Sample], metric: Metric, label: str = "") -> int:
+    return int(sum(each.value for each in samples if each.metric == metric.name and label in {"", *each.labels[2:]}))
+
+
+def services(path: Path) -> list[dict[str, object]]:
+    """What the supervisor says of the processes it started; [] where nothing is supervised."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
+    except (OSError, msgspec.MsgspecError):
+        return []
+    return [{name: each.get(name) for name in ("name", "pid", "state", "restarts", "since")} for each in found]

@@ -1,0 +1,39 @@
+"""`siteward collect`: carry records from the broker to the sinks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from siteward.cli.options import options
+
+
+def collect(
+    context: typer.Context,
+    sinks: Annotated[
+        list[str] | None, typer.Argument(metavar="[SINK]...", help="Sinks to serve; by default all that are installed.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Name of this collector: stable over restarts, never shared by two that run.")
+    ] = "collector",
+) -> None:
+    """Carry records from the broker to the sinks until SIGTERM or Ctrl-C, then finish the batches in hand.
+
+    `siteward up` does this already; a second collector beside it needs a `--name` of its own.
+    """
+    from collectors.service import collect as collect_for  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward import extensions  # noqa: PLC0415
+
+    settings = options(context).settings
+    installed = extensions.found("siteward.sinks")
+    for sink in sinks or ():
+        if sink not in installed:
+            message = f"no sink is called {sink!r}; installed are {', '.join(installed) or 'none'}"
+            raise typer.BadParameter(message)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    collect_for(settings, stop, sorted(set(sinks or installed)), name=name)

@@ -1,0 +1,276 @@
+"""The HTTP door: `POST /v1/records/{kind}` queues records durably, `GET /v1/receipts/{id}` tells what became."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+from anyio import CapacityLimiter, fail_after, from_thread, to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from collectors.bodies import Element, broken, elements, limited, lines, plain
+from collectors.database import database_path
+from collectors.intake import Answers, Intake
+from collectors.receipts import Receipts
+from siteward import extensions
+from siteward.broker import Broker, BrokerError
+from siteward.envelope import check_units
+from siteward.records import Kind, Refused, id_bytes
+from siteward.server.auth import Permission, requires
+from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
+from siteward.server.resources import Resources
+from siteward.settings import GatewaySettings, Settings
+from siteward.telemetry import GATEWAY_REQUESTS, telemetry
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+NDJSON_TYPES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+PATIENCE: Final = 30.0
+"""Seconds without a byte after which a request is given up."""
+AT_ONCE: Final = 16
+"""Requests that are read at the same time; further ones wait. Each holds one thread."""
+LONGEST_KEY: Final = 255
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "Records; `Content-Encoding: gzip` or `zstd` is welcome. `/v1/kinds/{kind}` has their schema.",
+        "content": {
+            JSON: {
+                "schema": {
+                    "anyOf": [
+                        {"type": "array", "items": {"type": "object"}},
+                        {"type": "object", "description": '`{"units": {…}, "records": […]}`, or one record'},
+                    ]
+                }
+            },
+            NDJSON: {"schema": {"type": "string", "description": "one JSON object per line"}},
+        },
+    }
+}
+
+
+def router(settings: Settings) -> APIRouter:
+    """The gateway's routes."""
+    routes = APIRouter(prefix="/v1", tags=["gateway"])
+    limiter = CapacityLimiter(AT_ONCE)
+    waiting = Waiting(settings.gateway.max_waiting)
+
+    @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.REPORT))], openapi_extra=_BODY)
+    async def post_records(kind: str, request: Request) -> Response:
+        """Queue records of one kind; answers for each `queued` or `rejected`, with its id or the reason."""
+        resources: Resources = request.app.state.resources
+        response = await to_thread.run_sync(partial(_post, kind, request, resources, waiting), limiter=limiter)
+        telemetry.add(GATEWAY_REQUESTS, 1, str(response.status_code))
+        return response
+
+    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
+    def get_receipt(id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
+        """What each sink did with a record, for every time it was sent; the newest first."""
+        try:
+            record = id_bytes(id)
+        except ValueError as error:
+            raise Problem(422, str(error), parts={"field": "id"}) from error
+        with Receipts(database_path(settings)) as receipts:
+            submissions = receipts.of(record, list(extensions.found("siteward.sinks")))
+        if not submissions:
+            message = f"no record {id} was sent here with a receipt in the last {settings.gateway.receipts_days} days"
+            raise Problem(404, message)
+        found: list[object] = msgspec.to_builtins(submissions)
+        return {"id": id, "submissions": found}
+
+    return routes
+
+
+class Waiting:
+    """Whether the queues are too full for more; looked at once a second at most."""
+
+    def __init__(self, most: int) -> None:
+        """Take the number of waiting records in any queue that is too many."""
+        self._most = most
+        self._until = 0.0
+        self._longest = 0
+
+    def check(self, broker: Broker) -> None:
+        """Pass while there is room.
+
+        Raises:
+            Problem: 429, with the seconds after which to try again.
+            siteward.broker.BrokerError: the broker does not answer.
+        """
+        if time.monotonic() >= self._until:
+            self._longest = max((queue.records for queue in broker.status()), default=0)
+            self._until = time.monotonic() + 1.0
+        if self._longest > self._most:
+            message = f"{self._longest} records wait to be stored, more than {self._most}; try again later"
+            raise Problem(429, message, headers=RETRY_AFTER)
+
+
+def _post(name: str, request: Request, resources: Resources, waiting: Waiting) -> Response:
+    """Answer a request; runs in a thread and asks the event loop for the body, piece by piece."""
+    try:
+        kind = resources.kinds.get(name)
+        if kind is None:
+            message = f"no kind is called {name[:80]!r}; there are {', '.join(sorted(resources.kinds))}"
+            raise Problem(404, message)  # noqa: TRY301  # the same answer as for what is raised below.
+        records = _records(request, kind, resources.settings.gateway)
+        waiting.check(resources.broker)
+        return _answer(request, kind, resources, records, lambda: waiting.check(resources.broker))
+    except (Problem, Refused, BrokerError, sqlite3.Error) as error:
+        return _problem(error).response()
+
+
+def _answer(
+    request: Request, kind: Kind, resources: Resources, records: Iterable[Element], check: Callable[[], None]
+) -> Response:
+    """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
+    by_line = NDJSON in request.headers.get("accept", "")
+    now = time.time_ns() // 1000
+    key = _key(request, kind)
+    answers = Answers(by_line=by_line)
+    ending: dict[str, object] = {}
+    status, media_type, headers = 200, NDJSON if by_line else JSON, {}
+    try:
+        with (
+            closing(resources.broker.publisher()) as publisher,
+            Receipts(database_path(resources.settings)) as receipts,
+        ):
+            if key:
+                now = receipts.began(key, now)
+            intake = Intake(kind, publisher, receipts, answers, now)
+            intake.use_key(key)
+            problem = _take_all(intake, records, check)
+            if problem:
+                status, headers = problem.status, problem.headers
+                media_type = media_type if by_line else MEDIA_TYPE
+                ending = {"type": problem.type, "title": problem.title, "status": status, "detail": problem.detail}
+                ending |= problem.parts | {"position": intake.answered}
+    except BaseException:
+        answers.close()
+        raise
+    return StreamingResponse(answers.parts(ending), status, headers, media_type)
+
+
+def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], None]) -> Problem | None:
+    """Take every record; why it ended before, if it did. What came before a broken place is queued all the same."""
+    try:
+        try:
+            for element in records:
+                if intake.take(element):
+                    check()
+        except (Problem, Refused) as error:
+            intake.flush()
+            return _problem(error)
+        intake.flush()
+    except (Problem, BrokerError, sqlite3.Error) as error:
+        return _problem(error)
+    return None
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Refused):
+        # What is refused as a whole is the body, not one record among others.
+        parts = {"field": error.field, "value": error.value, "reason": error.reason}
+        return Problem(400, str(error), title="Refused", type="urn:siteward:refused", parts=parts)
+    if isinstance(error, sqlite3.Error):
+        return Problem(503, f"receipts cannot be kept now: {error}", headers=RETRY_AFTER)
+    return problem_of(error)
+
+
+def _key(request: Request, kind: Kind) -> bytes:
+    """What the idempotency key makes of the request; b"" where there is none.
+
+    Raises:
+        Problem: 400, the key is too long.
+    """
+    text = request.headers.get("idempotency-key", "")
+    if len(text) > LONGEST_KEY:
+        message = f"the Idempotency-Key has more than {LONGEST_KEY} characters"
+        raise Problem(400, message)
+    return blake2b(f"{kind.name} {text}".encode(), digest_size=16).digest() if text else b""
+
+
+def _records(request: Request, kind: Kind, settings: GatewaySettings) -> Iterator[Element]:
+    """The records of the body, read as they are asked for.
+
+    Raises:
+        Problem: 413, 415; and while iterating 400, 408 and 413.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > settings.max_body:
+        message = f"the body has {declared[:20]} bytes, more than {settings.max_body}; send it in parts"
+        raise Problem(413, message)
+    by_line = _is_ndjson(request.headers.get("content-type", ""))
+    arrived = limited(_pieces(request), settings.max_body, "as it was sent")
+    pieces = plain(arrived, request.headers.get("content-encoding", "").strip().lower())
+    pieces = limited(pieces, settings.max_plain, "after decompression")
+    if by_line:
+        return lines(pieces, settings.max_record)
+    return _late(lambda: elements(pieces, settings.max_record, partial(_check_units, kind)))
+
+
+def _late(open_: Callable[[], Iterator[Element]]) -> Iterator[Element]:
+    """Start to read only when the first record is asked for."""
+    yield from open_()
+
+
+def _is_ndjson(content_type: str) -> bool:
+    """Whether the body is NDJSON; otherwise it is JSON.
+
+    Raises:
+        Problem: 415, it is neither, or not in UTF-8.
+    """
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    charset = parameters.lower().partition("charset=")[2].partition(";")[0].strip(' "')
+    if charset not in {"", "utf-8", "utf8", "us-ascii"}:
+        message = f"the charset {charset[:40]!r} is not taken here; send UTF-8"
+        raise Problem(415, message)
+    if media_type in NDJSON_TYPES:
+        return True
+    if media_type == JSON:
+        return False
+    message = f"the content type {media_type[:80]!r} is not taken here; send {JSON} or {NDJSON}"
+    raise Problem(415, message)
+
+
+def _check_units(kind: Kind, units: object) -> None:
+    try:
+        check_units(kind, msgspec.convert(units, dict[str, str]))
+    except msgspec.ValidationError as error:
+        message = f"units: {error}"
+        raise broken(message) from error
+
+
+def _pieces(request: Request) -> Iterator[bytes]:
+    """The pieces of the body, fetched from the event loop by a worker thread.
+
+    Raises:
+        Problem: 408 where nothing came for a while, 400 where the sender went away.
+    """
+    stream = request.stream()
+
+    async def following() -> bytes | None:
+        with fail_after(PATIENCE):
+            return await anext(stream, None)
+
+    while True:
+        try:
+            piece = from_thread.run(following)
+        except TimeoutError as error:
+            message = f"no byte came for {PATIENCE:.0f} s"
+            raise Problem(408, message) from error
+        except ClientDisconnect as error:
+            message = "the connection was closed before the body's end"
+            raise broken(message) from error
+        if piece is None:
+            return
+        if piece:
+            yield piece

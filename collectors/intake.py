@@ -1,0 +1,199 @@
+"""The records of one HTTP request on their way to the broker: validated, sealed, queued, answered one by one."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from hashlib import blake2b
+from tempfile import SpooledTemporaryFile
+from typing import Final
+
+import msgspec
+
+from collectors.bodies import PIECE, Element
+from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
+from siteward.broker import Message, Publisher
+from siteward.broker.topology import routing_key
+from siteward.envelope import seal
+from siteward.records import Kind, Refused, Row, anonymous_id, id_text
+from siteward.records.doors import row_from_json
+from siteward.server.problems import Problem
+from siteward.telemetry import GATEWAY_QUEUED, GATEWAY_REJECTED, telemetry
+
+CHUNK: Final = 1_000
+"""Records after which what is accepted goes to the broker, whatever their VOs."""
+MOST_REJECTED: Final = 10_000
+"""A body with more rejected records than this is not read to its end."""
+IN_MEMORY: Final = 2**20
+"""Bytes of answers beyond which they wait on disk."""
+
+
+class Answers:
+    """What becomes of each record, gathered in the form in which it is sent: constant memory, whatever their number.
+
+    The status of the whole answer is known only at the end of the body, so the parts wait until then.
+    """
+
+    def __init__(self, *, by_line: bool) -> None:
+        """Start an answer: NDJSON, or one JSON object."""
+        self._by_line = by_line
+        # Closed by whoever sends the answer; see parts().
+        self._spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self.queued = 0
+        self.rejected = 0
+        self._separator = b"" if by_line else b'{"records":['
+
+    def add(self, answer: dict[str, object]) -> None:
+        """Append the answer about one record."""
+        self._spool.write(self._separator)
+        self._spool.write(_json(answer))
+        self._separator = b"\n" if self._by_line else b","
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._spool.close()
+
+    def parts(self, ending: dict[str, object]) -> Iterator[bytes]:
+        """The whole answer, with the members of `ending` and the sums at its end; can be had once."""
+        last = _json(ending | {"queued": self.queued, "rejected": self.rejected})
+        if self._by_line:
+            self._spool.write(self._separator + last + b"\n")
+        else:
+            self._spool.write((b"]," if self.queued + self.rejected else b'{"records":[],') + last[1:])
+        self._spool.seek(0)
+        with self._spool:
+            while part := self._spool.read(PIECE):
+                yield part
+
+
+def _json(value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        # A refused text may hold half characters; they are shown as escapes.
+        return msgspec.json.encode(_shown(value))
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _shown(each) for key, each in value.items()}
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+class Intake:
+    """Takes the records of one request, queues them in chunks and answers for each, in order."""
+
+    def __init__(self, kind: Kind, publisher: Publisher, receipts: Receipts, answers: Answers, now: int) -> None:
+        """Take where records go; `now` is in microseconds since 1970 UTC and the same for all of them."""
+        self._kind = kind
+        self._publisher = publisher
+        self._receipts = receipts
+        self._answers = answers
+        self._now = now
+        self._producer = f"gateway@{socket.gethostname()}"
+        self._accepted: list[tuple[int, Row]] = []
+        self._rejected: list[tuple[int, Refused]] = []
+        self._chunks = 0
+        self._key = b""
+        self.position = 0
+
+    def use_key(self, key: bytes) -> None:
+        """Name the envelopes after an idempotency key, so that the same records sent again are the same records."""
+        self._key = key
+
+    def take(self, element: Element) -> bool:
+        """Validate one record; whether a chunk was queued with it.
+
+        Raises:
+            siteward.broker.BrokerError: the chunk is not queued.
+            Problem: 400, too many records of this request were rejected.
+        """
+        position, self.position = self.position, self.position + 1
+        try:
+            self._accepted.append((position, self._row(element)))
+        except Refused as refused:
+            self._rejected.append((position, refused))
+        if len(self._accepted) + len(self._rejected) < CHUNK:
+            return False
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Queue what is accepted, durably, then answer for everything taken.
+
+        Raises:
+            siteward.broker.BrokerError: nothing is known to be queued, and nothing is answered.
+            Problem: 400, too many records of this request were rejected.
+        """
+        ids = self._queue() if self._accepted else {}
+        answers: dict[int, dict[str, object]] = {
+            position: {"position": position, "id": id_text(record), "status": QUEUED}
+            for position, record in ids.items()
+        }
+        answers |= {
+            position: {
+                "position": position,
+                "status": "rejected",
+                "field": why.field,
+                "value": why.value,
+                "reason": why.reason,
+            }
+            for position, why in self._rejected
+        }
+        for _, answer in sorted(answers.items()):
+            self._answers.add(answer)
+        self._count()
+        if self._answers.rejected > MOST_REJECTED:
+            message = f"more than {MOST_REJECTED} records were rejected; the rest of the body is not read"
+            raise Problem(400, message, title="Too many rejected records")
+
+    @property
+    def answered(self) -> int:
+        """The number of records answered for; the first one without an answer has this position."""
+        return self._answers.queued + self._answers.rejected
+
+    def _row(self, element: Element) -> Row:
+        if isinstance(element, Refused):
+            raise element
+        if b"\0" in element:
+            # json.loads would take it for UTF-16 or UTF-32 and go on.
+            reason = "holds a NUL byte; send UTF-8"
+            raise Refused(reason, kind=self._kind.name, value=element[:80])
+        return row_from_json(self._kind, element, self._now)
+
+    def _queue(self) -> dict[int, bytes]:
+        """Publish the accepted records, an envelope per VO, and note that they are queued; their ids by position."""
+        by_vo: dict[str, list[tuple[int, Row]]] = {}
+        for position, row in self._accepted:
+            by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
+        messages: list[Message] = []
+        receipts: list[Receipt] = []
+        ids: dict[int, bytes] = {}
+        for vo, placed in by_vo.items():
+            rows = [row for _, row in placed]
+            envelope = self._envelope_id(vo, rows)
+            body = seal(self._kind, rows, self._producer, self._now, receipt=True, identifier=envelope)
+            messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
+            for place, (position, row) in enumerate(placed):
+                ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
+                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED))
+        self._publisher.publish(messages)
+        self._receipts.note(receipts, self._now)
+        self._chunks += 1
+        return ids
+
+    def _envelope_id(self, vo: str, rows: list[Row]) -> bytes:
+        """Random, or what follows from key and content: a key used again for other records loses none of them."""
+        if not self._key:
+            return secrets.token_bytes(16)
+        content = msgspec.msgpack.encode((self._key, self._kind.name, vo, self._chunks, rows))
+        return blake2b(content, digest_size=16).digest()
+
+    def _count(self) -> None:
+        queued, rejected = len(self._accepted), len(self._rejected)
+        self._answers.queued += queued
+        self._answers.rejected += rejected
+        telemetry.add(GATEWAY_QUEUED, queued, self._kind.name)
+        telemetry.add(GATEWAY_REJECTED, rejected, self._kind.name)
+        self._accepted, self._rejected = [], []

@@ -1,0 +1,178 @@
+"""The routes about the data path: its figures, and decisions about dead letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples import JOB, NOW, job
+from fastapi.testclient import TestClient
+from in_memory import MemoryBroker
+
+from collectors import api
+from collectors.dead_letters import DeadLetters, Letter, Stage, place_id
+from siteward.broker import Message
+from siteward.envelope import as_json, seal
+from siteward.query import Answer, Query
+from siteward.records import Refused
+from siteward.server.app import create_app
+from siteward.server.resources import Resources
+from siteward.settings import Settings
+from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Telemetry, telemetry
+
+ROW = JOB.row_of(job(), NOW)
+ORIGINAL = as_json(JOB, [getattr(ROW, name) for name in JOB.names])
+
+
+class CountingStore:
+    """Holds 42 jobs and counts how often it is asked; `away` makes it fail."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.away = False
+
+    def query(self, query: Query) -> Answer:
+        self.asked += 1
+        if self.away:
+            message = "the store is away"
+            raise OSError(message)
+        return Answer(query=query, rows=(), totals=(42,), units=("1",), groups=1)
+
+
+class Shared(Resources):
+    """Resources whose broker and store are in memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, {"job": JOB})
+        self.memory = MemoryBroker("monitoring")
+        self.counting = CountingStore()
+
+    @property
+    def broker(self) -> MemoryBroker:
+        return self.memory
+
+    @property
+    def store(self) -> Any:
+        return self.counting
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Shared:
+    telemetry.reset()
+    return Shared(Settings(data=str(tmp_path)))
+
+
+@pytest.fixture
+def client(shared: Shared) -> Iterator[TestClient]:
+    app = create_app(shared.settings, routers=[api.router], resources=shared)
+    with TestClient(app, "http://localhost") as opened:
+        yield opened
+
+
+@pytest.fixture
+def letters(shared: Shared) -> Iterator[DeadLetters]:
+    with DeadLetters(shared.settings.folder / "collectors.sqlite") as opened:
+        opened.put(
+            [
+                Letter(
+                    queue="monitoring",
+                    record=place_id(b"m" * 16, number),
+                    stage=Stage.VALIDATE,
+                    kind="job",
+                    vo=vo,
+                    producer="pilot@node7",
+                    message=b"m" * 16,
+                    refused=Refused("is missing", kind="job", field="site"),
+                    original=original,
+                )
+                for number, (vo, original) in enumerate([("example", ORIGINAL), ("other", b"{}")])
+            ],
+            NOW,
+        )
+        yield opened
+
+
+def test_the_pipeline_shows_the_data_path_in_figures(client: TestClient, shared: Shared, letters: DeadLetters) -> None:
+    """Queues, stored records, outcomes and refusals of all processes, services."""
+    folder = shared.settings.folder
+    shared.memory.put([Message("example.job", seal(JOB, [ROW, ROW], "test", NOW), 2)])
+    collector = Telemetry()
+    collector.add(WRITTEN, 40, "monitoring", "job", "stored")
+    collector.add(WRITTEN, 2, "monitoring", "job", "duplicate")
+    collector.add(EMIT_REFUSED, 3, "job", "invalid")
+    collector.share(folder / "telemetry", "collector")
+    Telemetry().share(folder / "telemetry", "app")
+    telemetry.add(GATEWAY_REJECTED, 5, "job")
+    (folder / "run").mkdir()
+    services = [{"name": "collector", "pid": 7, "state": "running", "restarts": 1, "since": "2026-03-02T12:00:00Z"}]
+    (folder / "run" / "services.json").write_text(json.dumps(services))
+    letters.stop("monitoring", "stopped: flood")
+    said = client.get("/v1/pipeline").json()
+    assert said["emitted"] == {"total": 2}
+    assert said["queues"][0]["queue"] == "monitoring"
+    assert said["queues"][0]["records"] == 2
+    assert said["stored"] == {"total": 42, "kinds": {"job": 42}}
+    assert said["outcomes"] == {"stored": 40, "replaced": 0, "duplicate": 2, "rejected": 0}
+    assert said["refused"] == {"dead_letters": 2, "gateway": 5, "emitters": 3}
+    assert said["services"] == services
+    assert [each["reason"] for each in said["stopped"]] == ["stopped: flood"]
+
+
+def test_the_pipeline_is_shown_while_the_store_is_away(client: TestClient, shared: Shared) -> None:
+    """The last counts stand; the store is asked again after a while only."""
+    shared.counting.away = True
+    assert client.get("/v1/pipeline").json()["stored"] == {"total": 0, "kinds": {}}
+    assert client.get("/v1/pipeline").status_code == 200
+    assert shared.counting.asked == 1
+
+
+def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLetters) -> None:
+    """With filters, a total, and the number to go on from."""
+    said = client.get("/v1/dead-letters", params={"limit": 1}).json()
+    assert (said["total"], [each["number"] for each in said["dead_letters"]]) == (2, [1])
+    said = client.get("/v1/dead-letters", params={"after": 1}).json()
+    assert [each["vo"] for each in said["dead_letters"]] == ["other"]
+    assert client.get("/v1/dead-letters", params={"vo": "nobody"}).json()["total"] == 0
+    letters.discard(1, "ann", "", NOW)
+    assert client.get("/v1/dead-letters").json()["total"] == 1
+    assert client.get("/v1/dead-letters", params={"state": ""}).json()["total"] == 2
+
+
+def test_a_dead_letter_is_replayed_fixed_or_discarded_once(
+    client: TestClient, shared: Shared, letters: DeadLetters
+) -> None:
+    """Each decision is noted with who and why; a second one is a conflict."""
+    assert letters.count() == 2
+    said = client.post("/v1/dead-letters/1/replay", json={"who": "ann", "note": "site is known now"}).json()
+    assert (said["state"], said["audit"][0]["who"], said["audit"][0]["note"]) == (
+        "replayed",
+        "ann",
+        "site is known now",
+    )
+    assert len(shared.memory.published) == 1
+    assert client.post("/v1/dead-letters/1/discard").status_code == 409
+    refused = client.post("/v1/dead-letters/2/replay")
+    assert (refused.status_code, refused.json()["reason"]) == (422, "is missing")
+    fixed = client.post("/v1/dead-letters/2/fix", json={"record": json.loads(ORIGINAL)})
+    assert fixed.json()["state"] == "fixed"
+    assert client.get("/v1/dead-letters/2").json()["audit"][0]["action"] == "fixed"
+
+
+def test_what_is_asked_wrongly_is_answered_clearly(client: TestClient, letters: DeadLetters) -> None:
+    """Unknown numbers, unknown actions, bodies of another form."""
+    assert letters.count() == 2
+    assert client.get("/v1/dead-letters/77").status_code == 404
+    assert client.post("/v1/dead-letters/77/discard").status_code == 404
+    assert client.post("/v1/dead-letters/1/burn").status_code == 422
+    assert client.post("/v1/dead-letters/1/discard", json={"who": 5}).status_code == 422
+    assert client.get("/v1/dead-letters", params={"limit": 0}).status_code == 422
+
+
+def test_a_broker_that_is_away_is_503(client: TestClient, shared: Shared, letters: DeadLetters) -> None:
+    """And the letter stays open."""
+    shared.memory.away = True
+    assert client.post("/v1/dead-letters/1/replay").status_code == 503
+    assert letters.show(1).state == "open"
