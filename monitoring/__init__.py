@@ -1,0 +1,1 @@
+"""What is happening now and lately: stores, queries, retention."""
