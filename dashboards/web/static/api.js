@@ -1,0 +1,65 @@
+// The server's API: JSON in and out, problems as errors with the server's own words.
+
+/** The server did not answer at all. */
+export class Away extends Error {
+  name = "Away";
+}
+
+/** The server answered that it cannot or will not. */
+export class Problem extends Error {
+  constructor(status, body) {
+    super([body.title, body.detail].filter(Boolean).join(": ") || `The server answered ${status}.`);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+const PATIENCE = 15_000; // milliseconds until a silent server counts as away.
+
+export function get(path, parameters, signal) {
+  const search = new URLSearchParams(pairs(parameters)).toString();
+  return ask(search ? `${path}?${search}` : path, {}, signal);
+}
+
+/** Sends a body that is JSON already. */
+export function postText(path, body) {
+  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+}
+
+/** {a: 1, b: [2, 3]} as [["a", 1], ["b", 2], ["b", 3]]; undefined and "" are left out. */
+export function pairs(parameters) {
+  return Object.entries(parameters).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).filter((one) => one !== undefined && one !== "").map((one) => [name, one]));
+}
+
+async function ask(url, request, signal) {
+  const patience = AbortSignal.timeout(PATIENCE);
+  let response, text;
+  try {
+    response = await fetch(url, { ...request, cache: "no-store", signal: signal ? AbortSignal.any([signal, patience]) : patience });
+    text = await response.text();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Away("The server does not answer.", { cause: error });
+  }
+  if (!response.ok) throw new Problem(response.status, quietly(text));
+  return parse(text);
+}
+
+function quietly(text) {
+  try {
+    const body = JSON.parse(text);
+    return body && typeof body === "object" ? body : { detail: String(body) };
+  } catch {
+    return { detail: text.slice(0, 200) };
+  }
+}
+
+/** JSON whose integers stay exact: those beyond 2^53 become BigInt where the browser shows us their digits. */
+export function parse(text) {
+  if (!/\d{16}/.test(text)) return JSON.parse(text);
+  return JSON.parse(text, (key, value, context) =>
+    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
+      ? BigInt(context.source)
+      : value);
+}
