@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.examples import job
+from bench.examples import Jobs
 from bench.processes import megabytes, peak_megabytes, service
 from siteward.broker.opening import open_declared
 from siteward.emit import Emitter
@@ -39,6 +39,7 @@ class Run(msgspec.Struct):
 
 def emit_jobs(data: Path, first: int, count: int) -> None:
     """Emit jobs as fast as the emitter takes them, duplicates included; runs in a process of its own."""
+    job = Jobs()
     with Emitter(_settings(data), when_full="wait") as emitter:
         for number in range(first, first + count):
             emitter.emit(job(number))

@@ -31,3 +31,18 @@ def job(number: int) -> Job:
         processors=1 + number % 8,
         memory=2**31 + number * 4096,
     )
+
+
+class Jobs:
+    """The same jobs without the cost of making them: a program that emits has its records already."""
+
+    def __init__(self) -> None:
+        """Make the first few thousand, which differ in everything but number and time."""
+        self._ready = [job(number) for number in range(6_000)]
+
+    def __call__(self, number: int) -> Job:
+        """A record that is valid until the next call with a number six thousand higher."""
+        record = self._ready[number % len(self._ready)]
+        record.local_job_id = str(number)
+        record.end = BEGIN + timedelta(0, 0, 10_000 * number)
+        return record

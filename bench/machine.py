@@ -53,12 +53,12 @@ def plain_loop(folder: Path, count: int, size: int = 5_000) -> float:
         number, body = queue.execute("SELECT id, body FROM queue ORDER BY id LIMIT 1").fetchone()
         columns = msgspec.msgpack.decode(body)
         ids = [kind.id_of(row) for row in rows]
-        table = pa.table({"id": pa.array(ids, pa.binary(16)), **{name: pa.array(columns[name]) for name in names}})  # noqa: F841  # DuckDB finds it by its name.
+        batch = pa.table({"id": pa.array(ids, pa.binary(16)), **{name: pa.array(columns[name]) for name in names}})  # noqa: F841  # DuckDB finds it by its name.
         if not made:
-            store.execute("CREATE TABLE job AS SELECT * FROM table LIMIT 0")
+            store.execute("CREATE TABLE job AS SELECT * FROM batch LIMIT 0")
             made = True
         store.execute(
-            "INSERT INTO job SELECT * FROM table WHERE id NOT IN (SELECT id FROM job WHERE id >= ?)", [min(ids)]
+            "INSERT INTO job SELECT * FROM batch WHERE id NOT IN (SELECT id FROM job WHERE id >= ?)", [min(ids)]
         )
         queue.execute("DELETE FROM queue WHERE id = ?", (number,))
     return count / (time.perf_counter() - began)

@@ -63,7 +63,7 @@ class Process:
     def kill(self) -> None:
         """Kill it in the middle of whatever it does, and start it again."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
         self.kills += 1
         self._process = self._started()
 
@@ -74,7 +74,7 @@ class Process:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._process.communicate()
 
     def _started(self) -> subprocess.Popen[bytes]:
         # The services take the end of their standard input for the end of their supervisor.
@@ -92,7 +92,8 @@ class Poster(threading.Thread):
 
     def run(self) -> None:
         while not self.stop.is_set():
-            rows = [JOB.row_of(job(POSTED + self.queued + n, end=NOON), NOW) for n in range(20)]
+            first = POSTED + self.queued
+            rows = [JOB.row_of(job(n, local_job_id=str(first + n)), NOW) for n in range(20)]
             body = b"\n".join(as_json(JOB, [getattr(row, name) for name in JOB.names]) for row in rows)
             if self._post(body):
                 self.queued += len(rows)
@@ -175,7 +176,9 @@ def _counts_by_id(settings: Settings) -> dict[str, int]:
         end=NOON.replace(year=2090),
         by=("local_job_id",),
     )
-    rows = open_monitoring(settings, load_kinds()).query(question).rows
+    store = open_monitoring(settings, load_kinds())
+    rows = store.query(question).rows
+    store.close()
     return {str(row.group[0]): int(row.values[0] or 0) for row in rows}
 
 

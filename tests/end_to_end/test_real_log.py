@@ -1,0 +1,105 @@
+"""A real grid's log through the whole path: its totals equal an independent computation, to the second."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from monitoring.stores.opening import open_monitoring
+
+from collectors.service import collect
+from siteward.broker.opening import open_declared
+from siteward.kinds import load_kinds
+from siteward.query import Function, Query, Wanted
+from siteward.settings import Settings, load_settings
+
+BEGIN = 1_091_615_532
+"""UnixStartTime of the log's header."""
+PARTITIONS = {"1": "clrglop195.in2p3.fr", "2": "clrce01.in2p3.fr", "3": "clrce02.in2p3.fr"}
+WINDOW = (datetime(2004, 1, 1, tzinfo=UTC), datetime(2006, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture(scope="module")
+def imported(lpc_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The whole log, imported twice by the CLI and collected into the store."""
+    folder = tmp_path_factory.mktemp("lpc")
+    settings = load_settings(environ={"SITEWARD_DATA": str(folder)})
+    stop = threading.Event()
+    collector = threading.Thread(target=collect, args=(settings, stop, ["monitoring"]))
+    collector.start()
+    command = [sys.executable, "-m", "siteward", "import", "swf", str(lpc_log), "--vo", "biomed", "--site", "LPC"]
+    for _ in range(2):
+        environ = os.environ | {"SITEWARD_DATA": str(folder)}
+        subprocess.run([*command, "--no-resume"], env=environ, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    broker = open_declared(settings)
+    deadline = time.monotonic() + 120
+    while broker.status()[0].records and time.monotonic() < deadline:
+        time.sleep(0.05)
+    broker.close()
+    stop.set()
+    collector.join()
+    return settings
+
+
+def test_every_job_is_stored_once(imported: Settings) -> None:
+    """Importing twice stores nothing twice."""
+    assert _ask(imported, ())[()][0] == 234_889
+
+
+def test_usage_per_compute_element_and_month_is_exact(imported: Settings, lpc_log: Path) -> None:
+    """Jobs, wall time and core time per compute element and month of the end are those of the log's own lines."""
+    expected: dict[tuple[str, str], list[int]] = {}
+    for number, fields in enumerate(_lines(lpc_log)):
+        submit, wait, run, processors = (int(fields[column]) for column in (1, 2, 3, 4))
+        end = datetime.fromtimestamp(BEGIN + submit + max(wait, 0) + max(run, 0), UTC)
+        sums = expected.setdefault((PARTITIONS.get(fields[15], ""), f"{end:%Y-%m}"), [0, 0, 0])
+        sums[0] += 1
+        sums[1] += max(run, 0)
+        sums[2] += max(run, 0) * max(processors, 0)
+        assert number < 234_889
+    found: dict[tuple[str, str], list[int]] = {}
+    for month in _months():
+        for group, values in _ask(imported, ("compute_element",), month).items():
+            found[str(group[0]), f"{month[0]:%Y-%m}"] = [int(value or 0) for value in values]
+    assert found == expected
+
+
+def test_users_and_groups_are_as_many_as_in_the_log(imported: Settings, lpc_log: Path) -> None:
+    """Grouping by who ran it loses nobody and invents nobody."""
+    users = Counter((fields[11], fields[12]) for fields in _lines(lpc_log))
+    found = _ask(imported, ("user", "group"))
+    assert sorted(int(values[0] or 0) for values in found.values()) == sorted(users.values())
+
+
+def _lines(log: Path) -> list[list[str]]:
+    with gzip.open(log, "rt", encoding="utf-8") as text:
+        return [line.split() for line in text if line.strip() and not line.startswith(";")]
+
+
+def _months() -> list[tuple[datetime, datetime]]:
+    first = datetime(2004, 8, 1, tzinfo=UTC)
+    months = []
+    while first < datetime(2005, 7, 1, tzinfo=UTC):
+        after = (first + timedelta(days=32)).replace(day=1)
+        months.append((first, after))
+        first = after
+    return months
+
+
+def _ask(
+    settings: Settings, by: tuple[str, ...], window: tuple[datetime, datetime] = WINDOW
+) -> dict[tuple[object, ...], tuple[int | float | None, ...]]:
+    wanted = (Wanted(Function.COUNT), Wanted(Function.SUM, "wall_time"), Wanted(Function.SUM, "core_time"))
+    question = Query(kind="job", wanted=wanted, start=window[0], end=window[1], by=by)
+    store = open_monitoring(settings, load_kinds())
+    rows = store.query(question).rows
+    store.close()
+    return {row.group: row.values for row in rows}
