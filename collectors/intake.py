@@ -23,6 +23,8 @@ from siteward.telemetry import GATEWAY_QUEUED, GATEWAY_REJECTED, telemetry
 
 CHUNK: Final = 1_000
 """Records after which what is accepted goes to the broker, whatever their VOs."""
+CHUNK_BYTES: Final = 2**23
+"""… or bytes of JSON: an envelope of them stays well below what collectors read."""
 MOST_REJECTED: Final = 10_000
 """A body with more rejected records than this is not read to its end."""
 IN_MEMORY: Final = 2**20
@@ -39,7 +41,7 @@ class Answers:
         """Start an answer: NDJSON, or one JSON object."""
         self._by_line = by_line
         # Closed by whoever sends the answer; see parts().
-        self._spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # see above.
         self.queued = 0
         self.rejected = 0
         self._separator = b"" if by_line else b'{"records":['
@@ -94,6 +96,7 @@ class Intake:
         self._producer = f"gateway@{socket.gethostname()}"
         self._accepted: list[tuple[int, Row]] = []
         self._rejected: list[tuple[int, Refused]] = []
+        self._bytes = 0
         self._chunks = 0
         self._key = b""
         self.position = 0
@@ -112,9 +115,10 @@ class Intake:
         position, self.position = self.position, self.position + 1
         try:
             self._accepted.append((position, self._row(element)))
+            self._bytes += len(element) if isinstance(element, bytes) else 0
         except Refused as refused:
             self._rejected.append((position, refused))
-        if len(self._accepted) + len(self._rejected) < CHUNK:
+        if len(self._accepted) + len(self._rejected) < CHUNK and self._bytes < CHUNK_BYTES:
             return False
         self.flush()
         return True
@@ -196,4 +200,4 @@ class Intake:
         self._answers.rejected += rejected
         telemetry.add(GATEWAY_QUEUED, queued, self._kind.name)
         telemetry.add(GATEWAY_REJECTED, rejected, self._kind.name)
-        self._accepted, self._rejected = [], []
+        self._accepted, self._rejected, self._bytes = [], [], 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -57,7 +58,7 @@ class Pipeline:
             Stopped: `stop` was set while a step failed.
         """
         for step in self._behind:
-            self._persist(lambda step=step: step(haul), type(step).__name__.lower(), stop)  # type: ignore[misc]
+            self._persist(partial(step, haul), type(step).__name__.lower(), stop)
         return haul
 
     def open(self, stop: Event) -> None:

@@ -79,9 +79,10 @@ class Resubmission:
         """Send to every sink; those that have the record ignore it.
 
         The envelope's id follows from letter and content and not from the queue: when every sink's collector has
-        refused a record without identity, and each letter is replayed, the record is the same one each time.
+        refused a record without identity, and each letter is replayed, the record is the same one each time. The
+        message is part of it, so that a letter refused again is known for news, however often it is replayed.
         """
-        envelope = blake2b(letter.record + msgspec.msgpack.encode(row), digest_size=16).digest()
+        envelope = blake2b(letter.record + letter.message + msgspec.msgpack.encode(row), digest_size=16).digest()
         body = seal(kind, [row], letter.producer, now, receipt=True, identifier=envelope)
         vo: str = row.vo  # type: ignore[attr-defined]  # every kind has it.
         with closing(self._broker.publisher()) as publisher:

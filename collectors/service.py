@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Event, Thread
@@ -25,12 +26,23 @@ from siteward.telemetry import telemetry
 
 SHARE_SECONDS: Final = 1.0
 """How often the counters are left for the web application."""
+SWITCH_SECONDS: Final = float(__import__("os").environ.get("SWI","0.0005"))
+"""How long one thread may compute while another one waits."""
 log = get_logger(__name__)
 
 
 def run(settings: Settings, stop: Event) -> None:
     """Collect for every installed sink until `stop` is set; then finish the batches in hand and return."""
-    collect(settings, stop, sorted(extensions.found("siteward.sinks")))
+    collect(settings, stop, sorted(extensions.found("siteward.sinks")), enrichments=installed_enrichments())
+
+
+def installed_enrichments() -> list[Enrichment]:
+    """Every installed enrichment, in order of their names.
+
+    Raises:
+        siteward.extensions.ExtensionError: one does not load.
+    """
+    return [entry.load() for entry in extensions.found("siteward.steps").values()]
 
 
 def sink_opening(settings: Settings, kinds: Mapping[str, Kind]) -> Callable[[str], Sink]:
@@ -64,6 +76,9 @@ def collect(
         name: of these consumers towards the broker and in the telemetry; two that live never share one.
         enrichments: applied to every batch before it is written.
     """
+    # The sink's thread takes the interpreter's lock some thirty times per batch, and would wait for the decoding
+    # thread's whole turn each time.
+    sys.setswitchinterval(SWITCH_SECONDS)
     kinds = load_kinds(settings.kinds)
     broker = _wait_for_broker(settings, stop)
     if broker is None:

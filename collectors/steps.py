@@ -199,9 +199,11 @@ class Write:
         for name, batch in haul.batches.items():
             if name not in haul.written:
                 started = time.perf_counter()
-                haul.written[name] = self._write(batch)
+                written = self._write(batch)
                 telemetry.add(BATCH_SECONDS, time.perf_counter() - started, self._queue)
-                haul.letters += self._count(batch, haul.written[name])
+                haul.letters += list(self._count(batch, written))
+                # Only now: a batch that counts as written is not looked at again, and its letters must be there.
+                haul.written[name] = written
                 # The next haul is in memory already, and of this one only the ids are still asked for.
                 batch.columns = {}
 

@@ -71,9 +71,9 @@ def _unzstd(body: bytes, limit: int) -> tuple[bytes, bool]:
     stream = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
     plain = bytearray()
     try:
-        # Small input pieces bound what one call can blow up to.
-        for start in range(0, len(body), 4096):
-            plain += stream.decompress(body[start : start + 4096])
+        # One call's output cannot be limited, only its input: 64 bytes hold 16 blocks at most, of 128 KiB at most.
+        for start in range(0, len(body), 64):
+            plain += stream.decompress(body[start : start + 64])
             if len(plain) > limit or stream.eof:
                 break
     except zstandard.ZstdError as error:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import isfinite
-from operator import gt
+from operator import attrgetter, gt
 from typing import Any, Final
 
 import msgspec
@@ -110,7 +110,7 @@ def seal(
     """
     columns: Columns = {}
     for column in kind.columns[1:]:
-        values = [getattr(row, column.name) for row in rows]
+        values = list(map(attrgetter(column.name), rows))
         if column.required or values.count(column.default) != len(values):
             columns[column.name] = values
     return _encoder.encode(

@@ -62,7 +62,7 @@ class EmitterSettings(_Section):
 class CollectorSettings(_Section):
     """`[collector]`: from the broker to the sinks."""
 
-    batch_records: Positive = 40_000
+    batch_records: Positive = 20_000
     batch_age: Seconds = 0.2
     """Longest time in seconds that records wait for a batch to fill."""
     dead_letter_count: Positive = 10_000
@@ -76,7 +76,7 @@ class MonitoringSettings(_Section):
 
     url: str = ""
     """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place."""
-    memory: str = "160MB"
+    memory: str = "120MB"
     """DuckDB's own memory limit; the process needs about 170 MB more."""
     threads: Positive = 2
 

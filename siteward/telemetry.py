@@ -6,7 +6,7 @@ import os
 import time
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Final
 
 import msgspec
@@ -129,7 +129,8 @@ class Telemetry:
         """Leave the present values where the web application of the same installation finds them."""
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{service}.json"
-        draft = folder / f".{service}.{os.getpid()}"
+        # Two threads of a process may do so at once, under one name.
+        draft = folder / f".{service}.{os.getpid()}.{get_ident()}"
         draft.write_bytes(msgspec.json.encode(self.samples()))
         draft.replace(target)
 

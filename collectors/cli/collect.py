@@ -25,6 +25,7 @@ def collect(
     `siteward up` does this already; a second collector beside it needs a `--name` of its own.
     """
     from collectors.service import collect as collect_for  # noqa: PLC0415  # `--help` needs none of it.
+    from collectors.service import installed_enrichments  # noqa: PLC0415
     from siteward import extensions  # noqa: PLC0415
 
     settings = options(context).settings
@@ -36,4 +37,4 @@ def collect(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    collect_for(settings, stop, sorted(set(sinks or installed)), name=name)
+    collect_for(settings, stop, sorted(set(sinks or installed)), name=name, enrichments=installed_enrichments())

@@ -42,11 +42,11 @@ PAGES: Final = (
 """The navigation, in the order of the data path: what is happening, what it says, what was refused, what it means."""
 
 
-def router(settings: Settings) -> APIRouter:
+def router(_settings: Settings) -> APIRouter:
     """Routes of the pages and their static files."""
     routes = APIRouter(include_in_schema=False)
     assets = Assets()
-    templates = _templates(assets, settings)
+    templates = _templates(assets)
     for page in PAGES:
         _add_page(routes, templates, page)
 
@@ -77,7 +77,7 @@ def _add_page(routes: APIRouter, templates: Environment, page: Page) -> None:
         return Response(content, media_type="text/html; charset=utf-8", headers=ASK_AGAIN)
 
 
-def _templates(assets: Assets, settings: Settings) -> Environment:
+def _templates(assets: Assets) -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -85,5 +85,5 @@ def _templates(assets: Assets, settings: Settings) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"static": assets.url, "version": __version__, "settings": settings}
+    templates.globals |= {"static": assets.url, "version": __version__}
     return templates

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from siteward.records import Type
 from siteward.sinks import Batch
 
+# Arrow's own allocator keeps tens of megabytes that a batch needed once; the system's gives them back.
+pa.set_memory_pool(pa.system_memory_pool())
 _TIME: Final = pa.timestamp("us")
 _TYPES: Final[dict[Type, Any]] = {
     Type.STRING: pa.string(),
@@ -24,8 +26,8 @@ _TYPES: Final[dict[Type, Any]] = {
 UNFIT: Final = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 """What arrow_table raises for a value that a table cannot hold."""
 MOST_RANGES: Final = 8
-WIDE_GAP: Final = 600_000 << 16
-"""Ten minutes, in units of an id's first half: milliseconds times 2^16. Looking over less is not worth a statement."""
+WIDE_GAP: Final = 10_000 << 16
+"""Ten seconds, in units of an id's first half: milliseconds times 2^16. To leave out less is not worth a statement."""
 
 
 def arrow_table(batch: Batch) -> Any:  # noqa: ANN401  # pyarrow has no types.

@@ -16,7 +16,7 @@ from typer.main import get_command, get_group
 from siteward import __version__
 from siteward.cli.options import Options
 from siteward.cli.output import FORMS, tell
-from siteward.extensions import ExtensionError, Found, check_packages, found
+from siteward.extensions import PACKAGES, ExtensionError, Found, check_packages, found
 
 GROUP = "siteward.commands"
 PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -131,6 +131,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check_packages()
         get_group(application).main(args=arguments, prog_name="siteward")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in PACKAGES:
+            raise
+        tell(f"siteward: this needs {error.name}, which the base install leaves out: pip install 'siteward[server]'")
+        sys.exit(1)
     except Exception as error:
         code = exit_code(error)
         if code is None:

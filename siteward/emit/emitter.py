@@ -97,8 +97,8 @@ class Emitter:
         buffer = self._buffer
         if self._closed:
             return self._refuse(Refused("the emitter is closed", kind=kind.name), "closed")
-        if self._thread is None:
-            self._start_thread()
+        if self._thread is None and not self._has_started():
+            return self._refuse(Refused("no thread can be started to send it", kind=kind.name), "thread")
         while not buffer.add(kind, row):
             if not self._wait:
                 return self._refuse(Refused("memory for waiting records is full", kind=kind.name), "full")
@@ -150,11 +150,17 @@ class Emitter:
         self._thread: threading.Thread | None = None
         self._sender = Sender(self.settings, self.producer, self._buffer, self._closing)
 
-    def _start_thread(self) -> None:
+    def _has_started(self) -> bool:
+        """Start the sender; False where the system gives no thread, or the interpreter is about to end."""
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._sender.run, name="siteward-emitter", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._sender.run, name="siteward-emitter", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
+                self._thread = thread
+        return True
 
 
 _abandoned: list[object] = []

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from siteward.broker import Broker, Message, Publisher, Unroutable, opening
@@ -13,7 +14,7 @@ from siteward.broker.topology import routing_key
 from siteward.compression import compress_zstd
 from siteward.emit.buffer import Buffer, Pending
 from siteward.emit.spool import Spool
-from siteward.envelope import ZSTD, seal
+from siteward.envelope import MAX_BYTES, ZSTD, seal
 from siteward.log import get_logger
 from siteward.settings import Settings
 from siteward.telemetry import BUFFERED, CONFIRMED, EMITTED, SPOOLED, Metric, telemetry
@@ -33,6 +34,9 @@ class Sender:
         self._producer = producer
         self._buffer = buffer
         self._closing = closing
+        self._compress = settings.emitter.compress and find_spec("zstandard") is not None
+        if settings.emitter.compress and not self._compress:
+            get_logger(__name__).warning("messages are not compressed", reason="siteward[zstd] is not installed")
         self.stop = threading.Event()
         """Set when nobody waits for the sender any more."""
         self._broker: Broker | None = None
@@ -47,34 +51,40 @@ class Sender:
         replay.start()
         try:
             while batches := self._buffer.take(self._closing):
-                for batch in batches:
-                    self._deliver(batch)
+                # Counted together: batches go by kind and VO, while flush() and durable emitters wait by order of emit.
+                self._buffer.finish(sum([self._deliver(batch) for batch in batches]))
+                telemetry.set(BUFFERED, self._buffer.bytes)
         finally:
             replay.join(timeout=LONGEST_PAUSE)
             self._let_go()
             self._spool.close()
 
-    def _deliver(self, batch: Pending) -> None:
-        """Publish or spool one batch; keeps trying while both fail, until the emitter gives up."""
+    def _deliver(self, batch: Pending) -> int:
+        """Publish or spool one batch; keeps trying while both fail, until the emitter gives up. Records delivered."""
         telemetry.add(EMITTED, len(batch.rows), batch.kind.name)
         messages = self._seal(batch)
         pause = FIRST_PAUSE
         while not (self._publish(messages) or self._spooled(messages)):
             if self.stop.wait(pause):
-                return
+                return 0
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._buffer.finish(len(batch.rows))
-        telemetry.set(BUFFERED, self._buffer.bytes)
+        return len(batch.rows)
 
     def _seal(self, batch: Pending) -> list[Message]:
         size = self._settings.emitter.batch_records
         messages = []
-        for first in range(0, len(batch.rows), size):
-            rows = batch.rows[first : first + size]
+        parts = [batch.rows[first : first + size] for first in reversed(range(0, len(batch.rows), size))]
+        while parts:
+            rows = parts.pop()
             body = seal(batch.kind, rows, self._producer, time.time_ns() // 1000)
             self._buffer.learn(len(body) // len(rows))
+            if len(body) > MAX_BYTES and len(rows) > 1:
+                # No collector would read it; the buffer only guesses how large rows are.
+                middle = len(rows) // 2
+                parts += [rows[middle:], rows[:middle]]
+                continue
             encoding = ""
-            if self._settings.emitter.compress:
+            if self._compress:
                 body, encoding = compress_zstd(body), ZSTD
             key = routing_key(batch.vo, batch.kind.name)
             messages.append(Message(key=key, body=body, count=len(rows), content_encoding=encoding))

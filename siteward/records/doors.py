@@ -26,7 +26,8 @@ def row_from_json(kind: Kind, text: bytes, now: int) -> Row:
         Refused: with field, value and reason.
     """
     try:
-        pairs = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        # Given bytes, json would guess between five encodings.
+        pairs = json.loads(text.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, Refused):
             raise

@@ -67,8 +67,9 @@ class Kind:
         self._strings = _getter(strings)
         self._numbers = tuple(column.name for column in self.columns if column.type is Type.NUMBER)
         self._identity = _getter(self.identity)
-        self._rest = _getter(self.names[1 + len(self.times) :])
-        self._times = tuple(attrgetter(name) for name in self.times)
+        self._values = _getter(self.names)
+        self._after_times = 1 + len(self.times)
+        self._is_interval = self.shape is Shape.INTERVAL
 
     def __repr__(self) -> str:
         """Name the kind; its columns would fill a page."""
@@ -99,10 +100,12 @@ class Kind:
             Refused: with field, value and reason.
         """
         try:
-            times = [microseconds(get(record)) for get in self._times]
+            values = list(self._values(record))
+            for place in range(1, self._after_times):
+                values[place] = microseconds(values[place])
         except (TypeError, AttributeError) as error:
             raise self._refused_time(record) from error
-        return self.checked((record.vo, *times, *self._rest(record)), now)
+        return self.checked(values, now)
 
     def checked(self, values: Sequence[Any], now: int) -> Row:
         """Validate values in columns order, times as microseconds.
@@ -114,8 +117,8 @@ class Kind:
             row = msgspec.convert(values, self.row)
         except msgspec.ValidationError as error:
             raise self.refused(error, values) from error
-        times = values[1 : 1 + len(self.times)]
-        if self.shape is Shape.INTERVAL and times[1] < times[0]:
+        times = values[1 : self._after_times]
+        if self._is_interval and times[1] < times[0]:
             reason = f"ends before it starts ({moment(times[0]).isoformat()})"
             raise Refused(reason, kind=self.name, field="end", value=moment(times[1]).isoformat())
         if max(times) > now + self.ahead:

@@ -229,3 +229,15 @@ def test_a_replayed_record_that_is_rejected_again_is_open_again(letters: DeadLet
     Desk(letters, {"job": JOB}).again.replay(1, "ann")
     letters.put([letter(record=known, stage=Stage.WRITE, original=original(0), message=b"n" * 16)], NOW + 1)
     assert letters.show(1).state is State.OPEN
+
+
+def test_a_record_rejected_after_each_replay_is_open_after_each(letters: DeadLetters) -> None:
+    """The second time is news too, though nothing has changed."""
+    known = JOB.id_of(JOB.row_of(job(), NOW))
+    letters.put([letter(record=known, stage=Stage.WRITE, original=original(0))], NOW)
+    desk = Desk(letters, {"job": JOB})
+    for _ in range(3):
+        desk.again.replay(1, "ann")
+        sent = bytes.fromhex(desk.broker.published[-1].id)
+        letters.put([letter(record=known, stage=Stage.WRITE, original=original(0), message=sent)], NOW)
+        assert letters.show(1).state is State.OPEN

@@ -430,7 +430,7 @@ def test_a_hundred_megabytes_pass_in_constant_memory(tmp_path: Path) -> None:
     record = json.dumps(notice("x" * 200, vo="v" * 100) | {"load": 0.123456789}).encode()
     record += b" " * (4_095 - len(record))
     door = Door(tmp_path, GatewaySettings(max_body=2**28))
-    door.shared.memory.put = lambda messages: None  # type: ignore[method-assign]  # noqa: ARG005  # the broker's memory is not measured.
+    door.shared.memory.put = lambda messages: None  # type: ignore[method-assign]  # not measured.  # noqa: ARG005  # the name counts.
 
     def pieces(megabytes: int) -> Iterator[bytes]:
         megabyte = b"\n".join([record] * 256) + b"\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
@@ -38,6 +38,7 @@ ARGUMENTS: Final = [
 ]
 PATIENCE: Final = 30.0
 """Seconds until something that has to happen counts as not happening."""
+expect.set_options(timeout=PATIENCE * 1000)
 HOSTILE: Final = '<img src=x onerror="window.hostile=1"><script>window.hostile=1</script>'
 PATHS: Final = ["/", "/explore", "/dead-letters", "/kinds"]
 
@@ -53,7 +54,11 @@ class Installation(msgspec.Struct, frozen=True):
         end = datetime.now(UTC) - timedelta(seconds=30)
         with Emitter(self.settings, durable=True) as emitter:
             for _ in range(count):
-                given = {"vo": "example", "site": "SITE-A", "local_job_id": secrets.token_hex(8)} | fields
+                given: dict[str, Any] = {
+                    "vo": "example",
+                    "site": "SITE-A",
+                    "local_job_id": secrets.token_hex(8),
+                } | fields
                 assert emitter.emit(job(start=end - timedelta(hours=1), end=end, **given)) is None
             assert emitter.flush(PATIENCE)
 
@@ -117,6 +122,16 @@ def complaints() -> list[str]:
     return []
 
 
+def _unless(complaints: list[str], fine: Callable[[Any], bool], words: Callable[[Any], str]) -> Callable[[Any], None]:
+    """A listener that complains of what is not fine."""
+
+    def listen(what: Any) -> None:
+        if not fine(what):
+            complaints.append(words(what))
+
+    return listen
+
+
 @pytest.fixture
 def page(browser: Browser, installation: Installation, complaints: list[str]) -> Iterator[Page]:
     """A fresh page that reports every error and every request to another server, and fails the test for it."""
@@ -124,8 +139,10 @@ def page(browser: Browser, installation: Installation, complaints: list[str]) ->
     page = context.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    page.on("console", lambda said: said.type in {"error", "warning"} and complaints.append(f"console: {said.text}"))
-    page.on("request", lambda asked: asked.url.startswith(installation.url) or complaints.append(asked.url))
+    page.on("console", _unless(complaints, lambda said: said.type not in {"error", "warning"}, lambda said: said.text))
+    page.on(
+        "request", _unless(complaints, lambda asked: asked.url.startswith(installation.url), lambda asked: asked.url)
+    )
     yield page
     context.close()
     assert complaints == []
@@ -280,7 +297,7 @@ def test_page_says_when_the_server_is_away(page: Page, complaints: list[str]) ->
 
 
 def test_page_rests_when_told(page: Page) -> None:
-    """Paused, the page asks nothing; resumed, it goes on."""
+    """Paused, or in a tab that nobody sees, the page asks nothing; resumed, it goes on."""
     page.goto("/")
     expect(page.locator("#live-word")).to_have_text("live")
     page.get_by_role("button", name="Pause").click()
@@ -293,6 +310,10 @@ def test_page_rests_when_told(page: Page) -> None:
     with page.expect_request("**/v1/pipeline"):
         page.get_by_role("button", name="Resume").click()
     expect(page.locator("#live-word")).to_have_text("live")
+    for hidden, word in (("true", "paused"), ("false", "live")):
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator("#live-word")).to_have_text(word)
 
 
 @pytest.mark.parametrize("path", PATHS)

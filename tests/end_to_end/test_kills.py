@@ -20,8 +20,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from examples import JOB, NOON, NOW, job
-from monitoring.stores.opening import open_monitoring
 
+from monitoring.stores.opening import open_monitoring
 from siteward.broker.opening import open_declared
 from siteward.envelope import as_json
 from siteward.kinds import load_kinds

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from monitoring.stores.opening import open_monitoring
 
 from collectors.service import collect
+from monitoring.stores.opening import open_monitoring
 from siteward.broker.opening import open_declared
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted

@@ -20,6 +20,7 @@ from siteward.broker import BrokerUnavailable, Message, opening
 from siteward.broker.opening import open_declared
 from siteward.emit import AsyncEmitter, Emitter
 from siteward.emit import sender as sender_module
+from siteward.emit.buffer import Pending
 from siteward.envelope import open_envelope
 from siteward.kinds import load_kinds
 from siteward.records import Event, Refused, kind_of
@@ -211,6 +212,65 @@ def test_large_batches_are_cut_into_envelopes(tmp_path: Path) -> None:
     assert max(delivery.message.count for delivery in consumer.receive(0)) <= 50
     consumer.close()
     broker.close()
+
+
+def test_large_records_make_smaller_envelopes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No envelope is larger than a collector reads, however large its records are."""
+    monkeypatch.setattr(sender_module, "MAX_BYTES", 3_000)
+    with Emitter(settings) as emitter:
+        for number in range(225):
+            emitter.emit(job(number))
+    broker = open_declared(settings)
+    consumer = broker.consumer("monitoring", "c", 1000)
+    assert max(len(delivery.message.body) for delivery in consumer.receive(0)) <= 3_000
+    consumer.close()
+    broker.close()
+    assert _arrived(settings) == _numbers(225)
+
+
+def test_flush_waits_for_every_vo(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records emitted later, but sent earlier because of their VO, do not stand for those flushed."""
+    held = threading.Event()
+    deliver = sender_module.Sender._deliver
+
+    def slow(self: sender_module.Sender, batch: Pending) -> int:
+        if batch.vo == "second":
+            held.wait(10)
+        return deliver(self, batch)
+
+    monkeypatch.setattr(sender_module.Sender, "_deliver", slow)
+    with Emitter(settings) as emitter:
+        emitter.emit(job(0, vo="first"))
+        emitter.emit(job(1, vo="second"))
+        emitter.emit(job(2, vo="first"))
+        assert not emitter._buffer.wait_finished(2, 1)
+        held.set()
+        assert emitter.flush(10)
+    assert sorted(_arrived(settings)) == ["0", "1", "2"]
+
+
+def test_without_the_extra_messages_are_sent_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wish that cannot be met does not cost the records."""
+    monkeypatch.setattr(sender_module, "find_spec", lambda _: None)
+    settings = load_settings(environ={"SITEWARD_DATA": str(tmp_path), "SITEWARD_EMITTER__COMPRESS": "true"})
+    with Emitter(settings) as emitter:
+        emitter.emit(job(1))
+    assert _arrived(settings) == ["1"]
+
+
+def test_a_system_without_threads_is_an_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even then nothing is raised into the caller's work, and the next record is tried again."""
+
+    def refused(_: threading.Thread) -> None:
+        reason = "can't start new thread"
+        raise RuntimeError(reason)
+
+    with Emitter(settings) as emitter:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            assert isinstance(emitter.emit(job(1)), Refused)
+        assert emitter.emit(job(2)) is None
+    assert _arrived(settings) == ["2"]
 
 
 def test_threads_may_share_an_emitter(settings: Settings) -> None:

@@ -1,6 +1,6 @@
 // Where values and times lie on a chart, and which of them are written at its axes.
 
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000];
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 345_600];
 
 /** A function from a domain to pixels. */
@@ -21,7 +21,8 @@ export function ticks(most, unit, count = 4) {
 }
 
 function round(wish, unit) {
-  if (unit === "s" && wish >= 1) return STEPS.find((one) => one >= wish) ?? 86_400 * decimal(wish / 86_400);
+  if (unit === "s" && wish > 3600) return 3600 * decimal(wish / 3600); // durations are written in hours.
+  if (unit === "s" && wish >= 1) return STEPS.find((one) => one >= wish);
   if (unit === "s") return decimal(wish);
   if (unit.startsWith("B") && wish >= 1) {
     const power = 1024 ** Math.floor(Math.log2(wish) / 10);

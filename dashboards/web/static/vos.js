@@ -6,6 +6,7 @@ const REACH = "-400d"; // how far back a VO is looked for; the longest retention
 let simulated = new Set();
 let told = "";
 let known = 0; // number of VOs with records.
+const latest = new Map(); // kind to the rows of its last answer.
 const listeners = [];
 
 /** Whether figures of a VO (or, without one, of all) include simulated ones. */
@@ -39,9 +40,9 @@ export async function readVos(kinds, signal) {
 async function ask(kind, signal) {
   try {
     const answer = await get("/v1/query", { kind, measures: "count", by: "vo,simulated", start: REACH, end: "now", width: 0 }, signal);
-    return answer.rows.filter((row) => !row.other);
+    latest.set(kind, answer.rows);
   } catch (error) {
-    if (error instanceof Problem) return []; // a kind that cannot be asked now hides no other.
-    throw error;
+    if (!(error instanceof Problem)) throw error; // what cannot be asked now stays as it was: no label is lost.
   }
+  return latest.get(kind) ?? [];
 }

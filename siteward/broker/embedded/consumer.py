@@ -14,7 +14,7 @@ from siteward.broker.embedded.file import MESSAGE, connect, message_of, message_
 
 POLL_SECONDS: Final = 0.02
 """How often a waiting consumer looks for new messages; a look is a few microseconds."""
-HELD_BYTES: Final = 24 * 2**20
+HELD_BYTES: Final = 8 * 2**20
 """Most bytes of bodies that a consumer holds, so that a backlog of large envelopes stays out of memory."""
 
 
