@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path as FilePath
+from threading import Lock
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.requests import ClientDisconnect
 
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters, Decided, UnknownLetter, Which
@@ -21,6 +23,7 @@ from collectors.telling import letter_json, letter_summary, time_text
 from siteward.log import get_logger
 from siteward.query import Function, Wanted
 from siteward.query import Query as Question
+from siteward.records.fields import INT64_MAX
 from siteward.records.shapes import EARLIEST, LATEST
 from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
@@ -31,17 +34,37 @@ from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Metric, 
 
 COUNT_SECONDS: Final = 2.0
 """How long a count of the stored records is shown before it is taken again."""
+LONGEST_SAID: Final = 2**18
+"""Bytes of what a person says about a dead letter: a record, of which the gateway takes 64 KiB, and a note."""
+Number = Annotated[int, Path(description="Number of a dead letter.", ge=0, le=INT64_MAX)]
+_SAID: Final[dict[str, Any]] = {
+    "requestBody": {
+        "description": "Who decides, why, and for `fix` the whole record.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "who": {"type": "string"},
+                        "note": {"type": "string"},
+                        "record": {"type": "object"},
+                    },
+                }
+            }
+        },
+    }
+}
 _READ: Final = [Depends(requires(Permission.READ))]
 _OPERATE: Final = [Depends(requires(Permission.OPERATE))]
 log = get_logger(__name__)
 
 
 class Note(msgspec.Struct):
-    """What a person says when deciding about a dead letter."""
+    """What a person says when deciding about a dead letter; the record in its own bytes, to be judged as they are."""
 
     who: str = "operator"
     note: str = ""
-    record: dict[str, Any] | None = None
+    record: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 def router(settings: Settings) -> APIRouter:
@@ -78,7 +101,7 @@ def router(settings: Settings) -> APIRouter:
         vo: str = "",
         queue: str = "",
         reason: str = "",
-        after: Annotated[int, Query(ge=0)] = 0,
+        after: Annotated[int, Query(ge=0, le=INT64_MAX)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> dict[str, object]:
         """Refused records; `state=` (empty) is all of them, `after` the last number of the page before."""
@@ -89,19 +112,19 @@ def router(settings: Settings) -> APIRouter:
         return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
 
     @routes.get("/dead-letters/{number}", dependencies=_READ)
-    def dead_letter(number: int) -> dict[str, object]:
+    def dead_letter(number: Number) -> dict[str, object]:
         """One refused record with its bytes, and what was done with it."""
         return _one(path, number)
 
-    @routes.post("/dead-letters/{number}/{action}", dependencies=_OPERATE)
+    @routes.post("/dead-letters/{number}/{action}", dependencies=_OPERATE, openapi_extra=_SAID)
     def act(
         request: Request,
-        number: int,
+        number: Number,
         action: Literal["replay", "discard", "fix"],
-        said: Annotated[dict[str, Any] | None, Body()] = None,
+        said: Annotated[bytes, Depends(_said)],
     ) -> dict[str, object]:
         """Send a record again, mended (`fix`, with `record`) or as it is (`replay`), or `discard` it."""
-        note = _note(said or {})
+        note = _note(said)
         with _letters(path) as letters:
             if action == "discard":
                 letters.discard(number, note.who, note.note, time.time_ns() // 1000)
@@ -111,14 +134,14 @@ def router(settings: Settings) -> APIRouter:
             if action == "replay":
                 again.replay(number, note.who, note.note)
             else:
-                again.fix(number, msgspec.json.encode(note.record or {}), note.who, note.note)
+                again.fix(number, bytes(note.record), note.who, note.note)
         return _one(path, number)
 
     return routes
 
 
 @contextmanager
-def _letters(path: Path) -> Iterator[DeadLetters]:
+def _letters(path: FilePath) -> Iterator[DeadLetters]:
     """The dead letters, and their errors as problems."""
     try:
         with DeadLetters(path) as letters:
@@ -134,10 +157,28 @@ def _letters(path: Path) -> Iterator[DeadLetters]:
         raise Problem(503, message, headers=RETRY_AFTER) from error
 
 
-def _note(said: dict[str, Any]) -> Note:
+async def _said(request: Request) -> bytes:
+    """The request's body, of which no more is read than a person may say."""
+    body = b""
     try:
-        return msgspec.convert(said, Note)
-    except msgspec.ValidationError as error:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > LONGEST_SAID:
+                message = f"the body is larger than {LONGEST_SAID} bytes"
+                raise Problem(413, message)
+    except ClientDisconnect as error:
+        message = "the connection was closed before the body's end"
+        raise Problem(400, message) from error
+    if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        message = "send application/json"
+        raise Problem(415, message)
+    return body
+
+
+def _note(said: bytes) -> Note:
+    try:
+        return msgspec.json.decode(said or b"{}", type=Note)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Problem(422, str(error)) from error
 
 
@@ -154,16 +195,22 @@ class StoredCounts:
         """Nothing is asked yet."""
         self._until = 0.0
         self._counts: dict[str, int] = {}
+        self._turn = Lock()
 
     def of(self, resources: Resources) -> dict[str, int]:
-        """The counts by kind, of the kinds that have any; the last ones known while the store does not answer."""
-        if time.monotonic() >= self._until:
+        """The counts by kind, of the kinds that have any; the last ones known while the store does not answer.
+
+        One thread asks, the others do not wait for it: a store that hangs holds no more than that one.
+        """
+        if time.monotonic() >= self._until and self._turn.acquire(blocking=False):
             try:
                 counts = {name: _count(resources, name) for name in resources.kinds}
                 self._counts = {name: count for name, count in counts.items() if count}
             except Exception as error:  # noqa: BLE001  # a store that is away must not hide the rest of the path.
                 log.warning("stored records are not counted", error=str(error))
-            self._until = time.monotonic() + COUNT_SECONDS
+            finally:
+                self._until = time.monotonic() + COUNT_SECONDS
+                self._turn.release()
         return self._counts
 
 
@@ -192,7 +239,7 @@ def _sum(samples: Iterable[Sample], metric: Metric, label: str = "") -> int:
     return int(sum(each.value for each in samples if each.metric == metric.name and label in {"", *each.labels[2:]}))
 
 
-def services(path: Path) -> list[dict[str, object]]:
+def services(path: FilePath) -> list[dict[str, object]]:
     """What the supervisor says of the processes it started; [] where nothing is supervised."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])

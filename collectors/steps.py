@@ -16,12 +16,16 @@ from siteward.broker import Consumer, Delivery, Message
 from siteward.broker.topology import split_key
 from siteward.compression import decompress
 from siteward.envelope import MAX_BYTES, Parcel, as_json, open_envelope
+from siteward.log import get_logger
 from siteward.records import Kind, Refused
 from siteward.sinks import Batch, Outcome, Sink, SinkUnavailable, Written
 from siteward.telemetry import BATCH_SECONDS, CONSUMED, DEAD_LETTERED, SINK_FAILURES, WRITTEN, telemetry
 
+LOGGED_LETTERS: Final = 3
+"""Refused records of one haul that are logged; all are in the dead letters."""
 UNREADABLE: Final = "message"
 """In the place of a kind: a whole message that could not be read."""
+log = get_logger(__name__)
 Enrichment = Callable[[Batch], Batch]
 """Adds to the records of a batch what their producer could not know: same records, same order, valid values."""
 
@@ -282,6 +286,16 @@ class Park:
             self._dead_letters.put(haul.letters, haul.received)
             for letter in haul.letters:
                 telemetry.add(DEAD_LETTERED, 1, letter.queue, letter.kind)
+            for letter in haul.letters[:LOGGED_LETTERS]:
+                log.warning(
+                    "record refused",
+                    record=letter.record.hex(),
+                    kind=letter.kind,
+                    field=letter.refused.field,
+                    reason=letter.refused.reason,
+                    producer=letter.producer,
+                    others=max(0, len(haul.letters) - LOGGED_LETTERS),
+                )
 
 
 class Note:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import BoundedSemaphore
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -33,11 +34,17 @@ from siteward.settings import Settings
 
 MOST_RECORDS: Final = 10_000
 MOST_VALUES: Final = 10_000
+ASKED_AT_ONCE: Final = 16
+"""Questions that the store is asked at the same time, fewer than there are threads: a store that hangs must not hang
+the pages, nor the data path's figures."""
+TURN_SECONDS: Final = 2.0
+"""How long a further question waits before it is answered 503."""
 BEGINNING: Final = "1990-01-01"
 """Where a window starts that gives no start: before every record."""
 END: Final = "2100-01-01"
 
 Answered = TypeVar("Answered")
+_turns: Final = BoundedSemaphore(ASKED_AT_ONCE)
 KindName = Annotated[str, Path(description="Name of the kind, such as `job`.")]
 Where = Annotated[
     list[str],
@@ -173,11 +180,16 @@ def _id(text: str) -> bytes:
 
 def _asked(ask: Callable[[], Answered]) -> Answered:
     """The store's answer; 503 where it cannot answer now."""
+    if not _turns.acquire(timeout=TURN_SECONDS):
+        message = f"store: {ASKED_AT_ONCE} questions wait for their answer already; try again later"
+        raise Problem(503, message, headers=RETRY_AFTER)
     try:
         return ask()
     except StoreError as error:
         status = 500 if error.permanent else 503
         raise Problem(status, f"store: {error}", headers={} if error.permanent else RETRY_AFTER) from error
+    finally:
+        _turns.release()
 
 
 def _json(value: object, media_type: str = "application/json") -> Response:

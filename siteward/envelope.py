@@ -23,6 +23,9 @@ MSGPACK: Final = "application/vnd.siteward.envelope+msgpack"
 JSON: Final = "application/vnd.siteward.envelope+json"
 ZSTD: Final = "zstd"
 _EMPTY: Final = b"\xc0"
+FIXMAP: Final = 0x80
+MAP_SIZES: Final = {0xDE: 3, 0xDF: 5}
+"""MessagePack's maps: up to 15 pairs in the first byte; else two or four bytes of length follow it."""
 
 Columns = dict[str, list[Any]]
 """Validated values by column name, all lists of one length; times as microseconds since 1970 UTC."""
@@ -118,7 +121,7 @@ def seal(
             v=VERSION,
             id=identifier or secrets.token_bytes(16),
             kind=kind.name,
-            vo=rows[0].vo,  # type: ignore[attr-defined]
+            vo=rows[0].vo,  # type: ignore[attr-defined]  # every row has one.
             producer=producer,
             sent=now,
             receipt=receipt,
@@ -160,6 +163,7 @@ def open_envelope(
     if not 0 < envelope.count <= MAX_RECORDS:
         reason = f"holds none or more than {MAX_RECORDS} records"
         raise Refused(reason, kind=kind.name, field="count", value=envelope.count)
+    _check_columns_once(kind, envelope)
     columns = _columns_fast(kind, envelope, now)
     if columns is not None:
         return Parcel(envelope, kind, _ids(kind, envelope, columns), columns, [])
@@ -182,6 +186,19 @@ def _check_header(header: Header, kinds: Mapping[str, Kind], routed_vo: str | No
         raise Refused(reason, kind=kind.name, field="vo", value=header.vo)
     check_units(kind, header.units)
     return kind
+
+
+def _check_columns_once(kind: Kind, envelope: Envelope) -> None:
+    """A map with a key given twice would be read as its last value in silence."""
+    raw = bytes(memoryview(envelope.columns)[:5])
+    pairs = raw[0] & 15 if raw[0] & 0xF0 == FIXMAP else int.from_bytes(raw[1 : MAP_SIZES.get(raw[0], 1)], "big")
+    try:
+        given = len(msgspec.msgpack.decode(envelope.columns, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return  # Not a map of columns at all, which is said where they are read.
+    if given != pairs:
+        reason = "is a map with a key given twice"
+        raise Refused(reason, kind=kind.name, field="columns")
 
 
 def check_units(kind: Kind, units: Mapping[str, str]) -> None:
@@ -244,10 +261,13 @@ def _plausible(kind: Kind, columns: Columns, now: int) -> bool:
 
 def _ids(kind: Kind, header: Header, columns: Columns) -> list[bytes]:
     times = columns[kind.time]
-    if not kind.identity:
-        return [anonymous_id(time, header.id, position) for position, time in enumerate(times)]
-    identities = zip(*(columns[name] for name in kind.identity), strict=True)
+    identities = zip(*(columns[name] for name in kind.identity), strict=True) if kind.identity else [()] * len(times)
     name, vo = kind.name, header.vo
+    if kind.optional_identity:
+        return [
+            record_id(time, name, vo, identity) if any(identity) else anonymous_id(time, header.id, position)
+            for position, (time, identity) in enumerate(zip(times, identities, strict=True))
+        ]
     return [record_id(time, name, vo, identity) for time, identity in zip(times, identities, strict=True)]
 
 
@@ -301,9 +321,7 @@ def _judge(
     for position in range(count):
         try:
             row = check(position)
-            if row.vo != header.vo:  # type: ignore[attr-defined]
-                reason = f"is not the envelope's, which is {header.vo!r}"
-                raise Refused(reason, kind=kind.name, field="vo", value=row.vo)  # type: ignore[attr-defined]  # noqa: TRY301
+            _check_vo(header, row)
         except Refused as reason_refused:
             refused.append((position, reason_refused, original(position)))
             continue
@@ -313,13 +331,24 @@ def _judge(
     return Parcel(header, kind, ids, columns, refused)
 
 
+def _check_vo(header: Header, row: Row) -> None:
+    vo: str = row.vo  # type: ignore[attr-defined]  # every row has one.
+    if vo != header.vo:
+        reason = f"is not the envelope's, which is {header.vo!r}"
+        raise Refused(reason, kind=header.kind, field="vo", value=vo)
+
+
 def _open_json(body: bytes, kinds: Mapping[str, Kind], now: int, routed_vo: str | None) -> Parcel:
     try:
+        keys = [key for key, _ in json.loads(body.decode("utf-8"), object_pairs_hook=list)]
         envelope = msgspec.json.decode(body, type=JsonEnvelope)
         identifier = bytes.fromhex(envelope.id)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+    except (msgspec.MsgspecError, TypeError, RecursionError, ValueError) as error:
         reason = f"is not an envelope: {error}"
         raise Refused(reason, field="envelope", value=body[:40]) from error
+    if len(set(keys)) != len(keys):
+        reason = "has a key given twice"
+        raise Refused(reason, field=next(key for key in keys if keys.count(key) > 1))
     header = Header(
         v=envelope.v,
         id=identifier,

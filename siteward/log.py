@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -48,7 +49,46 @@ def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any])
     return event
 
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+class Logger:
+    """Says what happens, and never raises: where nobody can listen, the work goes on all the same.
+
+    A closed standard error, or one whose reader is gone, would otherwise end the thread that has something to say.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Name the module it speaks for."""
+        self._name = name
+
+    def debug(self, event: str, **facts: object) -> None:
+        """Say what only its developers ask for."""
+        self._say("debug", event, facts)
+
+    def info(self, event: str, **facts: object) -> None:
+        """Say what is as it should be."""
+        self._say("info", event, facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Say what goes on all the same."""
+        self._say("warning", event, facts)
+
+    def error(self, event: str, **facts: object) -> None:
+        """Say what somebody has to see to."""
+        self._say("error", event, facts)
+
+    def exception(self, event: str, **facts: object) -> None:
+        """Say what somebody has to see to, and where the exception being handled was raised."""
+        self._say("exception", event, facts)
+
+    def _say(self, method: str, event: str, facts: dict[str, object]) -> None:
+        with suppress(Exception):
+            logger = structlog.get_logger(module=self._name)
+            if not structlog.is_configured():
+                # To standard error, if there is one: the program's standard output may be read by another program.
+                sink = structlog.PrintLogger(sys.stderr) if sys.stderr else structlog.ReturnLogger()
+                logger = structlog.wrap_logger(sink, module=self._name)
+            getattr(logger, method)(event, **facts)
+
+
+def get_logger(name: str) -> Logger:
     """A logger that names the module it speaks for."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name)
-    return logger
+    return Logger(name)

@@ -95,7 +95,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """Send what is missing of the last 30 days, then go on as time passes.
 
     How far it came is kept in `simulator.json` of the data folder, the labels of the faults in
-    `simulator-faults.jsonl`; a start after a kill repeats at most a day of history or a minute of live records.
+    `simulator-faults.jsonl`; a start after a kill repeats at most a day of history or a minute of live records,
+    which the stores know by their ids.
     """
     with Emitter(settings, producer="simulator", when_full="wait") as emitter:
         simulate(settings.folder, emitter, stop)

@@ -47,12 +47,14 @@ class Transfers:
 
     def _into(self, site: Site, mine: Sequence[Storage], hour: int, trouble: _Trouble) -> Iterator[Emission]:
         chance = generator(self._grid.seed, "transfers", site.name, hour)
-        for _ in range(poisson(chance, PER_JOB * site.rate * activity(site, hour))):
+        for number in range(poisson(chance, PER_JOB * site.rate * activity(site, hour))):
             end = hour * HOUR + int(chance.random() * HOUR)
             destination = chance.choice(mine)
             source = chance.choice(self._of_vo[destination.vo])
             if source.name != destination.name:
-                yield Emission(end, _transfer(chance, source, destination, end, trouble))
+                yield Emission(
+                    end, _transfer(chance, source, destination, end, trouble, f"{site.name}-{hour}-{number}")
+                )
 
 
 class _Trouble:
@@ -77,7 +79,9 @@ class _Trouble:
         return ""
 
 
-def _transfer(chance: Random, source: Storage, destination: Storage, end: int, trouble: _Trouble) -> DataOperation:
+def _transfer(
+    chance: Random, source: Storage, destination: Storage, end: int, trouble: _Trouble, reference: str
+) -> DataOperation:
     door, protocol = chance.choice(destination.doors)
     files = 1 + int(chance.expovariate(0.4))
     size = files * round(chance.lognormvariate(21.4, 0.8))
@@ -91,6 +95,7 @@ def _transfer(chance: Random, source: Storage, destination: Storage, end: int, t
         simulated=True,
         start=moment(end - (moving + registering) * SECOND),
         end=moment(end),
+        reference=reference,
         operation="transfer",
         user=f"{destination.vo.removeprefix('sim-')}-data",
         activity=activity_name,

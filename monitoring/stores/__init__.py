@@ -63,4 +63,7 @@ class Store(Protocol):
         """
 
     def forget(self, kind: str, before: datetime) -> int:
-        """Delete the records of a kind whose partition time is before an instant; the number deleted."""
+        """Delete the records of a kind whose partition time and receipt are both before an instant; the number deleted.
+
+        The receipt counts too, so that an old log, imported today, is not deleted tomorrow.
+        """

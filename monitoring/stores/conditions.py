@@ -52,6 +52,11 @@ class Conditions:
             self._parts.append(f"{time} < {self.bind(end)}")
         return self
 
+    def received_before(self, end: datetime) -> Conditions:
+        """Add that the store took the record before an instant."""
+        self._parts.append(f"_received < {self.bind(end)}")
+        return self
+
     def meet(self, filters: Sequence[Filter]) -> Conditions:
         """Add checked filters."""
         for condition in filters:

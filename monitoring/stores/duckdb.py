@@ -102,7 +102,8 @@ class DuckStore:
     def forget(self, kind: str, before: datetime) -> int:
         """See Store.forget."""
         known = known_kind(self.kinds, kind)
-        statement = forget_statement(known, Conditions(known).within(None, utc(before, "before")))
+        end = utc(before, "before")
+        statement = forget_statement(known, Conditions(known).within(None, end).received_before(end))
         with self._writing, self._asking() as cursor:
             return int(_fetch(cursor, statement)[0][0])
 

@@ -44,6 +44,7 @@ class Buffer:
         self._oldest = 0.0
         self._waiting = 0
         self._urgent = False
+        self._closed = False
         self._row_bytes = FIRST_GUESS
         self._limit = self._full_at()
         self.added = 0
@@ -52,9 +53,9 @@ class Buffer:
         """Records ever confirmed, spooled or given up; those added before them are finished too."""
 
     def add(self, kind: Kind, row: Row) -> bool:
-        """Append one row; False when there is no room. Costs less than a microsecond and never waits."""
+        """Append one row; False when there is no room, or no more. Costs less than a microsecond and never waits."""
         with self._lock:
-            if self.added - self.finished >= self._limit:
+            if self._closed or self.added - self.finished >= self._limit:
                 return False
             vo: str = row.vo  # type: ignore[attr-defined]  # every row has one.
             batch = self._batches.get((kind.name, vo))
@@ -70,18 +71,25 @@ class Buffer:
                 self.due.notify()
             return True
 
-    def take(self, closing: threading.Event) -> list[Pending]:
-        """Wait until a batch is due, then take all of them; [] only when closing and nothing is left."""
+    def close(self) -> None:
+        """Take no more rows and make everything due; those that wait for room are told."""
+        with self._lock:
+            self._closed = True
+            self.due.notify()
+            self.settled.notify_all()
+
+    def take(self) -> list[Pending]:
+        """Wait until a batch is due, then take all of them; [] only when closed and nothing is left."""
         with self._lock:
             while True:
-                if self._batches and (self._urgent or closing.is_set()):
+                if self._batches and (self._urgent or self._closed):
                     break
                 if self._batches:
                     left = self._oldest + self._batch_age - time.monotonic()
                     if left <= 0:
                         break
                     self.due.wait(left)
-                elif closing.is_set():
+                elif self._closed:
                     return []
                 else:
                     self.due.wait()
@@ -111,7 +119,7 @@ class Buffer:
     def wait_room(self, timeout: float) -> None:
         """Wait until a row fits, or time is up."""
         with self._lock:
-            self.settled.wait_for(lambda: self.added - self.finished < self._limit, timeout)
+            self.settled.wait_for(lambda: self._closed or self.added - self.finished < self._limit, timeout)
 
     def learn(self, row_bytes: int) -> None:
         """Move the estimate of a row's size towards what was just sealed."""

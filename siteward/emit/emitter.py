@@ -100,6 +100,8 @@ class Emitter:
         if self._thread is None and not self._has_started():
             return self._refuse(Refused("no thread can be started to send it", kind=kind.name), "thread")
         while not buffer.add(kind, row):
+            if self._closed:
+                return self._refuse(Refused("the emitter is closed", kind=kind.name), "closed")
             if not self._wait:
                 return self._refuse(Refused("memory for waiting records is full", kind=kind.name), "full")
             buffer.wait_room(1.0)
@@ -117,6 +119,7 @@ class Emitter:
             return True
         self._closed = True
         self._closing.set()
+        self._buffer.close()
         done = self._buffer.wait_finished(self._buffer.hurry(), timeout)
         if self._thread is not None:
             self._sender.stop.set()

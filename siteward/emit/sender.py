@@ -50,7 +50,7 @@ class Sender:
         replay = threading.Thread(target=self._replay_for_ever, name="siteward-spool", daemon=True)
         replay.start()
         try:
-            while batches := self._buffer.take(self._closing):
+            while batches := self._buffer.take():
                 # Counted together: batches go by kind and VO, while flush() and durable emitters wait by order of emit.
                 self._buffer.finish(sum([self._deliver(batch) for batch in batches]))
                 telemetry.set(BUFFERED, self._buffer.bytes)

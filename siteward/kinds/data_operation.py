@@ -8,9 +8,15 @@ from typing import Annotated, Literal
 from siteward.records import Dimension, Interval, Measure
 
 
-class DataOperation(Interval, kind="data-operation", retention=timedelta(days=180)):
-    """One operation on files: from where, to where, with which protocol, how much, and how it ended."""
+class DataOperation(Interval, kind="data-operation", identity=("reference",), retention=timedelta(days=180)):
+    """One operation on files: from where, to where, with which protocol, how much, and how it ended.
 
+    With a reference, the same operation sent again is the same record; without one every record is a new one.
+    """
+
+    reference: Annotated[
+        str, Dimension("its number in the system that ran it, such as an FTS file or a Rucio request", bucketed=False)
+    ] = ""
     operation: Annotated[str, Dimension("what was done: transfer, upload, download, remove, register …")]
     user: Annotated[str, Dimension("who asked for it", personal=True)] = ""
     activity: Annotated[str, Dimension("purpose, such as production or rebalancing")] = ""

@@ -32,6 +32,7 @@ class Kind:
         time: name of the immutable time by which records are partitioned and windows are asked: `time`, `end`, or
             the one that the declaration names where revisions may move the end.
         identity: names of the fields that make two records the same, beside the VO; () where records have none.
+        optional_identity: a record may leave all of these empty, and then has none.
         products: measures computed per record from others, by name.
         ahead: how far in the future its times may lie, microseconds.
         retention: how long the monitoring store keeps records; None is for ever.
@@ -67,6 +68,9 @@ class Kind:
         self._strings = _getter(strings)
         self._numbers = tuple(column.name for column in self.columns if column.type is Type.NUMBER)
         self._identity = _getter(self.identity)
+        self.optional_identity = not any(
+            self.column[name].required or self.column[name].type is Type.TIME for name in self.identity
+        )
         self._values = _getter(self.names)
         self._after_times = 1 + len(self.times)
         self._is_interval = self.shape is Shape.INTERVAL
@@ -136,10 +140,12 @@ class Kind:
         return row
 
     def id_of(self, row: Row, anonymous: bytes = b"") -> bytes:
-        """The record id of a validated row; `anonymous` is the id to use where the kind has no identity."""
-        if not self.identity:
+        """The record id of a validated row; `anonymous` is the id to use where the record has no identity."""
+        identity = self._identity(row)
+        if self.optional_identity and not any(identity):
             return anonymous
-        return record_id(getattr(row, self.time), self.name, row.vo, self._identity(row))  # type: ignore[attr-defined]
+        vo: str = row.vo  # type: ignore[attr-defined]  # every row has one.
+        return record_id(getattr(row, self.time), self.name, vo, identity)
 
     def refused(self, error: msgspec.ValidationError, values: Sequence[Any]) -> Refused:
         """A msgspec error about a row, said in the words of the declaration."""

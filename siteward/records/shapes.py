@@ -59,7 +59,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         Args:
             kind: the kind's name: lower case, words joined by `-`.
             identity: fields that, beside the VO, make two records the same. By default snapshots have instant,
-                producer and all dimensions, other records none: each is a new one.
+                producer and all dimensions, other records none: each is a new one. Where all of them have a default,
+                a record that leaves them all empty has no identity either.
             partition: the immutable time under which records are filed; by default `time`, or `end` of an interval.
             retention: how long the monitoring store keeps them; by default for ever.
             ahead: how far in the future times may lie; by default one day.

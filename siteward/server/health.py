@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
+from typing import Final
 
 from fastapi import APIRouter, Depends
 
@@ -12,12 +14,15 @@ from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 
+TURN_SECONDS: Final = 2.0
+"""How long a question waits for the one before it."""
 log = get_logger(__name__)
 
 
 def router(resources: Resources) -> APIRouter:
     """The routes `/health/live` and `/health/ready`; anyone may ask, since whoever restarts services has no token."""
     routes = APIRouter(prefix="/health", dependencies=[Depends(requires(Permission.PUBLIC))])
+    turn = Lock()
 
     @routes.get("/live")
     async def live() -> dict[str, str]:
@@ -27,7 +32,14 @@ def router(resources: Resources) -> APIRouter:
     @routes.get("/ready")
     def ready() -> dict[str, str]:
         """Broker and store answer; 503 with the reasons where they do not."""
-        reasons = {name: reason for name, ask in _asked(resources) if (reason := _reason(name, ask))}
+        # Who asks again and again must not hang one thread after the other on something that does not answer.
+        if not turn.acquire(timeout=TURN_SECONDS):
+            detail = f"what was asked more than {TURN_SECONDS:.0f} s ago has not answered yet"
+            raise Problem(503, detail, title="Not ready", headers=RETRY_AFTER)
+        try:
+            reasons = {name: reason for name, ask in _asked(resources) if (reason := _reason(name, ask))}
+        finally:
+            turn.release()
         if reasons:
             detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise Problem(503, detail, title="Not ready", headers=RETRY_AFTER, parts={"reasons": reasons})

@@ -171,6 +171,54 @@ def test_what_is_asked_wrongly_is_answered_clearly(client: TestClient, letters: 
     assert client.get("/v1/dead-letters", params={"limit": 0}).status_code == 422
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**60, -1])
+def test_numbers_beyond_64_bits_are_refused(client: TestClient, letters: DeadLetters, number: int) -> None:
+    """The table of letters cannot even be asked for them."""
+    assert letters.count() == 2
+    assert client.get("/v1/dead-letters", params={"after": number}).status_code == 422
+    assert client.get(f"/v1/dead-letters/{number}").status_code == 422
+    for action in ("replay", "fix", "discard"):
+        assert client.post(f"/v1/dead-letters/{number}/{action}").status_code == 422
+    assert client.get("/v1/dead-letters", params={"after": 2**63 - 1}).json()["dead_letters"] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        rb'{"who": "\ud800"}',
+        rb'{"record": {"site": "\ud800"}}',
+        rb'{"record": {"\ud800": 1}}',
+        b'{"record": ' + ORIGINAL.replace(b'"site":', b'"site": "first", "site":') + b"}",
+        b'{"record": ' + ORIGINAL.replace(b'"vo":', b'"wall_time": NaN, "vo":') + b"}",
+        b'{"record": ' + b"[" * 5000,
+        b'"text"',
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_a_mended_record_is_judged_as_it_was_written(client: TestClient, letters: DeadLetters, said: bytes) -> None:
+    """Half characters, keys given twice and NaN are refused as at any other door, and the letter stays open."""
+    answer = client.post("/v1/dead-letters/1/fix", content=said, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert letters.show(1).state == "open"
+
+
+def test_what_is_said_about_a_letter_is_bounded(client: TestClient, letters: DeadLetters) -> None:
+    """A body of any length is not read to its end; one of another type is not taken for JSON."""
+    assert letters.count() == 2
+    read = []
+
+    def endless() -> Iterator[bytes]:
+        while len(read) < 1000:
+            read.append(1)
+            yield b" " * 2**16
+
+    as_json = {"Content-Type": "application/json"}
+    assert client.post("/v1/dead-letters/1/fix", content=endless(), headers=as_json).status_code == 413
+    assert client.post("/v1/dead-letters/1/fix", content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert letters.show(1).state == "open"
+
+
 def test_a_broker_that_is_away_is_503(client: TestClient, shared: Shared, letters: DeadLetters) -> None:
     """And the letter stays open."""
     shared.memory.away = True

@@ -351,11 +351,18 @@ def test_single_records_come_newest_first_with_their_origin(store: Store) -> Non
 
 def test_forgetting_is_by_partition_time(store: Store) -> None:
     """What is older is deleted and counted, the rest stays, and what was forgotten could be stored again."""
-    store.write(batch_of(JOB, job_rows(10)))
+    store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON)))
     assert store.forget("job", NOON + timedelta(seconds=4)) == 4
     assert store.forget("job", NOON + timedelta(seconds=4)) == 0
     assert ask(store, JOB, "count").totals == (6,)
     assert store.write(batch_of(JOB, job_rows(10))).outcomes == [Outcome.STORED] * 4 + [Outcome.DUPLICATE] * 6
+
+
+def test_an_old_log_imported_lately_is_kept(store: Store) -> None:
+    """Retention counts from the receipt too: history that somebody imports today is not deleted tomorrow."""
+    store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON + timedelta(days=9))))
+    assert store.forget("job", NOON + timedelta(days=8)) == 0
+    assert store.forget("job", NOON + timedelta(days=10)) == 10
 
 
 @pytest.mark.parametrize(

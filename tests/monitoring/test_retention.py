@@ -12,7 +12,7 @@ from monitoring.retention import forget_expired
 from monitoring.sink import open_sink
 from monitoring.stores.duckdb import DuckStore
 from siteward.kinds import load_kinds
-from siteward.records import kind_from_table
+from siteward.records import kind_from_table, microseconds
 from siteward.server.schedule import Task
 from siteward.settings import MonitoringSettings, Settings
 from siteward.sinks import Outcome
@@ -41,7 +41,7 @@ def test_a_kind_without_retention_is_kept_for_ever() -> None:
 def test_expired_records_are_gone_and_counted(tmp_path: Path) -> None:
     """Records older than their retention are forgotten to the second; the others stay."""
     store = DuckStore(tmp_path / "store.duckdb", MonitoringSettings(), {"job": JOB})
-    store.write(batch_of(JOB, job_rows(10)))
+    store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON)))
     assert JOB.retention is not None
     now = NOON + timedelta(seconds=3) + JOB.retention
     assert forget_expired(store, {"job": JOB}, now) == {"job": 3}

@@ -20,7 +20,7 @@ from monitoring.stores.addresses import connect, socket_path
 from monitoring.stores.frames import receive
 from monitoring.stores.shared import SharedStore, open_store
 from siteward.query import Filter, Function, Query, QueryError, Wanted
-from siteward.records import id_text
+from siteward.records import id_text, microseconds
 from siteward.settings import MonitoringSettings, Settings
 from siteward.sinks import Outcome, SinkUnavailable
 
@@ -100,7 +100,7 @@ def count(store: SharedStore) -> int:
 def test_another_process_asks_the_owner(tmp_path: Path) -> None:
     """While one process owns the file, every call of another one is answered by it."""
     with owner_of(tmp_path / "store.duckdb"), opened(tmp_path / "store.duckdb") as store:
-        batch = batch_of(JOB, job_rows(100))
+        batch = batch_of(JOB, job_rows(100), received=microseconds(NOON))
         assert store.write(batch).outcomes == [Outcome.STORED] * 100
         assert store.write(batch).outcomes == [Outcome.DUPLICATE] * 100
         assert count(store) == 100

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.api import ASKED_AT_ONCE
 from monitoring.api import router as monitoring
 from monitoring.stores import StoreError
 from siteward import extensions
@@ -41,10 +42,13 @@ class OneAnswerStore:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.error: Exception | None = None
+        self.hangs: threading.Event | None = None
         self.closed = False
 
     def _ask(self, question: object) -> None:
         self.asked.append(question)
+        if self.hangs:
+            self.hangs.wait(30)
         if self.error:
             raise self.error
 
@@ -257,6 +261,27 @@ def test_health(client: TestClient, store: OneAnswerStore) -> None:
     store.error = StoreError("on fire")
     assert problem(client.get("/health/ready"), 503)["reasons"] == {"store": "on fire"}
     assert client.get("/health/live").json() == {"status": "live"}
+
+
+def test_a_store_that_hangs_does_not_hang_the_application(client: TestClient, store: OneAnswerStore) -> None:
+    """However many ask it: further questions are told so, and what does not ask it answers at once."""
+    store.hangs = threading.Event()
+    paths = ["/health/ready", *["/v1/query?kind=job"] * 60]
+    found: list[int] = []
+    asking = [
+        threading.Thread(target=lambda path=path: found.append(client.get(path).status_code), daemon=True)
+        for path in paths
+    ]
+    for thread in asking:
+        thread.start()
+    problem(client.get("/health/ready"), 503)
+    problem(client.get("/v1/query?kind=job"), 503)
+    assert client.get("/v1/kinds").status_code == 200
+    store.hangs.set()
+    for thread in asking:
+        thread.join(30)
+    assert found.count(200) == 1 + ASKED_AT_ONCE
+    assert found.count(503) == 60 - ASKED_AT_ONCE
 
 
 def test_resources_are_opened_once_and_closed(settings: Settings, store: OneAnswerStore) -> None:

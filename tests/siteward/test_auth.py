@@ -181,6 +181,7 @@ def test_own_names_are_answered(tmp_path: Path, host: str) -> None:
         ({"Origin": "http://127.0.0.1:3000"}, 403),
         ({"Origin": "https://evil.example.org"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
     ],
 )
 def test_pages_of_other_sites_change_nothing(tmp_path: Path, headers: dict[str, str], status: int) -> None:

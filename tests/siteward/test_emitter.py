@@ -273,6 +273,54 @@ def test_a_system_without_threads_is_an_answer(settings: Settings, monkeypatch: 
     assert _arrived(settings) == ["2"]
 
 
+@pytest.mark.parametrize("end", ["closed", "gone", "none"])
+def test_a_program_that_nobody_listens_to_emits_all_the_same(settings: Settings, end: str) -> None:
+    """A closed standard error, or one whose reader is gone: nothing is raised, the spool still takes the records."""
+    program = """
+        import os, sys
+        from examples import job
+        from siteward import Emitter
+        from siteward.broker import opening
+
+        def away(_):
+            raise OSError("away")
+
+        opening.open_declared, real = away, opening.open_declared
+        end = sys.argv[1]
+        if end == "closed":
+            sys.stderr.close()
+        elif end == "gone":
+            read, write = os.pipe()
+            os.close(read)
+            os.dup2(write, 2)
+        else:
+            sys.stderr = None
+        emitter = Emitter()
+        assert emitter.emit("no record") is not None
+        assert emitter.emit(job(1)) is None
+        assert emitter.flush(10)
+        emitter.close()
+        print("done")
+        """
+    tests = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), end],
+        env=os.environ | {"SITEWARD_DATA": settings.data, "PYTHONPATH": str(tests)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+    # What is said belongs to standard error: another program may read the standard output.
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+    with Emitter(settings) as emitter:
+        emitter.emit(job(2))
+        deadline = time.monotonic() + 10
+        while emitter._sender._spool.peek() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert sorted(_arrived(settings)) == ["1", "2"]
+
+
 def test_threads_may_share_an_emitter(settings: Settings) -> None:
     """Nothing is lost or doubled between threads."""
     with Emitter(settings) as emitter:
@@ -302,6 +350,47 @@ def test_a_forked_child_sends_its_own_records_and_only_those(settings: Settings)
     emitter.emit(job(4))
     emitter.close()
     assert sorted(_arrived(settings)) == ["1", "2", "3", "4"]
+
+
+def test_a_parent_that_closes_takes_nothing_from_its_child(settings: Settings) -> None:
+    """SQLite keeps its locks per process: without care, the parent's close would delete the child's log."""
+    emitter = Emitter(settings)
+    emitter.emit(job(1))
+    assert emitter.flush(10)
+    to_child, to_parent = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        emitter.emit(job(2))
+        good = emitter.flush(10)
+        os.write(to_parent[1], b"x")
+        os.read(to_child[0], 1)
+        emitter.emit(job(3))
+        good = emitter.flush(10) and good
+        os._exit(0 if good else 1)
+    os.read(to_parent[0], 1)
+    emitter.close()
+    os.write(to_child[1], b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    for end in (*to_child, *to_parent):
+        os.close(end)
+    assert sorted(_arrived(settings)) == ["1", "2", "3"]
+
+
+def test_forks_in_the_middle_of_sending_disturb_nobody(settings: Settings) -> None:
+    """A process that forks while its threads write loses nothing, nor do the children hang."""
+    children = []
+    with Emitter(settings) as emitter:
+        for number in range(2000):
+            emitter.emit(job(number))
+            if number % 200 == 100:
+                child = os.fork()
+                if child == 0:
+                    emitter.emit(job(10_000 + number))
+                    os._exit(0 if emitter.close(20) else 1)
+                children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
+    expected = _numbers(2000) + [str(10_000 + number) for number in range(100, 2000, 200)]
+    assert sorted(_arrived(settings), key=int) == expected
 
 
 def test_asyncio_programs_emit_without_waiting(settings: Settings) -> None:

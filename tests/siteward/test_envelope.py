@@ -82,6 +82,8 @@ def test_one_bad_record_does_not_hold_up_the_others(column: str, value: object, 
         ({"columns": msgspec.Raw(b"\x93\x01\x02\x03")}, "columns"),
         ({"columns": msgspec.Raw(b"\x81\xa1x\x90")}, "x"),
         ({"columns": msgspec.Raw(b"\x80")}, "start"),
+        ({"columns": msgspec.Raw(b"\x82\xa4site\x90\xa4site\x90")}, "columns"),
+        ({"columns": msgspec.Raw(b"\xde\x00\x02\xa4site\x90\xa4site\x90")}, "columns"),
     ],
 )
 def test_an_envelope_that_cannot_be_read_is_refused_whole(change: dict[str, Any], field: str) -> None:
@@ -140,6 +142,23 @@ def test_the_json_form_gives_the_same_records() -> None:
         (1, "wall_time"),
         (2, "wall_time"),
     ]
+
+
+def test_a_json_envelope_with_a_key_given_twice_is_refused() -> None:
+    """Which of the two was meant, nobody knows."""
+    body = b'{"v":1,"id":"%s","kind":"job","vo":"a","vo":"b","producer":"p","sent":1,"records":[{}]}' % (b"00" * 16)
+    with pytest.raises(Refused, match="given twice"):
+        open_envelope(body, JSON, KINDS, NOW)
+
+
+def test_a_record_with_a_reference_is_the_same_record_when_sent_again() -> None:
+    """Where the identity is optional, giving it makes resends harmless; leaving it out makes every record new."""
+    kind = KINDS["data-operation"]
+    one = DataOperation(vo="v", start=NOON, end=NOON, operation="transfer", state="done", reference="fts-1")
+    rows = [kind.row_of(one, NOW)] * 2
+    first, second = (open_envelope(seal(kind, rows, "p", NOW), MSGPACK, KINDS, NOW).ids for _ in range(2))
+    assert len({*first, *second}) == 1
+    assert kind.id_of(rows[0], b"anonymous") == first[0]
 
 
 def test_equal_records_without_identity_stay_two_and_keep_their_ids() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from siteward.broker import ParkedMessage, QueueStatus
 from siteward.broker.embedded.consumer import EmbeddedConsumer
-from siteward.broker.embedded.file import MESSAGE, connect, insert_message, message_of, queue_number, transaction
+from siteward.broker.embedded.file import BrokerFile
 from siteward.broker.embedded.publisher import EmbeddedPublisher
+from siteward.broker.embedded.rows import MESSAGE, insert_message, message_of, queue_number
 from siteward.records import moment
 from siteward.settings import Settings
 
@@ -39,8 +38,7 @@ class EmbeddedBroker:
         self.path = path
         self.lease = lease
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._own: sqlite3.Connection | None = None
+        self._file = BrokerFile(path, durable=True)
 
     def __enter__(self) -> Self:
         """The broker itself."""
@@ -52,7 +50,7 @@ class EmbeddedBroker:
 
     def declare(self, topology: Mapping[str, Sequence[str]]) -> None:
         """Make queues and bindings; what is bound to a queue beyond these patterns is unbound."""
-        with self._lock, transaction(self._connection(), self.path) as connection:
+        with self._file.transaction() as connection:
             for queue, patterns in topology.items():
                 connection.execute("INSERT INTO queues (name) VALUES (?) ON CONFLICT DO NOTHING", (queue,))
                 number = queue_number(connection, queue)
@@ -78,7 +76,7 @@ class EmbeddedBroker:
                 FROM deliveries JOIN messages ON messages.id = message
             ) ON queue = queues.id
             GROUP BY queues.id ORDER BY name"""
-        with self._lock, transaction(self._connection(), self.path) as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(statement).fetchall()
         return [
             QueueStatus(
@@ -100,7 +98,7 @@ class EmbeddedBroker:
         statement = f"""
             SELECT queues.name, parked.id, {MESSAGE.replace("name", "parked.name")}, body, reason, at
             FROM parked JOIN queues ON queues.id = parked.queue ORDER BY parked.id"""  # noqa: S608  # constants.
-        with self._lock, transaction(self._connection(), self.path) as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(statement).fetchall()
         return [
             ParkedMessage(queue, number, message_of([*parts, body]), reason, moment(at))
@@ -110,7 +108,7 @@ class EmbeddedBroker:
     def replay(self, numbers: Sequence[int]) -> int:
         """Put parked messages back at the end of their queue; the number moved."""
         now = time.time_ns() // 1000
-        with self._lock, transaction(self._connection(), self.path) as connection:
+        with self._file.transaction() as connection:
             moved = 0
             for number in numbers:
                 row = connection.execute(
@@ -127,22 +125,14 @@ class EmbeddedBroker:
 
     def discard(self, numbers: Sequence[int]) -> int:
         """Forget parked messages; the number forgotten."""
-        with self._lock, transaction(self._connection(), self.path) as connection:
+        with self._file.transaction() as connection:
             before = connection.total_changes
             connection.executemany("DELETE FROM parked WHERE id = ?", [(number,) for number in numbers])
             return connection.total_changes - before
 
     def close(self) -> None:
         """Close the broker's own connection; publishers and consumers close theirs."""
-        with self._lock:
-            if self._own is not None:
-                self._own.close()
-                self._own = None
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._own is None:
-            self._own = connect(self.path, durable=True)
-        return self._own
+        self._file.close()
 
 
 __all__ = ["EmbeddedBroker", "EmbeddedConsumer", "EmbeddedPublisher", "open_broker"]

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from siteward.broker import BrokerError, BrokerUnavailable, Delivery
-from siteward.broker.embedded.file import MESSAGE, connect, message_of, message_parts, queue_number, transaction
+from siteward.broker.embedded.file import BrokerFile
+from siteward.broker.embedded.rows import MESSAGE, message_of, message_parts, queue_number
 
 POLL_SECONDS: Final = 0.02
 """How often a waiting consumer looks for new messages; a look is a few microseconds."""
+LOOK_SECONDS: Final = 1.0
+"""How often it looks for messages whose consumer died."""
 HELD_BYTES: Final = 8 * 2**20
 """Most bytes of bodies that a consumer holds, so that a backlog of large envelopes stays out of memory."""
 
@@ -23,13 +26,11 @@ class EmbeddedConsumer:
 
     def __init__(self, path: Path, queue: str, name: str, prefetch: int, lease: float) -> None:
         """Register the consumer; what an earlier one of the same name held is ready again at once."""
-        self._path = path
+        self._file = BrokerFile(path, durable=False)
         self._prefetch = prefetch
         self._lease = lease
-        self._lock = threading.Lock()
         self._held: dict[int, Delivery] = {}
-        self._connection = connect(path, durable=False)
-        with transaction(self._connection, path) as connection:
+        with self._file.transaction() as connection:
             self._queue = queue_number(connection, queue)
             connection.execute("DELETE FROM consumers WHERE queue = ? AND name = ?", (self._queue, name))
             row = connection.execute(
@@ -48,25 +49,26 @@ class EmbeddedConsumer:
         """Deliveries beyond those held, oldest first; [] when none came within `wait` seconds."""
         deadline = time.monotonic() + wait
         while True:
-            seen = self._change_count()
+            seen, looked = self._file.changes(), time.monotonic()
             deliveries = self._take()
             if deliveries:
                 return deliveries
-            while self._change_count() == seen:
+            # A lease that lapses changes nothing in the file, so it is looked for now and then.
+            while self._file.changes() == seen and time.monotonic() < looked + LOOK_SECONDS:
                 if time.monotonic() >= deadline:
                     return []
                 time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Forget these; a message that no other queue wants is deleted."""
-        with self._lock, transaction(self._connection, self._path) as connection:
+        with self._file.transaction() as connection:
             for delivery in deliveries:
                 self._forget(connection, delivery)
         self._drop(deliveries)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give these back unprocessed."""
-        with self._lock, transaction(self._connection, self._path) as connection:
+        with self._file.transaction() as connection:
             connection.executemany(
                 "UPDATE deliveries SET consumer = NULL WHERE queue = ? AND message = ? AND consumer = ?",
                 [(self._queue, delivery.tag, self._number) for delivery in deliveries],
@@ -76,22 +78,17 @@ class EmbeddedConsumer:
     def park(self, delivery: Delivery, reason: str) -> None:
         """Put a message aside and acknowledge it in one durable transaction."""
         message = delivery.message
-        with self._lock:
-            self._connection.execute("PRAGMA synchronous = FULL")
-            try:
-                with transaction(self._connection, self._path) as connection:
-                    held = connection.execute(
-                        "SELECT 1 FROM deliveries WHERE queue = ? AND message = ? AND consumer = ?",
-                        (self._queue, delivery.tag, self._number),
-                    ).fetchone()
-                    if held:
-                        connection.execute(
-                            f"INSERT INTO parked (queue, at, reason, {MESSAGE}, body) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constants.
-                            (self._queue, time.time_ns() // 1000, reason, *message_parts(message)),
-                        )
-                        self._forget(connection, delivery)
-            finally:
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._file.transaction(durable=True) as connection:
+            held = connection.execute(
+                "SELECT 1 FROM deliveries WHERE queue = ? AND message = ? AND consumer = ?",
+                (self._queue, delivery.tag, self._number),
+            ).fetchone()
+            if held:
+                connection.execute(
+                    f"INSERT INTO parked (queue, at, reason, {MESSAGE}, body) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constants.
+                    (self._queue, time.time_ns() // 1000, reason, *message_parts(message)),
+                )
+                self._forget(connection, delivery)
         self._drop([delivery])
 
     def close(self) -> None:
@@ -99,7 +96,7 @@ class EmbeddedConsumer:
         self._stop.set()
         self._renewal.join()
         try:
-            with self._lock, transaction(self._connection, self._path) as connection:
+            with self._file.transaction() as connection:
                 connection.execute(
                     "UPDATE deliveries SET consumer = NULL WHERE queue = ? AND consumer = ?",
                     (self._queue, self._number),
@@ -109,7 +106,7 @@ class EmbeddedConsumer:
             pass  # The lease lapses by itself; a consumer that goes has nobody to tell.
         finally:
             self._held.clear()
-            self._connection.close()
+            self._file.close()
 
     def _take(self) -> list[Delivery]:
         room = self._prefetch - len(self._held)
@@ -119,7 +116,7 @@ class EmbeddedConsumer:
         space = HELD_BYTES - sum(len(delivery.message.body) for delivery in self._held.values())
         if room <= 0 or (space <= 0 and self._held):
             return []
-        with self._lock, transaction(self._connection, self._path) as connection:
+        with self._file.transaction() as connection:
             _free_the_dead(connection, self._queue)
             sizes = connection.execute(
                 "SELECT message, bytes FROM deliveries JOIN messages ON messages.id = message "
@@ -171,22 +168,13 @@ class EmbeddedConsumer:
         for delivery in deliveries:
             self._held.pop(delivery.tag, None)
 
-    def _change_count(self) -> int:
-        """Changes with every commit of another connection; cheap to ask."""
-        with self._lock:
-            try:
-                count: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            except sqlite3.Error as error:
-                raise BrokerUnavailable(str(error)) from error
-        return count
-
     def _until(self) -> int:
         return time.time_ns() // 1000 + int(self._lease * 1e6)
 
     def _renew_for_ever(self) -> None:
         while not self._stop.wait(self._lease / 3):
             try:
-                with self._lock, transaction(self._connection, self._path) as connection:
+                with self._file.transaction() as connection:
                     renewed = connection.execute(
                         "UPDATE consumers SET until = ? WHERE id = ?", (self._until(), self._number)
                     ).rowcount

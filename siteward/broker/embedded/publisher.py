@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from siteward.broker import BrokerUnavailable, Message, Unroutable
-from siteward.broker.embedded.file import connect, insert_message, transaction
+from siteward.broker.embedded.file import BrokerFile
+from siteward.broker.embedded.rows import insert_message
 from siteward.broker.topology import matches
 
 
@@ -15,10 +16,9 @@ class EmbeddedPublisher:
     """Publishes into the file; a return is a confirm."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Open a connection whose commits survive a power failure."""
-        self._path = path
+        """Name the file; every commit survives a power failure."""
+        self._file = BrokerFile(path, durable=True)
         self._max_bytes = max_bytes
-        self._connection = connect(path, durable=True)
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Store all messages in one transaction.
@@ -28,7 +28,7 @@ class EmbeddedPublisher:
             Unroutable: no queue takes one of the keys; none of the messages is stored.
         """
         now = time.time_ns() // 1000
-        with transaction(self._connection, self._path) as connection:
+        with self._file.transaction() as connection:
             bindings = connection.execute("SELECT queue, pattern FROM bindings").fetchall()
             routes: dict[str, list[int]] = {}
             for message in messages:
@@ -41,9 +41,11 @@ class EmbeddedPublisher:
                     raise Unroutable(reason)
                 insert_message(connection, message, now, queues)
             if connection.execute("SELECT bytes FROM totals").fetchone()[0] > self._max_bytes:
-                reason = f"{self._path} holds {self._max_bytes} bytes of waiting messages already; it takes no more"
+                reason = (
+                    f"{self._file.path} holds {self._max_bytes} bytes of waiting messages already; it takes no more"
+                )
                 raise BrokerUnavailable(reason)
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._file.close()

@@ -177,4 +177,7 @@ def _from_another_site(headers: Headers) -> bool:
     if site is not None:
         return site not in OWN_SITES
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+    try:
+        return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+    except ValueError:
+        return True
