@@ -182,7 +182,7 @@ def _note(said: bytes) -> Note:
         raise Problem(422, str(error)) from error
 
 
-def _one(path: Path, number: int) -> dict[str, object]:
+def _one(path: FilePath, number: int) -> dict[str, object]:
     with _letters(path) as letters:
         letter, decisions = letters.show(number), letters.audit(number)
     return letter_json(letter, decisions)

@@ -168,10 +168,10 @@ def elements(pieces: Iterable[bytes], longest: int, check_units: Callable[[objec
     rest = _unmarked(pieces)
     head = b""
     for piece in rest:
-        head += piece
-        if len(head.lstrip()) > longest or head.lstrip()[:1] == b"[":
+        # White space in front is dropped at once: it may be all that a body of any length holds.
+        head = (head + piece).lstrip()
+        if len(head) > longest or head[:1] == b"[":
             break
-    head = head.lstrip()
     if head[:1] == b"[":
         return _array(chain([head[1:]], rest), longest, b"")
     form = _FORM.match(head)

@@ -290,7 +290,7 @@ def _number(text: str, column: Column) -> int | float:
     if column.type not in {Type.INTEGER, Type.NUMBER}:
         message = f"{column.name} is a {column.type}; >= and <= are for integers and numbers"
         raise QueryError(message)
-    if _INTEGER.fullmatch(text):
+    if _INTEGER.fullmatch(text) and INT64_MIN <= int(text) <= INT64_MAX:
         return int(text)
     try:
         bound = float(text)

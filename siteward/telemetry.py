@@ -135,11 +135,17 @@ class Telemetry:
         draft.replace(target)
 
 
+STALE_SECONDS: Final = 60.0
+"""A service that has not shared for so long has ended, and what it counted ended with it."""
+
+
 def shared_samples(folder: Path) -> dict[str, list[Sample]]:
-    """What every service has left with Telemetry.share, by service name."""
+    """What every living service has left with Telemetry.share, by service name."""
     found: dict[str, list[Sample]] = {}
     for path in sorted(folder.glob("*.json")):
         try:
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                continue
             found[path.stem] = msgspec.json.decode(path.read_bytes(), type=list[Sample])
         except (OSError, msgspec.MsgspecError):
             continue

@@ -56,7 +56,7 @@ def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has
         tell(f"{total} in all; the next page: --after {found[-1].number}")
 
 
-@commands.command("show")
+@commands.command("show", short_help="Show one dead letter, its bytes and its history.")
 def show_letter(context: typer.Context, number: Number) -> None:
     """Show one dead letter with its bytes and what was done with it, as JSON."""
     from collectors.telling import letter_json  # noqa: PLC0415
@@ -72,7 +72,7 @@ def counts(context: typer.Context) -> None:
         show(("queue", "kind", "state", "count"), letters.counts(), options(context).output)
 
 
-@commands.command()
+@commands.command(short_help="Send a mended record in place of the refused one.")
 def fix(
     context: typer.Context,
     number: Number,
@@ -86,14 +86,14 @@ def fix(
     tell(f"dead letter {number} is fixed; the new record is queued")
 
 
-@commands.command()
+@commands.command(short_help="Send records again as they are.")
 def replay(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Send records again as they are, where today's kinds accept them; exits with 1 where one is refused again."""
     with _letters(context) as letters, _resubmission(context, letters) as again:
         _each(numbers, "replayed", lambda number: again.replay(number, getpass.getuser(), note))
 
 
-@commands.command()
+@commands.command(short_help="Decide that records are not wanted.")
 def discard(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Decide that records are not wanted; their bytes and your note are kept."""
     now = time.time_ns() // 1000
@@ -156,14 +156,14 @@ def show_message(context: typer.Context, number: Number) -> None:
     )
 
 
-@messages.command("replay")
+@messages.command("replay", short_help="Put messages back into their queue.")
 def replay_messages(context: typer.Context, numbers: Numbers) -> None:
     """Put messages back into their queue; exits with 1 where one is not there."""
     with _parked(context) as parked:
         _report(parked.replay(numbers), len(numbers), "replayed")
 
 
-@messages.command("discard")
+@messages.command("discard", short_help="Forget messages for good.")
 def discard_messages(context: typer.Context, numbers: Numbers) -> None:
     """Forget messages for good; exits with 1 where one is not there."""
     with _parked(context) as parked:

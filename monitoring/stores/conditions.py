@@ -13,6 +13,7 @@ from siteward.records import Kind, Type
 
 Parameter = str | int | float | bool | bytes | datetime | None
 Parameters = dict[str, Parameter]
+FARTHEST: Final = 2**64
 _ESCAPE: Final = "\\"
 _PATTERN: Final = str.maketrans(
     {"*": "%", "?": "_", "%": f"{_ESCAPE}%", "_": f"{_ESCAPE}_", _ESCAPE: f"{_ESCAPE}{_ESCAPE}"}
@@ -100,11 +101,16 @@ class Conditions:
 
 def _ceiling(bound: float) -> float | int:
     """The bound as an integer: compared with a float, large integers would lose their last digits."""
-    return bound if bound == inf else ceil(bound)
+    return bound if bound == inf else _bindable(ceil(bound))
 
 
 def _floor(bound: float) -> float | int:
-    return bound if bound == -inf else floor(bound)
+    return bound if bound == -inf else _bindable(floor(bound))
+
+
+def _bindable(bound: int) -> int:
+    """An integer that DuckDB takes; no stored one lies beyond it."""
+    return min(max(bound, -FARTHEST), FARTHEST)
 
 
 def naive(moment: datetime) -> datetime:

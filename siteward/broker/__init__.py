@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol
 
 import msgspec
 
@@ -182,11 +182,12 @@ class ParkedMessages(Protocol):
         """Forget messages; the number forgotten."""
 
 
-class Opened(Broker, Protocol):
-    """A broker as a context manager."""
+class RemovableQueues(Protocol):
+    """Queues of sinks that are no longer installed; a broker offers it beside the Broker contract."""
 
-    def __enter__(self) -> Self:
-        """The broker itself."""
+    def remove(self, queue: str) -> int:
+        """Remove a queue with everything that waits or is parked in it; the number of records lost by that.
 
-    def __exit__(self, *exc: object) -> None:
-        """Close it."""
+        Raises:
+            BrokerError: there is no such queue.
+        """

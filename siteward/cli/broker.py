@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from siteward.cli import PLAIN
 from siteward.cli.options import options
-from siteward.cli.output import show
+from siteward.cli.output import show, tell
+
+if TYPE_CHECKING:
+    from siteward.broker import RemovableQueues
 
 commands = typer.Typer(help="What waits between those who emit and those who store.", **PLAIN)
 
@@ -31,7 +35,7 @@ def broker() -> None:
     """What waits between those who emit and those who store."""
 
 
-@commands.command()
+@commands.command(short_help="Show every queue: what waits, how much, how long.")
 def status(context: typer.Context) -> None:
     """Show every queue: messages ready, unacknowledged and parked, records, bytes, and the oldest one's age."""
     from siteward.broker.opening import open_declared  # noqa: PLC0415  # `--help` needs no broker.
@@ -55,3 +59,26 @@ def status(context: typer.Context) -> None:
         for queue in queues
     ]
     show(COLUMNS, rows, chosen.output)
+
+
+@commands.command(short_help="Remove the queue of a sink that is no longer installed.")
+def remove(
+    context: typer.Context,
+    queue: Annotated[str, typer.Argument(help="The queue, as `status` names it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, whatever waits in it.")] = False,
+) -> None:
+    """Remove the queue of a sink that is no longer installed, with everything that waits in it.
+
+    Such a queue goes on filling, since nobody consumes it, until the broker is full.
+    """
+    from siteward.broker.opening import open_broker, topology  # noqa: PLC0415  # `--help` needs no broker.
+
+    if queue in topology():
+        message = f"the sink {queue!r} is installed, so that its queue would be made again; uninstall it first"
+        raise typer.BadParameter(message)
+    with closing(open_broker(options(context).settings)) as opened:
+        waiting = {status.queue: status.records for status in opened.status()}
+        if waiting.get(queue) and not yes:
+            typer.confirm(f"{waiting[queue]} records wait in {queue!r} and will be lost to it. Remove?", abort=True)
+        lost = cast("RemovableQueues", opened).remove(queue)
+    tell(f"removed {queue!r}; {lost} records were in no other queue")

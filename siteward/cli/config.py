@@ -27,7 +27,7 @@ def config() -> None:
     """The settings in force."""
 
 
-@commands.command()
+@commands.command(short_help="Check all settings and show where each comes from.")
 def check(context: typer.Context) -> None:
     """Check all settings and show each with where it comes from; secrets stay hidden."""
     chosen = options(context)

@@ -139,7 +139,12 @@ class Child:
                 return False
             self.restarts += 1
             telemetry.add(SERVICE_RESTARTS, 1, self.name)
-            self.start()
+            try:
+                self.start()
+            except OSError as error:
+                # No process or no memory to be had now: the others go on, this one is tried again.
+                log.warning("service cannot be started", service=self.name, reason=str(error), seconds=self._wait)
+                self._put_off(now)
             return True
         code = self.process.poll()
         if code is None:
@@ -147,10 +152,13 @@ class Child:
         if now - self._started >= HEALTHY:
             self._wait = SHORTEST_WAIT
         log.error("service died and will be started again", service=self.name, exit_code=code, seconds=self._wait)
+        self._put_off(now)
+        return True
+
+    def _put_off(self, now: float) -> None:
         self._let_go("waiting")
         self._due = now + self._wait
         self._wait = min(2 * self._wait, LONGEST_WAIT)
-        return True
 
     def stop(self, hurry: threading.Event) -> None:
         """Stop it and wait for its end; killed where it takes too long, or when `hurry` is set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import tracemalloc
@@ -124,6 +125,20 @@ def test_what_is_not_json_is_named(body: bytes, detail: str, size: int) -> None:
     with pytest.raises(Problem, match=detail) as caught:
         split(cut(body, size) if len(body) < 1_000 else [body])
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("end", [b"[]", b"{}", b""])
+def test_white_space_takes_neither_memory_nor_time(end: bytes) -> None:
+    """A bomb of nothing but spaces in front of the records is read and forgotten piece by piece."""
+    spaces = [b" " * 2**16] * 512
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(Problem):
+            split([*spaces, end])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_one_object_that_is_too_large_is_413() -> None:

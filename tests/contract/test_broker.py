@@ -182,6 +182,18 @@ def test_an_unknown_queue_is_an_error(broker: EmbeddedBroker) -> None:
         broker.consumer("job", "c", 1)
 
 
+def test_a_removed_queue_takes_only_its_own_with_it(broker: EmbeddedBroker) -> None:
+    """What another queue still wants stays; what only this one held is gone, and counted."""
+    _publish(broker, _message(0, "v.host"), _message(1, "v.job"))
+    assert broker.remove("everything") == 1
+    assert [status.queue for status in broker.status()] == ["jobs"]
+    consumer = broker.consumer("jobs", "c", 10)
+    assert _numbers(_drain(consumer)) == [1]
+    consumer.close()
+    with pytest.raises(BrokerError, match="no queue"):
+        broker.remove("everything")
+
+
 def test_a_full_broker_refuses(tmp_path: Path) -> None:
     """At its limit the broker takes nothing more, and takes again when there is room."""
     with EmbeddedBroker(tmp_path / "b.sqlite", max_bytes=10) as broker:

@@ -219,6 +219,10 @@ def test_ranges_are_inclusive_and_exact(store: Store) -> None:
     assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=big + 1, maximum=big + 2),)).totals == (2,)
     assert ask(store, EVENTS, "count", filters=(Filter("weight", minimum=-5),)).totals == (1,)
     assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=0.5, maximum=float("inf")),)).totals == (4,)
+    for far in (1e19, 1e300):
+        assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=-far, maximum=far),)).totals == (4,)
+        assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=far),)).totals == (0,)
+        assert ask(store, EVENTS, "count", filters=(Filter("amount", maximum=-far),)).totals == (0,)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_any_text_is_understood_or_refused(text: QueryText) -> None:
         ("site!~T3*", Filter("site", ("T3*",), negated=True, wildcard=True)),
         ("wall_time>=3600", Filter("wall_time", minimum=3600)),
         ("wall_time<=0.5", Filter("wall_time", maximum=0.5)),
+        ("wall_time>=-9999999999999999999", Filter("wall_time", minimum=-1e19)),
         ("user=", Filter("user", ("",))),
         ("user=a\\|b|c\\\\", Filter("user", ("a|b", "c\\"))),
         ("user=C:\\x", Filter("user", ("C:\\x",))),

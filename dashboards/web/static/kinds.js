@@ -8,10 +8,10 @@ import { keep } from "./live.js";
 import { link } from "./scope.js";
 import { age, whole } from "./units.js";
 
-const SHAPES = { event: "an instant", snapshot: "a snapshot", interval: "an interval" };
+const SHAPES = { event: "an\u00a0instant", snapshot: "a\u00a0snapshot", interval: "an\u00a0interval" };
 let drawn = false;
 
-const forHowLong = (kind) => (kind.retention ? age(kind.retention * 1000) : "for ever");
+const forHowLong = (kind) => (kind.retention ? age(kind.retention * 1000) : "for ever").replaceAll(" ", "\u00a0");
 
 function overview(kinds, stored) {
   const head = [{ text: "Kind" }, { text: "What a record is" }, { text: "Time" }, { text: "Kept" }, { text: "Stored", number: true }, { text: "" }];
@@ -33,7 +33,7 @@ function details(kind) {
       role + (field.personal ? ", names a person" : ""),
       field.values?.length ? field.values.join(", ") : field.type,
       role === "dimension" ? "" : field.unit,
-      field.doc,
+      field.doc.replaceAll(/`([^`]*)`/g, "“$1”"),
     ])));
 }
 

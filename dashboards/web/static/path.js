@@ -86,7 +86,7 @@ function showQueues({ queues }, now) {
   say(document.querySelector('[data-note="oldest"]'), oldest.length ? `oldest ${age(now - Math.min(...oldest))}` : "nothing waits");
   const parked = queues.reduce((sum, queue) => sum + queue.parked, 0);
   const names = queues.map((queue) => `${queue.queue} ${short(queue.bytes, "B")}`).join(", ");
-  say(document.querySelector('[data-note="queues"]'), [names, parked ? `${whole(parked)} messages unreadable` : ""].filter(Boolean).join("; ") || "no queue yet");
+  say(document.querySelector('[data-note="queues"]'), [names, parked ? `${whole(parked)} unreadable ${parked === 1 ? "message" : "messages"}` : ""].filter(Boolean).join("; ") || "no queue yet");
   by("station-queued").classList.toggle("flowing", by("station-emitted").classList.contains("flowing"));
   by("station-queued").classList.toggle("waiting", oldest.length > 0 && now - Math.min(...oldest) > 10_000);
 }

@@ -130,6 +130,21 @@ class EmbeddedBroker:
             connection.executemany("DELETE FROM parked WHERE id = ?", [(number,) for number in numbers])
             return connection.total_changes - before
 
+    def remove(self, queue: str) -> int:
+        """Remove a queue and what waits in it; the number of records that no other queue has."""
+        with self._file.transaction() as connection:
+            number = queue_number(connection, queue)
+            for table in ("bindings", "deliveries", "consumers", "parked"):
+                connection.execute(f"DELETE FROM {table} WHERE queue = ?", (number,))  # noqa: S608  # constants.
+            connection.execute("DELETE FROM queues WHERE id = ?", (number,))
+            orphans = "id NOT IN (SELECT message FROM deliveries)"
+            lost, size = connection.execute(
+                f"SELECT coalesce(sum(count), 0), coalesce(sum(bytes), 0) FROM messages WHERE {orphans}"  # noqa: S608  # constants.
+            ).fetchone()
+            connection.execute(f"DELETE FROM messages WHERE {orphans}")  # noqa: S608  # constants.
+            connection.execute("UPDATE totals SET bytes = bytes - ?", (size,))
+        return int(lost)
+
     def close(self) -> None:
         """Close the broker's own connection; publishers and consumers close theirs."""
         self._file.close()

@@ -1,65 +1,23 @@
-"""The wire format: many records of one kind and one VO in one message (docs/reference/envelope.md)."""
+"""Opening envelopes from anywhere: decoded, validated, good records as columns and bad ones apart with reasons."""
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import isfinite
-from operator import attrgetter, gt
+from operator import gt
 from typing import Any, Final
 
 import msgspec
 
+from siteward.envelope.sealing import JSON, MAX_BYTES, MAX_RECORDS, MSGPACK, VERSION, Columns, Envelope, Header
 from siteward.records import Kind, Refused, Row, Shape, Type, anonymous_id, moment, record_id
 from siteward.records.doors import row_from_json
 
-VERSION: Final = 1
-MAX_BYTES: Final = 16 * 2**20
-"""Largest envelope accepted, after decompression; one larger is refused before it is decoded."""
-MAX_RECORDS: Final = 50_000
-MSGPACK: Final = "application/vnd.siteward.envelope+msgpack"
-JSON: Final = "application/vnd.siteward.envelope+json"
-ZSTD: Final = "zstd"
-_EMPTY: Final = b"\xc0"
 FIXMAP: Final = 0x80
 MAP_SIZES: Final = {0xDE: 3, 0xDF: 5}
 """MessagePack's maps: up to 15 pairs in the first byte; else two or four bytes of length follow it."""
-
-Columns = dict[str, list[Any]]
-"""Validated values by column name, all lists of one length; times as microseconds since 1970 UTC."""
-
-
-class Header(msgspec.Struct):
-    """What an envelope says about its records.
-
-    Attributes:
-        v: version of this format.
-        id: 16 random bytes; names the message, and the records of kinds without an identity.
-        kind: name of the records' kind.
-        vo: VO of every record in it.
-        producer: the program and host that sent it.
-        sent: when it was sealed, microseconds since 1970 UTC.
-        receipt: the producer asked to be told what became of each record.
-        units: units the producer believes in, by measure; one that differs from the kind's refuses the envelope.
-    """
-
-    v: int
-    id: bytes
-    kind: str
-    vo: str
-    producer: str
-    sent: int
-    receipt: bool = False
-    units: dict[str, str] = {}
-
-
-class Envelope(Header):
-    """A header and the records' columns, as they travel in MessagePack. Columns all at their default are left out."""
-
-    columns: msgspec.Raw = msgspec.Raw(_EMPTY)
-    count: int = 0
 
 
 class JsonEnvelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,41 +52,7 @@ class Parcel(msgspec.Struct):
     refused: list[tuple[int, Refused, bytes]]
 
 
-_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Envelope)
-
-
-def seal(
-    kind: Kind, rows: Sequence[Row], producer: str, now: int, *, receipt: bool = False, identifier: bytes = b""
-) -> bytes:
-    """Put validated rows of one VO into an envelope.
-
-    Args:
-        kind: the rows' kind.
-        rows: at least one row; all of the same VO.
-        producer: the sending program and host.
-        now: microseconds since 1970 UTC.
-        receipt: ask the collectors to note what became of each record.
-        identifier: 16 bytes that name the envelope; random where not given.
-    """
-    columns: Columns = {}
-    for column in kind.columns[1:]:
-        values = list(map(attrgetter(column.name), rows))
-        if column.required or values.count(column.default) != len(values):
-            columns[column.name] = values
-    return _encoder.encode(
-        Envelope(
-            v=VERSION,
-            id=identifier or secrets.token_bytes(16),
-            kind=kind.name,
-            vo=rows[0].vo,  # type: ignore[attr-defined]  # every row has one.
-            producer=producer,
-            sent=now,
-            receipt=receipt,
-            columns=msgspec.Raw(_encoder.encode(columns)),
-            count=len(rows),
-        )
-    )
 
 
 def open_envelope(
@@ -388,18 +312,3 @@ def _time_text(value: object) -> object:
         return moment(value).isoformat() if isinstance(value, int) else value
     except OverflowError:
         return value
-
-
-__all__ = [
-    "JSON",
-    "MAX_BYTES",
-    "MSGPACK",
-    "ZSTD",
-    "Columns",
-    "Header",
-    "Parcel",
-    "as_json",
-    "check_units",
-    "open_envelope",
-    "seal",
-]
