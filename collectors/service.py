@@ -26,7 +26,7 @@ from siteward.telemetry import telemetry
 
 SHARE_SECONDS: Final = 1.0
 """How often the counters are left for the web application."""
-SWITCH_SECONDS: Final = float(__import__("os").environ.get("SWI", "0.0005"))
+SWITCH_SECONDS: Final = 0.0005
 """How long one thread may compute while another one waits."""
 log = get_logger(__name__)
 

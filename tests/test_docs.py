@@ -160,7 +160,8 @@ def test_manual_builds_strictly(tmp_path: Path) -> None:
 
 def test_make_help_names_every_target() -> None:
     """`make help` tells what each target is for."""
-    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = {*re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()}
     assert {line.split()[1] for line in done.stdout.splitlines()} == targets

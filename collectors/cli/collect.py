@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Annotated
@@ -17,12 +18,16 @@ def collect(
         list[str] | None, typer.Argument(metavar="[SINK]...", help="Sinks to serve; by default all that are installed.")
     ] = None,
     name: Annotated[
-        str, typer.Option(help="Name of this collector: stable over restarts, never shared by two that run.")
-    ] = "collector",
+        str,
+        typer.Option(
+            help="Name of this collector. One that is the same over restarts gets back at once what it held; "
+            "two that run never share one. By default a new one each time."
+        ),
+    ] = "",
 ) -> None:
     """Carry records from the broker to the sinks until SIGTERM or Ctrl-C, then finish the batches in hand.
 
-    `siteward up` does this already; a second collector beside it needs a `--name` of its own.
+    `siteward up` does this already; this is a collector beside it, or one by itself.
     """
     from collectors.service import collect as collect_for  # noqa: PLC0415  # `--help` needs none of it.
     from collectors.service import installed_enrichments  # noqa: PLC0415
@@ -37,4 +42,10 @@ def collect(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    collect_for(settings, stop, sorted(set(sinks or installed)), name=name, enrichments=installed_enrichments())
+    collect_for(
+        settings,
+        stop,
+        sorted(set(sinks or installed)),
+        name=name or f"collect-{os.getpid()}",
+        enrichments=installed_enrichments(),
+    )

@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code of an expected error: 2 for usage and settings, 1 for anything else; None if unexpected.
+    """The exit code of an expected error: 2 for usage and settings, 1 for files and anything else; None if unexpected.
 
     Our own errors say whether they are permanent; that is how those of extensions and other rooms are known.
     """
@@ -157,7 +157,7 @@ def exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (SettingsError, DeclarationError, ExtensionError, QueryError)):
         return 2
-    return 1 if hasattr(error, "permanent") else None
+    return 1 if hasattr(error, "permanent") or isinstance(error, OSError) else None
 
 
 def _flush() -> None:

@@ -14,6 +14,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.kinds import load_kinds
 from siteward.settings import PREFIX, SECRETS, Settings, load_settings
 
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^/]*@")
@@ -32,10 +33,15 @@ def check(context: typer.Context) -> None:
     """Check all settings and show each with where it comes from; secrets stay hidden."""
     chosen = options(context)
     settings = chosen.quiet_settings
+    load_kinds(settings.kinds)
     path = settings_file(chosen.config)
     tell(f"settings file: {path.resolve() if path else 'none'}")
     in_file = dict(_flat(load_settings(path, environ={}))) if path else {}
-    rows = [(key, _shown(key, value), _origin(key, value, in_file)) for key, value in _flat(settings)]
+    stands_for = _in_force(settings)
+    rows = [
+        (key, _shown(key, value or stands_for.get(key, value)), _origin(key, value, in_file))
+        for key, value in _flat(settings)
+    ]
     show(("setting", "value", "from"), rows, chosen.output)
 
 
@@ -58,6 +64,16 @@ def _flat(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]
             yield from ((f"kinds.{kind}", "declared") for kind in value)
         else:
             yield f"{prefix}{name}", value
+
+
+def _in_force(settings: Settings) -> dict[str, str]:
+    """What an empty setting stands for."""
+    return {
+        "data": str(settings.folder),
+        "broker.url": settings.broker_url,
+        "monitoring.url": settings.monitoring_url,
+        "emitter.spool": str(settings.spool),
+    }
 
 
 def _shown(key: str, value: Any) -> Any:  # noqa: ANN401  # a setting of any type.

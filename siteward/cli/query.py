@@ -60,8 +60,10 @@ def query(  # noqa: PLR0917  # Typer reads the options from the signature.
     units = (
         f"{column} {value} {unit}".removesuffix(" 1")
         for column, value, unit in zip(answer.columns, answer.totals, answer.units, strict=True)
+        if value is not None
     )
-    tell(f"total: {', '.join(units)}; {answer.groups} groups, {answer.took_ms:.1f} ms")
+    groups = f"{answer.groups} group{'' if answer.groups == 1 else 's'}"
+    tell(f"total: {', '.join(units) or 'no records'}; {groups}, {answer.took_ms:.1f} ms")
 
 
 def _rows(answer: AnswerDocument, *, timed: bool) -> Iterator[list[object]]:
@@ -80,8 +82,9 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
         QueryError: the question is at fault.
         ClientError: the app refuses, or the one at the URL does not answer.
     """
-    client = Client(url or app_url(settings), settings.server.token)
-    if not url and not client.alive():
+    address = url or app_url(settings)
+    client = Client(address, settings.server.token) if address else None
+    if client is None or not (url or client.alive()):
         return _ask_store(text, settings)
     try:
         return client.query(
@@ -101,13 +104,13 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
 
 
 def app_url(settings: Settings) -> str:
-    """Where the app of this installation answers: as it noted itself, else as the settings say."""
+    """Where the app of this installation said that it answers; "" where none runs.
+
+    Not what the settings say: at that address the app of another data folder may answer.
+    """
     with suppress(OSError):
-        noted = (settings.folder / "run" / "app.url").read_text(encoding="utf-8").strip()
-        if noted:
-            return noted
-    host = settings.server.host
-    return f"http://[{host}]:{settings.server.port}" if ":" in host else f"http://{host}:{settings.server.port}"
+        return (settings.folder / "run" / "app.url").read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _ask_store(text: QueryText, settings: Settings) -> AnswerDocument:

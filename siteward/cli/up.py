@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from typing import Annotated, Final
 
@@ -12,7 +13,7 @@ from siteward.cli.options import options
 from siteward.cli.output import tell
 from siteward.cli.query import app_url
 from siteward.client import Client
-from siteward.settings import Settings
+from siteward.settings import Settings, SettingsError
 
 LOOK: Final = 0.2
 SLOW: Final = 60.0
@@ -29,6 +30,7 @@ def up(
 
     settings = options(context).settings
     check_exposure(settings)
+    _check_port(settings)
     stop, hurry = threading.Event(), threading.Event()
 
     def end(*_: object) -> None:
@@ -41,13 +43,33 @@ def up(
     tell("Siteward has stopped. The same command goes on with the same data.")
 
 
+def _check_port(settings: Settings) -> None:
+    """Refuse to start where somebody else answers at our address: the app would be started again for ever.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+    host, port = settings.server.host, settings.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            message = (
+                f"{host}:{port} cannot be used ({error.strerror}); another siteward may be running there, "
+                "or choose another port: SITEWARD_SERVER__PORT=8081"
+            )
+            raise SettingsError(message) from error
+
+
 def _greet(settings: Settings, stop: threading.Event) -> None:
     """Say where the page is once it answers."""
     waited = 0.0
     while not stop.wait(LOOK):
         waited += LOOK
         url = app_url(settings)
-        if Client(url, settings.server.token, timeout=2).alive():
+        if url and Client(url, settings.server.token, timeout=2).alive():
             tell(f"\n  Siteward is up:  {url}\n  Data folder:     {settings.folder}\n  Stop it with:    Ctrl-C\n")
             return
         if SLOW <= waited < SLOW + LOOK:

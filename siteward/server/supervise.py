@@ -79,7 +79,9 @@ def sole_supervisor(settings: Settings) -> Iterator[None]:
         RunningAlreadyError: another process holds it.
     """
     path = settings.folder / "run" / "supervisor.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # For this user only: the records name people.
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True)
     with path.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,6 +211,8 @@ class Supervisor:
             RunningAlreadyError: another supervisor holds the data folder.
         """
         with sole_supervisor(self._settings):
+            # What a killed app noted: somebody else may answer there by now.
+            (self._settings.folder / "run" / "app.url").unlink(missing_ok=True)
             try:
                 for child in self._children:
                     child.start()

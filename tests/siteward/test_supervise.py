@@ -243,6 +243,12 @@ def test_one_supervisor_per_data_folder(settings: Settings) -> None:
         pass
 
 
+def test_the_data_folder_is_for_its_user_only(tmp_path: Path) -> None:
+    """Records name people, and other users of the machine have no business with them."""
+    with sole_supervisor(Settings(data=str(tmp_path / "new"))):
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
 def test_order_of_services() -> None:
     """What takes starts before what brings; the simulator only runs in a demonstration."""
     names = services(demo=True)

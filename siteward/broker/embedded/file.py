@@ -107,7 +107,7 @@ class BrokerFile:
                 if self._connection is None:
                     self._connection = _connected(self.path, durable=self._durable)
                 yield self._connection
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise _told(error, self.path) from error
 
 
@@ -177,7 +177,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _told(error: sqlite3.Error, path: Path) -> BrokerError:
+def _told(error: sqlite3.Error | OSError, path: Path) -> BrokerError:
     if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
         return UnreadableFile(f"{path}: {error}; move it away to start with an empty one")
     return BrokerUnavailable(f"{path}: {error}")
