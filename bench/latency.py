@@ -7,10 +7,9 @@ from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitoring.stores.opening import open_monitoring
-
 from bench.examples import BEGIN, job
 from bench.processes import service
+from monitoring.stores.opening import open_monitoring
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
@@ -48,5 +47,6 @@ def seconds_to_queryable(data: Path, rate: int, seconds: int) -> list[float]:
             if count >= rate * seconds:
                 break
             time.sleep(0.005)
+        store.close()
     counts = [count for count, _ in seen]
     return sorted(seen[bisect_right(counts, number)][1] - emitted[number] for number in range(len(emitted)))

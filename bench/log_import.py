@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import msgspec
-from monitoring.stores.opening import open_monitoring
 
 from bench.processes import service
+from monitoring.stores.opening import open_monitoring
 from siteward.broker.opening import open_declared
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
@@ -66,7 +66,7 @@ def measure(data: Path) -> Imported:
         count = store.query(msgspec.structs.replace(question, wanted=(Wanted(Function.COUNT),), by=(), width=0))
         records = count.totals[0]
         assert isinstance(records, int)
-        return Imported(
+        imported = Imported(
             records=records,
             emitted_seconds=emitted,
             stored_seconds=stored,
@@ -74,6 +74,8 @@ def measure(data: Path) -> Imported:
             http_milliseconds=_median_milliseconds(lambda: urlopen(ADDRESS).read()),  # our own.
             rows=len(answer.rows),
         )
+        store.close()
+        return imported
 
 
 def _median_milliseconds(ask: Callable[[], object]) -> float:

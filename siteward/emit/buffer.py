@@ -10,8 +10,8 @@ import msgspec
 
 from siteward.records import Kind, Row
 
-FIRST_GUESS: Final = 1024
-"""Bytes that a record is taken for until some have been sealed."""
+FIRST_GUESS: Final = 192
+"""Bytes of an envelope that a record is taken for until some have been sealed."""
 
 
 class Pending(msgspec.Struct, gc=False):

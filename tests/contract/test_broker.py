@@ -260,6 +260,23 @@ def test_a_long_sink_write_keeps_the_lease(broker: EmbeddedBroker) -> None:
     other.close()
 
 
+def test_a_clock_set_back_keeps_no_message_from_anybody(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease given by a clock that was a day ahead does not hold for a day."""
+    _publish(broker, _message(0))
+    with monkeypatch.context() as ahead:
+        real = time.time_ns
+        ahead.setattr(time, "time_ns", lambda: real() + 86_400 * 10**9)
+        dead = broker.consumer("jobs", "dead", 1)
+        assert len(dead.receive(0)) == 1
+        dead._stop.set()
+    other = broker.consumer("jobs", "other", 1)
+    assert _numbers(other.receive(1)) == [0]
+    dead.close()
+    other.close()
+
+
 def test_a_late_acknowledgement_takes_nothing_from_the_successor(broker: EmbeddedBroker) -> None:
     """Who lost its messages cannot acknowledge them away from the one who has them now."""
     _publish(broker, _message(0))

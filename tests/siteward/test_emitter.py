@@ -231,14 +231,14 @@ def test_large_records_make_smaller_envelopes(settings: Settings, monkeypatch: p
 def test_flush_waits_for_every_vo(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records emitted later, but sent earlier because of their VO, do not stand for those flushed."""
     held = threading.Event()
-    deliver = sender_module.Sender._deliver
+    seal = sender_module.Sender._seal
 
-    def slow(self: sender_module.Sender, batch: Pending) -> int:
+    def slow(self: sender_module.Sender, batch: Pending) -> list[Message]:
         if batch.vo == "second":
             held.wait(10)
-        return deliver(self, batch)
+        return seal(self, batch)
 
-    monkeypatch.setattr(sender_module.Sender, "_deliver", slow)
+    monkeypatch.setattr(sender_module.Sender, "_seal", slow)
     with Emitter(settings) as emitter:
         emitter.emit(job(0, vo="first"))
         emitter.emit(job(1, vo="second"))
@@ -247,6 +247,24 @@ def test_flush_waits_for_every_vo(settings: Settings, monkeypatch: pytest.Monkey
         held.set()
         assert emitter.flush(10)
     assert sorted(_arrived(settings)) == ["0", "1", "2"]
+
+
+def test_a_batch_that_cannot_be_sealed_holds_up_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in sealing costs its own batch, said aloud, and not the sender."""
+    seal = sender_module.Sender._seal
+
+    def broken(self: sender_module.Sender, batch: Pending) -> list[Message]:
+        if batch.vo == "bad":
+            reason = "a defect"
+            raise RuntimeError(reason)
+        return seal(self, batch)
+
+    monkeypatch.setattr(sender_module.Sender, "_seal", broken)
+    with Emitter(settings) as emitter:
+        emitter.emit(job(0, vo="bad"))
+        emitter.emit(job(1))
+        assert emitter.flush(10)
+    assert _arrived(settings) == ["1"]
 
 
 def test_without_the_extra_messages_are_sent_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +337,17 @@ def test_a_program_that_nobody_listens_to_emits_all_the_same(settings: Settings,
         while emitter._sender._spool.peek() and time.monotonic() < deadline:
             time.sleep(0.05)
     assert sorted(_arrived(settings)) == ["1", "2"]
+
+
+@pytest.mark.parametrize("vos", [1, 2, 1000])
+def test_a_burst_is_taken_whole(settings: Settings, vos: int) -> None:
+    """A plain loop over thirty thousand records loses none with the default settings, however many VOs they are of."""
+    ready = [job(number, vo=f"vo{number % vos}") for number in range(30_000)]
+    with Emitter(settings) as emitter:
+        assert [record for record in ready if emitter.emit(record) is not None] == []
+    broker = open_declared(settings)
+    assert broker.status()[0].records == 30_000
+    broker.close()
 
 
 def test_threads_may_share_an_emitter(settings: Settings) -> None:

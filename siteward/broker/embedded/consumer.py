@@ -17,6 +17,8 @@ POLL_SECONDS: Final = 0.02
 """How often a waiting consumer looks for new messages; a look is a few microseconds."""
 LOOK_SECONDS: Final = 1.0
 """How often it looks for messages whose consumer died."""
+LONGEST_LEASES: Final = 10
+"""How many of its own leases ahead a consumer believes in another one's."""
 HELD_BYTES: Final = 8 * 2**20
 """Most bytes of bodies that a consumer holds, so that a backlog of large envelopes stays out of memory."""
 
@@ -38,7 +40,7 @@ class EmbeddedConsumer:
                 (self._queue, name, self._until()),
             ).fetchone()
             self._number: int = row[0]
-            _free_the_dead(connection, self._queue)
+            _free_the_dead(connection, self._queue, self._lease)
         self._lost = False
         self._stop = threading.Event()
         # A sink may take longer than the lease; renewal therefore does not depend on receive() being called.
@@ -111,13 +113,16 @@ class EmbeddedConsumer:
     def _take(self) -> list[Delivery]:
         room = self._prefetch - len(self._held)
         if self._lost:
-            reason = "the consumer was silent for longer than its lease; what it held goes to others"
+            reason = (
+                "the consumer was silent for longer than its lease, or another one of its name has taken over; "
+                "what it held goes to others"
+            )
             raise BrokerUnavailable(reason)
         space = HELD_BYTES - sum(len(delivery.message.body) for delivery in self._held.values())
         if room <= 0 or (space <= 0 and self._held):
             return []
         with self._file.transaction() as connection:
-            _free_the_dead(connection, self._queue)
+            _free_the_dead(connection, self._queue, self._lease)
             sizes = connection.execute(
                 "SELECT message, bytes FROM deliveries JOIN messages ON messages.id = message "
                 "WHERE queue = ? AND consumer IS NULL ORDER BY message LIMIT ?",
@@ -183,9 +188,14 @@ class EmbeddedConsumer:
             self._lost = not renewed
 
 
-def _free_the_dead(connection: sqlite3.Connection, queue: int) -> None:
-    """Make ready again what consumers hold that no longer renew their lease, or were replaced by their successor."""
-    connection.execute("DELETE FROM consumers WHERE queue = ? AND until < ?", (queue, time.time_ns() // 1000))
+def _free_the_dead(connection: sqlite3.Connection, queue: int, lease: float) -> None:
+    """Make ready again what consumers hold that no longer renew their lease, or were replaced by their successor.
+
+    A lease far ahead was given before somebody set the clock back; a living consumer soon renews its own.
+    """
+    now = time.time_ns() // 1000
+    bounds = (queue, now, now + int(LONGEST_LEASES * lease * 1e6))
+    connection.execute("DELETE FROM consumers WHERE queue = ? AND (until < ? OR until > ?)", bounds)
     connection.execute(
         "UPDATE deliveries SET consumer = NULL, redelivered = redelivered + 1 "
         "WHERE queue = ? AND consumer IS NOT NULL AND consumer NOT IN (SELECT id FROM consumers)",
