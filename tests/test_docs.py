@@ -119,7 +119,7 @@ def test_kind_in_toml_compiles() -> None:
     table = tomllib.loads(kind + product)["kinds"]["licence-use"]
     compiled = kind_from_table("licence-use", table)
     assert compiled.identity == ("time", "producer", "product", "server")
-    assert [*compiled.products] == ["idle"]
+    assert [*compiled.products] == ["worth_used"]
 
 
 def test_kind_as_class_compiles() -> None:
