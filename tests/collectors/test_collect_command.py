@@ -45,7 +45,7 @@ def siteward(folder: Path, *arguments: str, text: str = "") -> subprocess.Comple
 def collecting(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A collector in a process of its own; killed at the end if it still lives."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "siteward", "collect"],
+        [sys.executable, "-m", "siteward", "collect", "--name", "collector"],
         env={"SITEWARD_DATA": str(folder), "PATH": "", "SITEWARD_LOG_FORMAT": "json"},
         stderr=subprocess.PIPE,
         text=True,
