@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -22,6 +23,8 @@ from siteward.telemetry import EMIT_REFUSED, telemetry
 
 CLOSE_SECONDS: Final = 30.0
 """How long close() waits for what is still in memory."""
+LOG_SECONDS: Final = 0.2
+"""How long close() waits for each refusal to be logged."""
 _LOGGED_REFUSALS: Final = 10
 """Refusals are logged one by one up to this number, then only counted: a broken loop must not fill the disk."""
 _living: weakref.WeakSet[Emitter] = weakref.WeakSet()
@@ -124,6 +127,8 @@ class Emitter:
         if self._thread is not None:
             self._sender.stop.set()
             self._thread.join(max(timeout, 1.0))
+        for thread in self._logging:
+            thread.join(LOG_SECONDS)
         if not done:
             get_logger(__name__).error("records lost at close", records=self._buffer.added - self._buffer.finished)
         return done
@@ -140,15 +145,27 @@ class Emitter:
         telemetry.add(EMIT_REFUSED, 1, refused.kind, why)
         self._refusals += 1
         if self._refusals <= _LOGGED_REFUSALS:
-            get_logger(__name__).warning(
-                "record refused", kind=refused.kind, field=refused.field, reason=refused.reason, refused=self._refusals
-            )
+            self._log_refusal(refused, self._refusals)
         return refused
+
+    def _log_refusal(self, refused: Refused, number: int) -> None:
+        """Log in a thread of its own: standard error may be a pipe that nobody reads, and would block the caller."""
+
+        def log() -> None:
+            get_logger(__name__).warning(
+                "record refused", kind=refused.kind, field=refused.field, reason=refused.reason, refused=number
+            )
+
+        thread = threading.Thread(target=log, name="siteward-refusal", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._logging.append(thread)
 
     def _start_anew(self) -> None:
         limits = self.settings.emitter
         self._buffer = Buffer(limits.batch_records, limits.batch_bytes, limits.batch_age, limits.memory_bytes)
         self._closing = threading.Event()
+        self._logging: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._sender = Sender(self.settings, self.producer, self._buffer, self._closing)

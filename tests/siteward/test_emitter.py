@@ -350,6 +350,18 @@ def test_a_burst_is_taken_whole(settings: Settings, vos: int) -> None:
     broker.close()
 
 
+def test_a_pipe_that_nobody_reads_does_not_block_emit(settings: Settings) -> None:
+    """Standard error that is full blocks whoever writes to it; the program that emits does not."""
+    program = "import fcntl\nend, full = os.pipe()\nos.dup2(full, 2)\nfcntl.fcntl(full, fcntl.F_SETFL, os.O_NONBLOCK)\n"
+    program += "try:\n    while True: os.write(full, bytes(65536))\nexcept BlockingIOError: pass\n"
+    program += "try:\n    while True: os.write(full, b'x')\nexcept BlockingIOError: pass\n"
+    program += "fcntl.fcntl(full, fcntl.F_SETFL, 0)\nemitter = Emitter(settings)\n"
+    program += "for n in range(20): assert emitter.emit(job(n, wall_time=-1)) is not None\n"
+    program += "assert emitter.emit(job(1)) is None\nassert emitter.flush(20)\nos._exit(0)"
+    assert _run(program, settings) == 0
+    assert _arrived(settings) == ["1"]
+
+
 def test_threads_may_share_an_emitter(settings: Settings) -> None:
     """Nothing is lost or doubled between threads."""
     with Emitter(settings) as emitter:
