@@ -34,7 +34,7 @@ check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 bench: $(VENV)/.dev ## measure speed beside the machine's own limits; BENCH=short takes a minute
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
-soak: $(VENV)/.dev ## the long fault runs: hundreds of kills, hours of load
+soak: $(VENV)/.dev ## the long fault runs: two hundred kills, about three minutes
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error

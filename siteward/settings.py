@@ -77,7 +77,7 @@ class MonitoringSettings(_Section):
     url: str = ""
     """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place."""
     memory: str = "120MB"
-    """DuckDB's own memory limit; the process needs about 170 MB more."""
+    """DuckDB's own memory limit; the process needs about 230 MB more."""
     threads: Positive = 2
 
 
