@@ -63,12 +63,12 @@ def through(data: Path, count: int, step: int = 500_000) -> Run:
         done = 0
         while emitter.poll() is None or broker.status()[0].records:
             time.sleep(0.1)
-            acknowledged = broker.status()[0].acknowledged
+            acknowledged = broker.status()[0].acknowledged or 0
             if acknowledged - done >= step:
                 now = time.perf_counter()
                 points.append(Point(acknowledged, (acknowledged - done) / (now - mark), megabytes(collector.pid)))
                 mark, done = now, acknowledged
-        total = broker.status()[0].acknowledged
+        total = broker.status()[0].acknowledged or 0
         seconds = time.perf_counter() - began
         broker.close()
         assert emitter.stdout is not None
@@ -88,7 +88,7 @@ def backlog(data: Path, count: int) -> Run:
         while broker.status()[0].records:
             time.sleep(0.2)
         seconds = time.perf_counter() - began
-        total = broker.status()[0].acknowledged
+        total = broker.status()[0].acknowledged or 0
         broker.close()
         return Run([], total / seconds, float(output), peak_megabytes(collector.pid))
 

@@ -11,6 +11,7 @@ from collectors.dead_letters import DeadLetters
 from collectors.pipeline import Pipeline, Stopped, delays
 from collectors.steps import Acknowledge, Haul
 from collectors.stop_limit import StopLimit
+from collectors.suspects import Suspects
 from siteward.broker import Broker, Consumer, Delivery
 from siteward.log import get_logger
 from siteward.settings import Settings
@@ -140,12 +141,14 @@ class Collector:
         filling = Filling(limits.batch_records, limits.batch_age, max(1, prefetch // 2))
         consumer = self._broker.consumer(self._queue, self._name, prefetch)
         acknowledge = Acknowledge(self._queue, consumer)
+        suspects = Suspects(self._queue, consumer, self._settings.broker.delivery_limit)
         writing: Future[Haul] | None = None
         try:
             with ThreadPoolExecutor(1, f"sink-{self._queue}") as sink:
                 flood = ""
                 while not (stop.is_set() or flood):
-                    filling.add(consumer.receive(filling.patience(time.monotonic())), time.monotonic())
+                    deliveries = consumer.receive(filling.patience(time.monotonic()))
+                    filling.add(suspects.taken_out(deliveries), time.monotonic())
                     if writing and writing.done():
                         flood, writing = self._settle(writing, acknowledge), None
                     deliveries = filling.take(time.monotonic())
@@ -153,7 +156,7 @@ class Collector:
                         continue
                     haul = self._pipeline.prepare(Haul(deliveries, time.time_ns() // 1000))
                     if writing:
-                        self._await(writing, consumer, filling)
+                        self._await(writing, consumer, suspects, filling)
                         flood, writing = self._settle(writing, acknowledge), None
                     if not (stop.is_set() or flood):
                         writing = sink.submit(self._pipeline.commit, haul, stop)
@@ -162,10 +165,10 @@ class Collector:
         finally:
             consumer.close()
 
-    def _await(self, writing: Future[Haul], consumer: Consumer, filling: Filling) -> None:
+    def _await(self, writing: Future[Haul], consumer: Consumer, suspects: Suspects, filling: Filling) -> None:
         """Wait for the sink, however long it takes, and keep the broker's connection alive meanwhile."""
         while not wait([writing], LOOK_SECONDS).done:
-            filling.add(consumer.receive(0), time.monotonic())
+            filling.add(suspects.taken_out(consumer.receive(0)), time.monotonic())
 
     def _settle(self, writing: Future[Haul], acknowledge: Acknowledge) -> str:
         """Acknowledge a committed haul; the reason to stop, if too many of its records were refused."""

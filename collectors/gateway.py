@@ -20,8 +20,8 @@ from collectors.bodies import Element, broken, elements, limited, lines, plain
 from collectors.database import database_path
 from collectors.intake import Answers, Intake
 from collectors.receipts import Receipts
-from siteward import extensions
 from siteward.broker import Broker, BrokerError
+from siteward.broker.opening import sinks
 from siteward.envelope import check_units
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
@@ -79,7 +79,7 @@ def router(settings: Settings) -> APIRouter:
         except ValueError as error:
             raise Problem(422, str(error), parts={"field": "id"}) from error
         with Receipts(database_path(settings)) as receipts:
-            submissions = receipts.of(record, list(extensions.found("siteward.sinks")))
+            submissions = receipts.of(record, sinks(settings))
         if not submissions:
             message = f"no record {id} was sent here with a receipt in the last {settings.gateway.receipts_days} days"
             raise Problem(404, message)
@@ -106,7 +106,7 @@ class Waiting:
             siteward.broker.BrokerError: the broker does not answer.
         """
         if time.monotonic() >= self._until:
-            self._longest = max((queue.records for queue in broker.status()), default=0)
+            self._longest = max((queue.records or 0 for queue in broker.status()), default=0)
             self._until = time.monotonic() + 1.0
         if self._longest > self._most:
             message = f"{self._longest} records wait to be stored, more than {self._most}; try again later"

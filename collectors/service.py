@@ -16,7 +16,7 @@ from collectors.receipts import Receipts
 from collectors.steps import Enrichment
 from siteward import extensions
 from siteward.broker import Broker, BrokerError
-from siteward.broker.opening import open_declared
+from siteward.broker.opening import open_declared, sinks
 from siteward.kinds import load_kinds
 from siteward.log import get_logger
 from siteward.records import Kind
@@ -32,8 +32,8 @@ log = get_logger(__name__)
 
 
 def run(settings: Settings, stop: Event) -> None:
-    """Collect for every installed sink until `stop` is set; then finish the batches in hand and return."""
-    collect(settings, stop, sorted(extensions.found("siteward.sinks")), enrichments=installed_enrichments())
+    """Collect for every sink that is fed until `stop` is set; then finish the batches in hand and return."""
+    collect(settings, stop, sinks(settings), enrichments=installed_enrichments())
 
 
 def installed_enrichments() -> list[Enrichment]:
@@ -62,7 +62,7 @@ def sink_opening(settings: Settings, kinds: Mapping[str, Kind]) -> Callable[[str
 def collect(
     settings: Settings,
     stop: Event,
-    sinks: Sequence[str],
+    queues: Sequence[str],
     *,
     name: str = "collector",
     enrichments: Sequence[Enrichment] = (),
@@ -72,7 +72,7 @@ def collect(
     Args:
         settings: of this installation.
         stop: set to end.
-        sinks: names of installed sinks.
+        queues: names of installed sinks.
         name: of these consumers towards the broker and in the telemetry; two that live never share one.
         enrichments: applied to every batch before it is written.
     """
@@ -88,13 +88,13 @@ def collect(
     try:
         with DeadLetters(path) as dead_letters, Receipts(path) as receipts:
             threads = []
-            for queue in sinks:
+            for queue in queues:
                 pipeline = Pipeline(queue, kinds, partial(open_sink, queue), dead_letters, receipts, enrichments)
                 collector = Collector(queue, broker, pipeline, dead_letters, settings, name)
                 threads.append(Thread(target=collector.run, args=(stop,), name=f"collect-{queue}"))
             for thread in threads:
                 thread.start()
-            log.info("collecting", sinks=list(sinks))
+            log.info("collecting", sinks=list(queues))
             while not stop.wait(SHARE_SECONDS) and any(thread.is_alive() for thread in threads):
                 _share(settings, name)
             for thread in threads:

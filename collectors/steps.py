@@ -31,7 +31,7 @@ Enrichment = Callable[[Batch], Batch]
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Records whose producer asked for receipts: `positions` in the envelope `message`, from `first` in the batch."""
+    """Records that want receipts: `positions` in the envelope `message` as it was sent, from `first` in the batch."""
 
     message: bytes
     positions: Sequence[int]
@@ -113,8 +113,10 @@ class Decode:
         if parcel.header.receipt:
             bad = {position for position, _, _ in parcel.refused}
             good = [position for position in range(total) if position not in bad] if bad else range(total)
-            haul.asked.setdefault(name, []).append(Asked(parcel.header.id, good, first))
-            haul.refused += [(parcel.header.id, position, str(why)) for position, why, _ in parcel.refused]
+            cut = parcel.header.first
+            asked = Asked(parcel.header.id, [cut + position for position in good] if cut else good, first)
+            haul.asked.setdefault(name, []).append(asked)
+            haul.refused += [(parcel.header.id, cut + position, str(why)) for position, why, _ in parcel.refused]
 
     def _count(self, haul: Haul, records: int, kind: str) -> None:
         haul.records += records
@@ -123,7 +125,7 @@ class Decode:
     def _letter(self, parcel: Parcel, position: int, why: Refused, original: bytes) -> Letter:
         return Letter(
             queue=self._queue,
-            record=place_id(parcel.header.id, position),
+            record=place_id(parcel.header.id, parcel.header.first + position),
             stage=Stage.VALIDATE,
             kind=parcel.kind.name,
             vo=parcel.header.vo,

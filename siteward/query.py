@@ -118,6 +118,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         units: unit of each wanted column.
         groups: number of distinct groups, those within Other included.
         incomplete: cycles of snapshots left out because they arrived in part.
+        errors: () where every value is exact. Else one per wanted column: 0.0 where exact, or the largest relative
+            error of a percentile. Such a value lies between the two neighbouring records' values that the exact one
+            is interpolated between, each widened by this share of itself.
     """
 
     query: Query
@@ -126,6 +129,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[str, ...]
     groups: int
     incomplete: int = 0
+    errors: tuple[float, ...] = ()
 
 
 class QueryError(ValueError):

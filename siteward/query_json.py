@@ -32,6 +32,7 @@ class AnswerDocument(msgspec.Struct, frozen=True, kw_only=True):
         totals: one value per column, over all groups and the whole window.
         groups: number of distinct groups, those within Other included.
         incomplete: cycles of snapshots left out because they arrived in part.
+        errors: () where every value is exact, else see siteward.query.Answer.
         took_ms: milliseconds that the store took.
     """
 
@@ -42,6 +43,7 @@ class AnswerDocument(msgspec.Struct, frozen=True, kw_only=True):
     totals: tuple[Value, ...]
     groups: int
     incomplete: int = 0
+    errors: tuple[float, ...] = ()
     took_ms: float = 0.0
 
 
@@ -65,5 +67,6 @@ def document(answer: Answer, took_ms: float) -> AnswerDocument:
         totals=answer.totals,
         groups=answer.groups,
         incomplete=answer.incomplete,
+        errors=answer.errors,
         took_ms=round(took_ms, 3),
     )

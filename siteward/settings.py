@@ -28,17 +28,50 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A table of the settings file."""
 
 
+class ShardSettings(_Section):
+    """`[broker.shards.KIND]`: one kind spread over several queues of every sink."""
+
+    queues: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    by: Literal["producer", "id"] = "producer"
+    """What decides the queue: all envelopes of a producer go into one, or each goes where its id falls."""
+    ordered: bool = False
+    """Each queue is consumed by one collector at a time, so that a producer's records stay in order."""
+
+
 class BrokerSettings(_Section):
     """`[broker]`: where messages wait."""
 
     url: str = ""
-    """Empty: the embedded broker in the data folder. `embedded:///path/to/file` for another place."""
+    """Empty: the embedded broker in the data folder. `embedded:///path/to/file` for another place;
+    `amqp://user@host/vhost`, or `amqps://` with TLS, for RabbitMQ."""
     prefetch: Positive = 200
     """Messages a collector holds unacknowledged."""
     lease: Seconds = 30.0
     """Embedded: seconds after which messages held by a consumer that stopped renewing are delivered again."""
     max_bytes: Positive = 20 * 2**30
-    """Embedded: largest size of waiting messages; publishing beyond it is refused and the emitter spools."""
+    """Largest size of waiting messages; publishing beyond it is refused and the emitter spools. RabbitMQ: per queue."""
+    delivery_limit: Annotated[int, msgspec.Meta(ge=2)] = 100
+    """A message delivered so often and never acknowledged is cut into its records: one of them kills its collectors."""
+    password: str = ""
+    """RabbitMQ: of the URL's user. `password_file` keeps it out of this file."""
+    ca: str = ""
+    """RabbitMQ: file of the authorities trusted with `amqps://`. Empty: those of the system."""
+    certificate: str = ""
+    """RabbitMQ: client certificate file, where the server asks for one."""
+    key: str = ""
+    """RabbitMQ: the certificate's key file."""
+    heartbeat: Positive = 30
+    """RabbitMQ: seconds between signs of life."""
+    timeout: Seconds = 30.0
+    """RabbitMQ: longest wait for a connection, or for the confirms of one call."""
+    max_messages: Positive = 1_000_000
+    """RabbitMQ: most messages waiting in one queue."""
+    management: str = ""
+    """RabbitMQ: address of the management plugin. Empty: port 15672 (with TLS 15671) of the broker's host."""
+    shards: dict[str, ShardSettings] = {}
+    """RabbitMQ: busy kinds spread over several queues, `[broker.shards.KIND]`."""
+    ordered: tuple[str, ...] = ()
+    """RabbitMQ: sinks whose queues are consumed by one collector at a time, in order of arrival."""
 
 
 class EmitterSettings(_Section):
@@ -69,16 +102,64 @@ class CollectorSettings(_Section):
     """A sink's consumer stops when more records than this were refused …"""
     dead_letter_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """… among those of the last minutes and they are more than this share of them."""
+    leave_out: tuple[str, ...] = ("prometheus",)
+    """Installed sinks that get no queue and no records."""
 
 
 class MonitoringSettings(_Section):
     """`[monitoring]`: the monitoring store."""
 
     url: str = ""
-    """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place."""
+    """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place; `opensearch://host:9200` or, with
+    TLS, `opensearchs://user@host:9200` for OpenSearch, several hosts with commas between them."""
     memory: str = "120MB"
     """DuckDB's own memory limit; the process needs about 230 MB more."""
     threads: Positive = 2
+    """DuckDB's own threads."""
+    password: str = ""
+    """OpenSearch: of the URL's user. `password_file` keeps it out of this file."""
+    ca: str = ""
+    """OpenSearch: file of the authorities trusted with `opensearchs://`. Empty: those of the system."""
+    certificate: str = ""
+    """OpenSearch: client certificate file, where the cluster asks for one."""
+    key: str = ""
+    """OpenSearch: the certificate's key file."""
+    prefix: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,39}$")] = "siteward"
+    """OpenSearch: how the names of all indices and templates begin; two installations never share one."""
+    shards: Positive = 1
+    """OpenSearch: primary shards of each new index."""
+    replicas: str = "0-1"
+    """OpenSearch: copies of each shard, a number or a range (`auto_expand_replicas`)."""
+    refresh: Seconds = 1.0
+    """OpenSearch: seconds until what was written can be found."""
+    timeout: Seconds = 60.0
+    """OpenSearch: longest wait for one answer."""
+
+
+class PrometheusSettings(_Section):
+    """`[prometheus]`: live metrics of records, and where range queries go."""
+
+    host: str = "127.0.0.1"
+    """Address on which a collector that feeds the sink `prometheus` is scraped."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9469
+    """0 takes any free port, which is logged."""
+    token: str = ""
+    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+    late: Seconds = 300.0
+    """Records older than this many seconds are counted as late and enter no series."""
+    series: Positive = 10_000
+    """Most series of one kind; label values beyond it become `other`."""
+    stale: Seconds = 86_400.0
+    """Counters that did not grow for so many seconds are dropped."""
+    labels: dict[str, tuple[str, ...]] = {}
+    """Dimensions that become labels, by kind. By default all that are neither personal nor nearly unique per record."""
+    url: str = ""
+    """The Prometheus server that is asked for facts, such as `http://127.0.0.1:9090`. Empty: none is."""
+    timeout: Seconds = 10.0
+    """Longest wait for its answer."""
+    remote_write: str = ""
+    """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
+    remote_write_every: Seconds = 15.0
 
 
 class ServerSettings(_Section):
@@ -123,6 +204,7 @@ class Settings(_Section):
     emitter: EmitterSettings = EmitterSettings()
     collector: CollectorSettings = CollectorSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
     server: ServerSettings = ServerSettings()
     gateway: GatewaySettings = GatewaySettings()
     probe: ProbeSettings = ProbeSettings()
@@ -152,7 +234,7 @@ class Settings(_Section):
         return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
 
 
-SECRETS: Final = ("server.token",)
+SECRETS: Final = ("broker.password", "monitoring.password", "prometheus.token", "server.token")
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
 
 

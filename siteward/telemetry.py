@@ -65,6 +65,24 @@ GATEWAY_REJECTED = Metric(
 GATEWAY_REQUESTS = Metric(
     "siteward_gateway_requests_total", _C, "Requests to the gateway, by HTTP status.", ("status",)
 )
+REDELIVERED = Metric(
+    "siteward_collector_messages_redelivered_total",
+    _C,
+    "Messages delivered again: a collector ended, or gave them back, before it had acknowledged them.",
+    ("sink",),
+)
+HELD_OLDEST = Metric(
+    "siteward_collector_oldest_seconds",
+    _G,
+    "Age of the oldest message that a collector holds; as long as one runs, that of its queue's head.",
+    ("sink",),
+)
+QUEUE_READY = Metric("siteward_queue_ready_messages", _G, "Messages that wait for a collector.", ("queue",))
+QUEUE_UNACKED = Metric("siteward_queue_unacked_messages", _G, "Messages that a collector holds.", ("queue",))
+QUEUE_PARKED = Metric(
+    "siteward_queue_parked_messages", _G, "Messages put aside because nobody can read them.", ("queue",)
+)
+QUEUE_BYTES = Metric("siteward_queue_bytes", _G, "Size of the messages waiting or held.", ("queue",))
 QUEUE_RECORDS = Metric("siteward_queue_records", _G, "Records waiting or unacknowledged in a queue.", ("queue",))
 QUEUE_OLDEST = Metric("siteward_queue_oldest_seconds", _G, "Age of the oldest message in a queue.", ("queue",))
 SERVICE_RESTARTS = Metric(

@@ -161,6 +161,11 @@ class MemoryConsumer:
         parked = ParkedMessage(self._queue, delivery.tag, delivery.message, reason, moment(time.time_ns() // 1000))
         self._broker.put_aside.append(parked)
 
+    def replace(self, delivery: Delivery, messages: Sequence[Message]) -> None:
+        with self._broker.changed:
+            del self._held[delivery.tag]
+            self._broker.queues[self._queue] += [(next(self._broker._tags), message, 0) for message in messages]
+
     def close(self) -> None:
         with self._broker.changed:
             held = [(tag, message, redelivered + 1) for tag, message, redelivered in self._held.values()]

@@ -32,6 +32,7 @@ def collect(
     from collectors.service import collect as collect_for  # noqa: PLC0415  # `--help` needs none of it.
     from collectors.service import installed_enrichments  # noqa: PLC0415
     from siteward import extensions  # noqa: PLC0415
+    from siteward.broker.opening import sinks as fed_sinks  # noqa: PLC0415
 
     settings = options(context).settings
     installed = extensions.found("siteward.sinks")
@@ -45,7 +46,7 @@ def collect(
     collect_for(
         settings,
         stop,
-        sorted(set(sinks or installed)),
+        sorted(set(sinks)) if sinks else fed_sinks(settings),
         name=name or f"collect-{os.getpid()}",
         enrichments=installed_enrichments(),
     )

@@ -28,8 +28,25 @@ class BrokerUnavailable(BrokerError):  # noqa: N818  # reads as the state it is.
     """The broker cannot be reached, is full, or did not confirm; nothing is known to be stored. Try again later."""
 
 
+class BrokerFull(BrokerUnavailable):
+    """The broker takes no more before something was consumed."""
+
+
 class Unroutable(BrokerError):  # noqa: N818
     """No queue is bound to the routing key, so that the message would reach no sink."""
+
+
+class Forbidden(BrokerError):  # noqa: N818
+    """Whoever is connected may not publish under a routing key: its VO is not one of theirs.
+
+    Attributes:
+        key: the routing key that was refused. Messages of other keys, given in the same call, may be stored.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        """Say why, and which key."""
+        super().__init__(message)
+        self.key = key
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -58,16 +75,19 @@ class Delivery(msgspec.Struct, frozen=True):
     Attributes:
         message: what was published.
         tag: names the delivery towards its consumer.
-        redelivered: how often it was delivered before and not acknowledged.
+        redelivered: how often it was delivered before and not acknowledged. RabbitMQ counts what a consumer gave back
+            among these, so that a good message may reach any number; it only says what to be careful with.
+        published: when, microseconds since 1970 UTC; 0 where the broker does not know.
     """
 
     message: Message
     tag: int
     redelivered: int = 0
+    published: int = 0
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """What stands in one queue.
+    """What stands in one queue; None for what this broker does not know.
 
     Attributes:
         queue: its name, that of the sink.
@@ -76,20 +96,20 @@ class QueueStatus(msgspec.Struct, frozen=True):
         parked: messages that could not be read and were put aside with a reason.
         records: records in ready and unacked messages.
         bytes: their bodies' size.
-        oldest: when the oldest of them was published; None where there is none.
+        oldest: when the oldest of them was published; None where there is none as well.
         published: records ever routed to it.
         acknowledged: records ever acknowledged.
     """
 
     queue: str
     ready: int
-    unacked: int
+    unacked: int | None
     parked: int
-    records: int
-    bytes: int
+    records: int | None
+    bytes: int | None
     oldest: datetime | None
-    published: int
-    acknowledged: int
+    published: int | None
+    acknowledged: int | None
 
 
 class ParkedMessage(msgspec.Struct, frozen=True):
@@ -114,6 +134,7 @@ class Publisher(Protocol):
         Raises:
             BrokerUnavailable: try again later.
             Unroutable: no queue takes a key.
+            Forbidden: the connecting user may not publish under a key.
         """
 
     def close(self) -> None:
@@ -139,6 +160,12 @@ class Consumer(Protocol):
     def park(self, delivery: Delivery, reason: str) -> None:
         """Put a message aside that nothing can be read from, with the reason, and acknowledge it."""
 
+    def replace(self, delivery: Delivery, messages: Sequence[Message]) -> None:
+        """Put messages into this queue, and no other, in place of a delivery, which is acknowledged.
+
+        The messages are stored before the delivery is forgotten: who is killed in between has both.
+        """
+
     def close(self) -> None:
         """Give back everything held, then let go of connections."""
 
@@ -147,7 +174,14 @@ class Broker(Protocol):
     """A place where messages wait durably between those who emit and those who store."""
 
     def declare(self, topology: Mapping[str, Sequence[str]]) -> None:
-        """Make queues and bindings, or leave those that are there; queue name to topic patterns (see topology)."""
+        """Make queues and bindings, or leave those that are there; queue name to topic patterns (see topology).
+
+        A user who may publish but not configure declares nothing, and takes the topology as it is.
+
+        Raises:
+            BrokerUnavailable: it cannot be reached now.
+            BrokerError: what is there contradicts what should be in a way that could lose records; permanent.
+        """
 
     def publisher(self) -> Publisher:
         """A publisher of its own for one thread."""

@@ -21,9 +21,14 @@ def open_broker(settings: Settings) -> Broker:
     return broker
 
 
-def topology() -> dict[str, tuple[str, ...]]:
-    """One queue per installed sink; each gets everything and leaves aside the kinds it does not want."""
-    return dict.fromkeys(extensions.found("siteward.sinks"), (EVERYTHING,))
+def sinks(settings: Settings) -> list[str]:
+    """Names of the installed sinks that are fed, in order: all but those that the settings leave out."""
+    return sorted(name for name in extensions.found("siteward.sinks") if name not in settings.collector.leave_out)
+
+
+def topology(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """One queue per sink that is fed; each gets everything and leaves aside the kinds it does not want."""
+    return dict.fromkeys(sinks(settings), (EVERYTHING,))
 
 
 def open_declared(settings: Settings) -> Broker:
@@ -33,5 +38,5 @@ def open_declared(settings: Settings) -> Broker:
         siteward.broker.BrokerUnavailable: it cannot be reached now.
     """
     broker = open_broker(settings)
-    broker.declare(topology())
+    broker.declare(topology(settings))
     return broker

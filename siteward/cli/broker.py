@@ -73,7 +73,7 @@ def remove(
     """
     from siteward.broker.opening import open_broker, topology  # noqa: PLC0415  # `--help` needs no broker.
 
-    if queue in topology():
+    if queue in topology(options(context).settings):
         message = f"the sink {queue!r} is installed, so that its queue would be made again; uninstall it first"
         raise typer.BadParameter(message)
     with closing(open_broker(options(context).settings)) as opened:

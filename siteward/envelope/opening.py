@@ -32,6 +32,7 @@ class JsonEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     vo: str
     receipt: bool = False
     units: dict[str, str] = {}
+    first: int = 0
 
 
 class Parcel(msgspec.Struct):
@@ -101,6 +102,9 @@ def _check_header(header: Header, kinds: Mapping[str, Kind], routed_vo: str | No
     if len(header.id) != 16:  # noqa: PLR2004  # 128 bits.
         reason = "expected 16 bytes"
         raise Refused(reason, field="id", value=header.id)
+    if not 0 <= header.first <= MAX_RECORDS:
+        reason = f"is no place in an envelope of at most {MAX_RECORDS} records"
+        raise Refused(reason, field="first", value=header.first)
     kind = kinds.get(header.kind)
     if kind is None:
         reason = "no kind of this name is known here; see `siteward kinds`"
@@ -190,7 +194,7 @@ def _ids(kind: Kind, header: Header, columns: Columns) -> list[bytes]:
     if kind.optional_identity:
         return [
             record_id(time, name, vo, identity) if any(identity) else anonymous_id(time, header.id, position)
-            for position, (time, identity) in enumerate(zip(times, identities, strict=True))
+            for position, (time, identity) in enumerate(zip(times, identities, strict=True), header.first)
         ]
     return [record_id(time, name, vo, identity) for time, identity in zip(times, identities, strict=True)]
 
@@ -250,7 +254,7 @@ def _judge(
             refused.append((position, reason_refused, original(position)))
             continue
         rows.append(row)
-        ids.append(kind.id_of(row, anonymous_id(getattr(row, kind.time), header.id, position)))
+        ids.append(kind.id_of(row, anonymous_id(getattr(row, kind.time), header.id, header.first + position)))
     columns: Columns = {name: [getattr(row, name) for row in rows] for name in kind.names}
     return Parcel(header, kind, ids, columns, refused)
 
@@ -282,6 +286,7 @@ def _open_json(body: bytes, kinds: Mapping[str, Kind], now: int, routed_vo: str 
         sent=envelope.sent,
         receipt=envelope.receipt,
         units=envelope.units,
+        first=envelope.first,
     )
     kind = _check_header(header, kinds, routed_vo)
     records = envelope.records

@@ -36,6 +36,7 @@ class Header(msgspec.Struct):
         sent: when it was sealed, microseconds since 1970 UTC.
         receipt: the producer asked to be told what became of each record.
         units: units the producer believes in, by measure; one that differs from the kind's refuses the envelope.
+        first: place of its first record in the envelope that it was cut from; see siteward.envelope.dividing.
     """
 
     v: int
@@ -46,6 +47,7 @@ class Header(msgspec.Struct):
     sent: int
     receipt: bool = False
     units: dict[str, str] = {}
+    first: int = 0
 
 
 class Envelope(Header):

@@ -13,14 +13,18 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from siteward.broker import BrokerError
+from siteward.broker import BrokerError, QueueStatus
 from siteward.log import get_logger
 from siteward.server.auth import Permission, requires
 from siteward.server.resources import Resources
 from siteward.telemetry import (
     METRICS,
+    QUEUE_BYTES,
     QUEUE_OLDEST,
+    QUEUE_PARKED,
+    QUEUE_READY,
     QUEUE_RECORDS,
+    QUEUE_UNACKED,
     Metric,
     MetricType,
     Sample,
@@ -30,7 +34,7 @@ from siteward.telemetry import (
 
 APP: Final = "app"
 """This process's own value of the label `service`."""
-QUEUE_METRICS: Final = (QUEUE_RECORDS, QUEUE_OLDEST)
+QUEUE_METRICS: Final = (QUEUE_READY, QUEUE_UNACKED, QUEUE_PARKED, QUEUE_RECORDS, QUEUE_BYTES, QUEUE_OLDEST)
 """Asked of the broker at each scrape, and of nobody else."""
 
 log = get_logger(__name__)
@@ -60,13 +64,27 @@ class Telemetry(Collector):
             log.warning("queues not in this scrape", error=str(error))
             return
         now = datetime.now(UTC)
-        records, oldest = (_empty(metric, metric.labels) for metric in QUEUE_METRICS)
+        families = {metric: _empty(metric, metric.labels) for metric in QUEUE_METRICS}
         for queue in queues:
-            age = (now - queue.oldest).total_seconds() if queue.oldest else 0.0
-            records.add_metric([queue.queue], queue.records)
-            oldest.add_metric([queue.queue], max(age, 0.0))
-        yield records
-        yield oldest
+            for metric, value in _of_queue(queue, now).items():
+                if value is not None:
+                    families[metric].add_metric([queue.queue], value)
+        yield from (family for family in families.values() if family.samples)
+
+
+def _of_queue(queue: QueueStatus, now: datetime) -> dict[Metric, float | None]:
+    """The values of one queue; None for what the broker does not know."""
+    oldest: float | None = 0.0 if queue.records == 0 else None
+    if queue.oldest:
+        oldest = max((now - queue.oldest).total_seconds(), 0.0)
+    return {
+        QUEUE_READY: queue.ready,
+        QUEUE_UNACKED: queue.unacked,
+        QUEUE_PARKED: queue.parked,
+        QUEUE_RECORDS: queue.records,
+        QUEUE_BYTES: queue.bytes,
+        QUEUE_OLDEST: oldest,
+    }
 
 
 def _family(metric: Metric, services: dict[str, list[Sample]]) -> Iterator[Family]:

@@ -64,7 +64,7 @@ def publish(settings: Settings, *messages: Message) -> None:
 
 def waiting(settings: Settings) -> int:
     with closing(open_declared(settings)) as broker:
-        return sum(queue.records for queue in broker.status())
+        return sum(queue.records or 0 for queue in broker.status())
 
 
 def until_empty(settings: Settings) -> None:

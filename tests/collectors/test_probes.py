@@ -221,7 +221,7 @@ def test_service(tmp_path: Path) -> None:
     thread.start()
     broker = open_broker(settings)
     try:
-        eventually(lambda: sum(status.published for status in broker.status()) >= 2)
+        eventually(lambda: sum(status.published or 0 for status in broker.status()) >= 2)
     finally:
         stop.set()
         thread.join(15)

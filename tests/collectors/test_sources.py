@@ -325,7 +325,7 @@ def command(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
 def queued(tmp_path: Path) -> int:
     broker = open_broker(Settings(data=str(tmp_path / "data")))
     try:
-        return sum(status.records for status in broker.status())
+        return sum(status.records or 0 for status in broker.status())
     finally:
         broker.close()
 

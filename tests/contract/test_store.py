@@ -12,8 +12,8 @@ from answers import EVENTS, SECOND, SNAPSHOTS, Fields
 from examples import JOB, NOON, batch_of, job, job_rows
 
 from monitoring.stores import Store
-from monitoring.stores.duckdb import DuckStore
-from monitoring.stores.shared import SharedStore
+from monitoring.stores.duckdb.shared import SharedStore
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.query import Answer, Filter, Function, Query, QueryError, Wanted
 from siteward.records import Kind, microseconds
 from siteward.settings import MonitoringSettings

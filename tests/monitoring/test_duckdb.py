@@ -14,9 +14,9 @@ from answers import EVENTS
 from examples import JOB, NOON, batch_of, job_rows
 
 from monitoring.stores import StoreError
-from monitoring.stores.arrow import MOST_RANGES, arrow_table, id_ranges
-from monitoring.stores.duckdb import DuckStore
-from monitoring.stores.tables import TableMismatch
+from monitoring.stores.duckdb.arrow import MOST_RANGES, arrow_table, id_ranges
+from monitoring.stores.duckdb.store import DuckStore
+from monitoring.stores.duckdb.tables import TableMismatch
 from siteward.query import Function, Query, Wanted
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.settings import MonitoringSettings
@@ -149,7 +149,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from examples import JOB, batch_of, job_rows
-from monitoring.stores.duckdb import DuckStore
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.settings import MonitoringSettings
 store = DuckStore(Path(sys.argv[1]), MonitoringSettings(), {"job": JOB})
 store.write(batch_of(JOB, job_rows(500)))
@@ -159,7 +159,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from examples import JOB, batch_of, job_rows
-from monitoring.stores.duckdb import DuckStore
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.settings import MonitoringSettings
 from siteward.sinks import SinkUnavailable
 path = Path(sys.argv[1])

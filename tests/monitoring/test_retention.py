@@ -10,7 +10,7 @@ from examples import JOB, NOON, batch_of, job_rows
 from monitoring import retention
 from monitoring.retention import forget_expired
 from monitoring.sink import open_sink
-from monitoring.stores.duckdb import DuckStore
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.kinds import load_kinds
 from siteward.records import kind_from_table, microseconds
 from siteward.server.schedule import Task

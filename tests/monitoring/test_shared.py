@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from examples import JOB, NOON, batch_of, job_rows
 
-from monitoring.stores import StoreError, shared
-from monitoring.stores.addresses import connect, socket_path
-from monitoring.stores.frames import receive
-from monitoring.stores.shared import SharedStore, open_store
+from monitoring.stores import StoreError
+from monitoring.stores.duckdb import shared
+from monitoring.stores.duckdb.addresses import connect, socket_path
+from monitoring.stores.duckdb.frames import receive
+from monitoring.stores.duckdb.shared import SharedStore, open_store
 from siteward.query import Filter, Function, Query, QueryError, Wanted
 from siteward.records import id_text, microseconds
 from siteward.settings import MonitoringSettings, Settings
@@ -30,8 +31,8 @@ OWNER = """
 import sys
 from pathlib import Path
 from examples import JOB
-from monitoring.stores.frames import receive
-from monitoring.stores.shared import SharedStore
+from monitoring.stores.duckdb.frames import receive
+from monitoring.stores.duckdb.shared import SharedStore
 from siteward.settings import MonitoringSettings
 store = SharedStore(Path(sys.argv[1]), MonitoringSettings(), {"job": JOB})
 print("owner" if store.is_owner else "client", flush=True)
@@ -41,8 +42,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from examples import JOB, batch_of, job_rows
-from monitoring.stores.frames import receive
-from monitoring.stores.shared import SharedStore
+from monitoring.stores.duckdb.frames import receive
+from monitoring.stores.duckdb.shared import SharedStore
 from siteward.settings import MonitoringSettings
 store = SharedStore(Path(sys.argv[1]), MonitoringSettings(), {"job": JOB})
 first = int(sys.argv[2])

@@ -14,7 +14,7 @@ from examples import NOON
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.stores.duckdb import DuckStore
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.query import Answer, AnswerRow, Filter, Function, Query, Value, Wanted
 from siteward.records import Kind, microseconds
 from siteward.settings import MonitoringSettings

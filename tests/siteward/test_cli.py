@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> Run:
 def waiting(tmp_path: Path) -> int:
     """Records in the queue of the sink."""
     with EmbeddedBroker(tmp_path / "data" / "broker.sqlite") as broker:
-        return {queue.queue: queue.records for queue in broker.status()}["monitoring"]
+        return {queue.queue: queue.records or 0 for queue in broker.status()}["monitoring"]
 
 
 def test_version_and_help(run: Run) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from siteward.broker import BrokerError, BrokerUnavailable, Delivery
+from siteward.broker import BrokerError, BrokerUnavailable, Delivery, Message
 from siteward.broker.embedded.file import BrokerFile
-from siteward.broker.embedded.rows import MESSAGE, message_of, message_parts, queue_number
+from siteward.broker.embedded.rows import MESSAGE, insert_message, message_of, message_parts, queue_number
 
 POLL_SECONDS: Final = 0.02
 """How often a waiting consumer looks for new messages; a look is a few microseconds."""
@@ -77,15 +77,21 @@ class EmbeddedConsumer:
             )
         self._drop(deliveries)
 
+    def replace(self, delivery: Delivery, messages: Sequence[Message]) -> None:
+        """Put messages at the end of this queue in place of a delivery, in one durable transaction."""
+        now = time.time_ns() // 1000
+        with self._file.transaction(durable=True) as connection:
+            if self._holds(connection, delivery):
+                for message in messages:
+                    insert_message(connection, message, now, [self._queue])
+                self._forget(connection, delivery)
+        self._drop([delivery])
+
     def park(self, delivery: Delivery, reason: str) -> None:
         """Put a message aside and acknowledge it in one durable transaction."""
         message = delivery.message
         with self._file.transaction(durable=True) as connection:
-            held = connection.execute(
-                "SELECT 1 FROM deliveries WHERE queue = ? AND message = ? AND consumer = ?",
-                (self._queue, delivery.tag, self._number),
-            ).fetchone()
-            if held:
+            if self._holds(connection, delivery):
                 connection.execute(
                     f"INSERT INTO parked (queue, at, reason, {MESSAGE}, body) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constants.
                     (self._queue, time.time_ns() // 1000, reason, *message_parts(message)),
@@ -143,12 +149,20 @@ class EmbeddedConsumer:
         return deliveries
 
     def _read(self, connection: sqlite3.Connection, number: int) -> Delivery:
-        *parts, body, redelivered = connection.execute(
-            f"SELECT {MESSAGE}, body, redelivered FROM messages "  # noqa: S608  # constants.
+        *parts, body, redelivered, published = connection.execute(
+            f"SELECT {MESSAGE}, body, redelivered, published FROM messages "  # noqa: S608  # constants.
             "JOIN deliveries ON message = messages.id AND queue = ? WHERE messages.id = ?",
             (self._queue, number),
         ).fetchone()
-        return Delivery(message_of([*parts, body]), number, redelivered)
+        return Delivery(message_of([*parts, body]), number, redelivered, published)
+
+    def _holds(self, connection: sqlite3.Connection, delivery: Delivery) -> bool:
+        """Whether a delivery is still ours: who was silent for too long has lost it to another."""
+        held = connection.execute(
+            "SELECT 1 FROM deliveries WHERE queue = ? AND message = ? AND consumer = ?",
+            (self._queue, delivery.tag, self._number),
+        )
+        return held.fetchone() is not None
 
     def _forget(self, connection: sqlite3.Connection, delivery: Delivery) -> None:
         """Delete a delivery that is still ours, and the message with its last delivery."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from siteward.broker import BrokerUnavailable, Message, Unroutable
+from siteward.broker import BrokerFull, Message, Unroutable
 from siteward.broker.embedded.file import BrokerFile
 from siteward.broker.embedded.rows import insert_message
 from siteward.broker.topology import matches
@@ -24,7 +24,8 @@ class EmbeddedPublisher:
         """Store all messages in one transaction.
 
         Raises:
-            BrokerUnavailable: the file is full or locked.
+            BrokerFull: the file holds as much as it may.
+            BrokerUnavailable: it is locked, or the disk is full.
             Unroutable: no queue takes one of the keys; none of the messages is stored.
         """
         now = time.time_ns() // 1000
@@ -44,7 +45,7 @@ class EmbeddedPublisher:
                 reason = (
                     f"{self._file.path} holds {self._max_bytes} bytes of waiting messages already; it takes no more"
                 )
-                raise BrokerUnavailable(reason)
+                raise BrokerFull(reason)
 
     def close(self) -> None:
         """Close the connection."""

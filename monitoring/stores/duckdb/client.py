@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from monitoring.stores import StoreError
-from monitoring.stores.addresses import connect, socket_path
-from monitoring.stores.arrow import picked
-from monitoring.stores.frames import (
+from monitoring.stores.batches import picked
+from monitoring.stores.duckdb.addresses import connect, socket_path
+from monitoring.stores.duckdb.frames import (
     Call,
     Failure,
     ForgetCall,
@@ -27,7 +27,7 @@ from monitoring.stores.frames import (
     receive,
     send,
 )
-from monitoring.stores.owner import DONE
+from monitoring.stores.duckdb.owner import DONE
 from siteward.query import Answer, Filter, Query, QueryError, StoredRecord
 from siteward.records import Refused
 from siteward.sinks import Batch, Outcome, Written

@@ -13,9 +13,8 @@ from typing import Final
 
 import msgspec
 
-from monitoring.stores.addresses import listen, socket_path
-from monitoring.stores.duckdb import DuckStore
-from monitoring.stores.frames import (
+from monitoring.stores.duckdb.addresses import listen, socket_path
+from monitoring.stores.duckdb.frames import (
     Call,
     Failure,
     ForgetCall,
@@ -27,6 +26,7 @@ from monitoring.stores.frames import (
     receive,
     send,
 )
+from monitoring.stores.duckdb.store import DuckStore
 from siteward.records import Kind
 from siteward.settings import MonitoringSettings
 from siteward.sinks import SinkUnavailable

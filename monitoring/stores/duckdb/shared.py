@@ -13,8 +13,8 @@ from threading import Lock
 from typing import Final, Self, TypeVar
 
 from monitoring.stores import Store, StoreError
-from monitoring.stores.client import OwnerGone, StoreClient
-from monitoring.stores.owner import Owner, lock_file
+from monitoring.stores.duckdb.client import OwnerGone, StoreClient
+from monitoring.stores.duckdb.owner import Owner, lock_file
 from siteward.query import Answer, Filter, Query, StoredRecord
 from siteward.records import Kind
 from siteward.settings import MonitoringSettings, Settings

@@ -1,22 +1,37 @@
-"""From what SQL returns to answers and records."""
+"""From rows of groups and buckets to a whole answer; the rows are the same, whichever store made them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from monitoring.stores.questions import MOST_ROWS, unit_of
-from monitoring.stores.statements import SECOND
-from monitoring.stores.tables import OWN_COLUMNS
-from siteward.query import Answer, AnswerRow, Function, Query, QueryError, StoredRecord, Value
-from siteward.records import Kind, Type, microseconds, moment
+from siteward.query import Answer, AnswerRow, Function, Query, QueryError, Value
+from siteward.records import Kind, microseconds, moment
+
+SECOND: Final = 1_000_000
 
 
 def answer_of(
-    kind: Kind, query: Query, rows: Sequence[tuple[Any, ...]], totals: tuple[Value, ...], incomplete: int
+    kind: Kind,
+    query: Query,
+    rows: Sequence[tuple[Any, ...]],
+    totals: tuple[Value, ...],
+    incomplete: int = 0,
+    errors: tuple[float, ...] = (),
 ) -> Answer:
-    """Put an answer together from the results of a Question's statements.
+    """Put an answer together.
+
+    Args:
+        kind: the kind asked.
+        query: the checked question.
+        rows: in the answer's order: the bucket's number (its start divided by the width) if the query has a width;
+            place among the top groups (None is Other) and number of all groups if it has a top and dimensions; the
+            group's values; the wanted values, sums where rates are wanted.
+        totals: the wanted values over everything.
+        incomplete: number of cycles left out.
+        errors: see Answer.errors.
 
     Raises:
         QueryError: there are more rows than anybody reads.
@@ -37,6 +52,7 @@ def answer_of(
         units=tuple(unit_of(kind, wanted) for wanted in query.wanted),
         groups=groups,
         incomplete=incomplete,
+        errors=errors,
     )
 
 
@@ -87,19 +103,3 @@ def _rates(
         )
 
     return [rated(row, time) for row, time in zip(rows, times, strict=True)]
-
-
-def record_of(kind: Kind, row: tuple[Any, ...]) -> StoredRecord:
-    """One row of a records statement."""
-    high, low, producer, message, received = row[: len(OWN_COLUMNS)]
-    fields = dict(zip(kind.names, row[len(OWN_COLUMNS) :], strict=True))
-    for column in kind.columns:
-        if column.type is Type.TIME and fields[column.name] is not None:
-            fields[column.name] = fields[column.name].replace(tzinfo=UTC)
-    return StoredRecord(
-        id=f"{high:016x}{low:016x}",
-        fields=fields,
-        producer=producer,
-        message=bytes(message).hex(),
-        received=received.replace(tzinfo=UTC),
-    )

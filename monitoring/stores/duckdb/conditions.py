@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import ceil, floor, inf
 from typing import Final
 
-from monitoring.stores.tables import quoted
+from monitoring.stores.duckdb.tables import quoted
 from siteward.query import Filter
 from siteward.records import Kind, Type
 

@@ -90,15 +90,3 @@ def id_ranges(table: Any) -> list[tuple[int, int]]:  # noqa: ANN401  # pyarrow h
         gaps = gaps.take(pc.select_k_unstable(gaps, k=MOST_RANGES - 1, sort_keys=[("gap", "descending")]))
     places = [0, *sorted(gaps["at"].to_pylist()), count]
     return [(ordered[first].as_py(), ordered[after - 1].as_py()) for first, after in pairwise(places)]
-
-
-def picked(batch: Batch, positions: Sequence[int]) -> Batch:
-    """A batch of some of a batch's records."""
-    return Batch(
-        kind=batch.kind,
-        ids=[batch.ids[i] for i in positions],
-        columns={name: [values[i] for i in positions] for name, values in batch.columns.items()},
-        producers=[batch.producers[i] for i in positions],
-        messages=[batch.messages[i] for i in positions],
-        received=batch.received,
-    )

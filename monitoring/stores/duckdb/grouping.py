@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
+from monitoring.stores.duckdb.tables import quoted, table_name
 from monitoring.stores.questions import PERCENTILES, combine_of, factors_of, is_whole, may_be_unknown
-from monitoring.stores.tables import quoted, table_name
 from siteward.query import Function, Wanted
 from siteward.records import Combine, Kind, Shape
 

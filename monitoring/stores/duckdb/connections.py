@@ -11,7 +11,7 @@ from typing import Any, Final
 import duckdb
 
 from monitoring.stores import StoreError
-from monitoring.stores.tables import added_columns, check_names, create_table
+from monitoring.stores.duckdb.tables import added_columns, check_names, create_table
 from siteward.records import Kind
 from siteward.settings import MonitoringSettings
 

@@ -8,14 +8,14 @@ from typing import Final, Self
 
 import msgspec
 
-from monitoring.stores.conditions import Conditions, Parameters
-from monitoring.stores.grouping import Grouping, cycles_select, is_by_cycle
+from monitoring.stores.answers import SECOND
+from monitoring.stores.duckdb.conditions import Conditions, Parameters
+from monitoring.stores.duckdb.grouping import Grouping, cycles_select, is_by_cycle
+from monitoring.stores.duckdb.tables import OWN_COLUMNS, quoted, table_name
 from monitoring.stores.questions import MOST_ROWS
-from monitoring.stores.tables import OWN_COLUMNS, quoted, table_name
 from siteward.query import Filter, Query
 from siteward.records import Kind
 
-SECOND: Final = 1_000_000
 _PLACEHOLDER: Final = re.compile(r"\$(\w+)")
 
 

@@ -13,9 +13,20 @@ import duckdb
 import pyarrow as pa
 
 from monitoring.stores import StoreError
-from monitoring.stores.arrow import UNFIT, arrow_table, id_ranges, picked, unfit_field
-from monitoring.stores.conditions import Conditions
-from monitoring.stores.connections import Connections, registered
+from monitoring.stores.answers import answer_of
+from monitoring.stores.batches import newest, picked
+from monitoring.stores.duckdb.arrow import UNFIT, arrow_table, id_ranges, unfit_field
+from monitoring.stores.duckdb.conditions import Conditions
+from monitoring.stores.duckdb.connections import Connections, registered
+from monitoring.stores.duckdb.rows import record_of
+from monitoring.stores.duckdb.statements import (
+    Statement,
+    forget_statement,
+    question,
+    records_statement,
+    values_statement,
+)
+from monitoring.stores.duckdb.tables import insert_statement, match_statement, outdate_statement
 from monitoring.stores.questions import (
     check_filters,
     check_ids,
@@ -25,15 +36,6 @@ from monitoring.stores.questions import (
     known_kind,
     utc,
 )
-from monitoring.stores.rows import answer_of, record_of
-from monitoring.stores.statements import (
-    Statement,
-    forget_statement,
-    question,
-    records_statement,
-    values_statement,
-)
-from monitoring.stores.tables import insert_statement, match_statement, outdate_statement
 from siteward.query import Answer, Filter, Query, QueryError, StoredRecord
 from siteward.records import Kind, Refused
 from siteward.settings import MonitoringSettings
@@ -184,10 +186,10 @@ class DuckStore:
         """One transaction for a batch whose values all fit."""
         outcomes = [Outcome.STORED] * len(batch)
         if len(set(batch.ids)) < len(batch):
-            newest = _newest(batch)
-            for position in set(range(len(batch))).difference(newest):
+            kept = newest(batch)
+            for position in set(range(len(batch))).difference(kept):
                 outcomes[position] = Outcome.DUPLICATE
-            table = table.take(pa.array(newest, pa.int64()))
+            table = table.take(pa.array(kept, pa.int64()))
         with self._connections.transaction() as cursor:
             stored = _stored(cursor, batch.kind, table)
             for position, newer in stored:
@@ -216,17 +218,6 @@ def _stored(cursor: duckdb.DuckDBPyConnection, kind: Kind, table: Any) -> list[t
                 cursor.execute(outdate_statement(kind), bounds)
             stored += found
     return stored
-
-
-def _newest(batch: Batch) -> list[int]:
-    """The position of each id's newest revision, the first of equals."""
-    newest: dict[bytes, int] = {}
-    revisions = batch.columns["revision"]
-    for position, identifier in enumerate(batch.ids):
-        other = newest.setdefault(identifier, position)
-        if revisions[position] > revisions[other]:
-            newest[identifier] = position
-    return sorted(newest.values())
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> list[tuple[Any, ...]]:
