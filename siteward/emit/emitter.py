@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
+from siteward.broker.topology import routing_key
 from siteward.emit.buffer import Buffer
 from siteward.emit.sender import Sender
 from siteward.log import get_logger
@@ -98,10 +99,10 @@ class Emitter:
     def emit_row(self, kind: Kind, row: Row) -> Refused | None:
         """Take one row that its kind has validated already, as the doors of other formats give them."""
         buffer = self._buffer
-        if self._closed:
-            return self._refuse(Refused("the emitter is closed", kind=kind.name), "closed")
-        if self._thread is None and not self._has_started():
-            return self._refuse(Refused("no thread can be started to send it", kind=kind.name), "thread")
+        if (self._thread is None and not (self._closed or self._has_started())) or self._sender.forbidden:
+            refused = self._obstacle(kind, row)
+            if refused:
+                return refused
         while not buffer.add(kind, row):
             if self._closed:
                 return self._refuse(Refused("the emitter is closed", kind=kind.name), "closed")
@@ -110,6 +111,16 @@ class Emitter:
             buffer.wait_room(1.0)
         if self._durable:
             return self._settle(kind)
+        return None
+
+    def _obstacle(self, kind: Kind, row: Row) -> Refused | None:
+        """Why nothing can be sent at all, or not for this VO; None where it can."""
+        if self._thread is None and not self._closed:
+            return self._refuse(Refused("no thread can be started to send it", kind=kind.name), "thread")
+        vo: str = row.vo  # type: ignore[attr-defined]  # every row has one.
+        if routing_key(vo, kind.name) in self._sender.forbidden:
+            reason = "the broker does not let this user publish for the VO; its operator has to grant it"
+            return self._refuse(Refused(reason, kind=kind.name, field="vo", value=vo), "forbidden")
         return None
 
     def flush(self, timeout: float = CLOSE_SECONDS) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
-from siteward.broker import Broker, Message, Publisher, Unroutable, opening
+from siteward.broker import Broker, Forbidden, Message, Publisher, Unroutable, opening
 from siteward.broker.topology import routing_key
 from siteward.compression import compress_zstd
 from siteward.emit.buffer import Buffer, Pending
+from siteward.emit.forbidden import RETRY_SECONDS, ForbiddenKeys
 from siteward.emit.spool import Spool
 from siteward.envelope import MAX_BYTES, ZSTD, seal
 from siteward.log import get_logger
@@ -37,6 +38,8 @@ class Sender:
         self._compress = settings.emitter.compress and find_spec("zstandard") is not None
         if settings.emitter.compress and not self._compress:
             get_logger(__name__).warning("messages are not compressed", reason="siteward[zstd] is not installed")
+        self.forbidden = ForbiddenKeys()
+        """What this program may not publish; known when the broker has said so."""
         self.stop = threading.Event()
         """Set when nobody waits for the sender any more."""
         self._broker: Broker | None = None
@@ -72,12 +75,21 @@ class Sender:
                 telemetry.add(EMIT_REFUSED, len(batch.rows), batch.kind.name, "unsealed")
                 get_logger(__name__).exception("records lost", kind=batch.kind.name, records=len(batch.rows))
         pause = FIRST_PAUSE
-        while messages and not (self._publish(messages) or self._spooled(messages)):
+        while messages and not self._handed_over(messages):
             if self.stop.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
         self._buffer.finish(sum(len(batch.rows) for batch in batches))
         telemetry.set(BUFFERED, self._buffer.bytes)
+
+    def _handed_over(self, messages: Sequence[Message]) -> bool:
+        """Whether all messages are with the broker or in the spool; what is forbidden goes straight to the spool."""
+        keys = {message.key for message in messages if message.key in self.forbidden}
+        left = [message for message in messages if message.key in keys]
+        allowed = [message for message in messages if message.key not in keys] if left else messages
+        if allowed and not self._publish(allowed):
+            left = list(messages)
+        return not left or self._spooled(left)
 
     def _seal(self, batch: Pending) -> list[Message]:
         size = self._settings.emitter.batch_records
@@ -107,6 +119,8 @@ class Sender:
                 self._broker = opening.open_declared(self._settings)
                 self._publisher = self._broker.publisher()
             self._publisher.publish(messages)
+        except Forbidden as error:
+            self._note(error)
         except Unroutable as error:
             self._back_off(error)
         except Exception as error:  # noqa: BLE001  # whatever a broker's library raises, the records go to the spool.
@@ -127,18 +141,34 @@ class Sender:
         _count(SPOOLED, messages)
         return True
 
+    def _note(self, error: Forbidden) -> None:
+        self.forbidden.add(error.key)
+        get_logger(__name__).error("records may not be published, they stay in the spool", reason=str(error))
+
     def _replay_for_ever(self) -> None:
-        """Empty the spool in order, oldest first, whenever the broker takes messages again."""
+        """Empty the spool in order, oldest first, whenever the broker takes messages again.
+
+        What the broker forbids is set aside, so that it holds up nothing else, and tried again after a while.
+        """
+        taken_back = -RETRY_SECONDS
         broker: Broker | None = None
         publisher: Publisher | None = None
         pause = REPLAY_SECONDS
         while not self._closing.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # spreads retries of many hosts.
             try:
+                if time.monotonic() > taken_back + RETRY_SECONDS:
+                    self._spool.take_back()
+                    taken_back = time.monotonic()
                 while not self._closing.is_set() and (messages := self._spool.peek()):
                     if publisher is None:
                         broker = opening.open_declared(self._settings)
                         publisher = broker.publisher()
-                    publisher.publish(messages)
+                    try:
+                        publisher.publish(messages)
+                    except Forbidden as error:
+                        self._note(error)
+                        self._spool.set_aside(error.key, str(error))
+                        continue
                     self._spool.forget()
                     _count(CONFIRMED, messages)
                     self._next_try = 0.0

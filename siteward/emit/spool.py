@@ -58,6 +58,19 @@ class Spool:
             self._consumer.acknowledge(self._held)
         self._held = []
 
+    def set_aside(self, key: str, reason: str) -> None:
+        """Put aside those of peek's messages that have a routing key; nobody gets them before take_back."""
+        for delivery in [each for each in self._held if each.message.key == key]:
+            if self._consumer is not None:
+                self._consumer.park(delivery, reason)
+            self._held.remove(delivery)
+
+    def take_back(self) -> None:
+        """Put what was ever set aside behind what waits."""
+        if self._path.exists():
+            self._file.declare({QUEUE: (EVERYTHING,)})
+            self._file.replay(self._file.parked_numbers())
+
     def release(self) -> None:
         """Give back what peek gave."""
         self._held = []

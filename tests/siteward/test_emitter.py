@@ -10,13 +10,15 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from examples import JOB, job
 
-from siteward.broker import BrokerUnavailable, Message, opening
+from siteward.broker import BrokerUnavailable, Forbidden, Message, opening
+from siteward.broker.embedded import EmbeddedPublisher
 from siteward.broker.opening import open_declared
 from siteward.emit import AsyncEmitter, Emitter
 from siteward.emit import sender as sender_module
@@ -166,6 +168,68 @@ def test_the_next_program_sends_what_the_last_one_spooled(settings: Settings, ou
             found += _arrived(settings)
             time.sleep(0.05)
     assert sorted(found) == ["1", "2"]
+
+
+class Ban:
+    """A broker that forbids one routing key while it is on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+        self.on = True
+        self.asked = 0
+        real = EmbeddedPublisher.publish
+
+        def publish(publisher: EmbeddedPublisher, messages: Sequence[Message]) -> None:
+            if self.on and publisher._file.path.name == "broker.sqlite" and any(each.key == key for each in messages):
+                self.asked += 1
+                reason = f"the user may not publish {key}"
+                raise Forbidden(reason, key)
+            real(publisher, messages)
+
+        monkeypatch.setattr(EmbeddedPublisher, "publish", publish)
+
+
+def test_a_forbidden_vo_is_refused_aloud_and_holds_up_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the broker forbids stays on disk, is refused from then on, and all other records arrive."""
+    monkeypatch.setattr(sender_module, "REPLAY_SECONDS", 0.05)
+    ban = Ban(monkeypatch, "foreign.job")
+    with Emitter(settings) as emitter:
+        assert emitter.emit(job(0, vo="foreign")) is None
+        assert emitter.flush()
+        refused = emitter.emit(job(1, vo="foreign"))
+        assert refused is not None
+        assert (refused.field, refused.value) == ("vo", "'foreign'")
+        for number in range(2, 60):
+            assert emitter.emit(job(number)) is None
+            assert emitter.flush()
+    assert ban.asked == 1, "it is not tried again and again"
+    assert sorted(_arrived(settings), key=int) == _numbers(58, 2)
+    ban.on = False
+    with Emitter(settings) as emitter:
+        assert emitter.emit(job(100)) is None
+        _wait_until(lambda: set(_peeked(settings)) == {"0", "100"})
+
+
+def _peeked(settings: Settings) -> list[str]:
+    """Local job ids that wait, left where they are."""
+    broker = open_declared(settings)
+    consumer = broker.consumer("monitoring", "peek", 10_000)
+    messages = [delivery.message for delivery in consumer.receive(0)]
+    consumer.close()
+    broker.close()
+    return [
+        name
+        for message in messages
+        for name in open_envelope(message.body, message.content_type, {"job": JOB}, FAR).columns["local_job_id"]
+    ]
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_full_spool_refuses_new_records_and_keeps_old_ones(tmp_path: Path, outage: Outage) -> None:

@@ -105,6 +105,11 @@ class EmbeddedBroker:
             for queue, number, *parts, body, reason, at in rows
         ]
 
+    def parked_numbers(self) -> list[int]:
+        """The numbers alone of all parked messages, whose bodies may not fit into memory together."""
+        with self._file.reading() as connection:
+            return [number for (number,) in connection.execute("SELECT id FROM parked ORDER BY id")]
+
     def replay(self, numbers: Sequence[int]) -> int:
         """Put parked messages back at the end of their queue; the number moved."""
         now = time.time_ns() // 1000
