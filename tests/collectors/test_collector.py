@@ -13,10 +13,11 @@ from examples import JOB, NOON, job_rows
 from in_memory import MemoryBroker, MemorySink, broken, dies_after_commit, unavailable
 
 from collectors import pipeline as pipeline_module
-from collectors.consumer import Collector, Filling
+from collectors.consumer import Collector
 from collectors.dead_letters import DeadLetters, Stage
 from collectors.pipeline import Pipeline
 from collectors.receipts import Receipts
+from collectors.session import Filling
 from collectors.steps import Enrichment
 from siteward.broker import Message
 from siteward.broker.topology import routing_key
@@ -36,7 +37,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     delays = pipeline_module.delays
     monkeypatch.setattr(pipeline_module, "delays", lambda: delays(0.01, 0.05))
     monkeypatch.setattr("collectors.consumer.delays", lambda: delays(0.01, 0.05))
-    monkeypatch.setattr("collectors.consumer.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("collectors.session.LOOK_SECONDS", 0.02)
     telemetry.reset()
 
 
