@@ -1,4 +1,4 @@
-"""Run every measurement once and write the figures to bench/RESULTS.md: `python -m bench [short]`."""
+"""Run every measurement once and write the figures to bench/RESULTS.md: `python -m bench [full|short] [engines]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench import data_path, log_import, machine
+from bench import data_path, log_import, machine, servers
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
 from bench.latency import seconds_to_queryable
@@ -43,6 +43,9 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 def main() -> None:
     """Measure, print, and write the full run's figures down."""
     size = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"]
+    if "engines" in sys.argv[2:]:
+        list(map(_said, servers.report(servers.ENGINE_SIZES[size.name])))
+        return
     lines = list(_report(size))
     if size.name == "full":
         RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -68,6 +71,7 @@ Every job record has {FIELDS_GIVEN} fields given and validated; 2 % of what is e
     yield from _data_path(size, limit)
     yield from _latency(size)
     yield from _log()
+    yield from map(_said, servers.report(servers.ENGINE_SIZES[size.name]))
 
 
 def _data_path(size: Size, limit: float) -> Iterator[str]:
