@@ -22,7 +22,18 @@ from siteward import __version__
 from siteward.extensions import GROUPS, found
 
 PACKAGES: Final = ("collectors", "dashboards", "monitoring", "siteward")
-HEAVY: Final = ("duckdb", "fastapi", "opensearchpy", "pika", "pyarrow", "pydantic", "psutil", "sqlalchemy", "starlette", "uvicorn")
+HEAVY: Final = (
+    "duckdb",
+    "fastapi",
+    "opensearchpy",
+    "pika",
+    "pyarrow",
+    "pydantic",
+    "psutil",
+    "sqlalchemy",
+    "starlette",
+    "uvicorn",
+)
 """What a pilot must not have to carry."""
 NOT_SOURCE: Final = shutil.ignore_patterns(".git", ".venv", "build", "dist", "site", "var", "__pycache__", ".*_cache")
 EMITS: Final = textwrap.dedent("""
