@@ -6,7 +6,7 @@
 # where the server is missing.
 set -euo pipefail
 
-ALL=(python chromium)
+ALL=(python chromium opensearch compose)
 
 say() { printf 'services: %s\n' "$*"; }
 
@@ -61,6 +61,67 @@ need_python() {
         return 0
     fi
     debian python3 python3-venv
+}
+
+# The distributions of OpenSearch, from the registry of Java packages into a cache folder, and a Java for each: 2.x runs on
+# 11 to 21, 3.x from 21 on. Where the packages of this system have no such Java, that version's tests are missing.
+need_opensearch() {
+    local folder=${SITEWARD_TEST_OPENSEARCH:-${XDG_CACHE_HOME:-$HOME/.cache}/siteward/opensearch}
+    local wanted file missing=()
+    for wanted in distribution.integ-test-zip:opensearch:2.19.3 distribution.integ-test-zip:opensearch:3.3.2 \
+        plugin:opensearch-security:2.19.3.0; do
+        file=${wanted#*:}
+        [ -s "$folder/${file%:*}-${file#*:}.zip" ] || missing+=("$wanted")
+    done
+    need_java 11 21 openjdk-17-jre-headless || true
+    need_java 21 99 openjdk-25-jre-headless openjdk-21-jre-headless || true
+    if [ "${#missing[@]}" -gt 0 ]; then
+        type -P mvn >/dev/null || debian maven
+        mkdir -p "$folder"
+        for wanted in "${missing[@]}"; do
+            say "downloading $wanted"
+            mvn -q org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+                "-Dartifact=org.opensearch.$wanted:zip" "-DoutputDirectory=$folder"
+        done
+    fi
+    say "opensearch is in $folder"
+}
+
+# A Java whose version lies between two bounds: one that is there, else the first of the packages that there is.
+need_java() {
+    local from=$1 to=$2 home version package
+    shift 2
+    for home in "${OPENSEARCH_JAVA_HOME:-}" "${JAVA_HOME:-}" /usr/lib/jvm/*; do
+        [ -n "$home" ] && [ -r "$home/release" ] || continue
+        version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release")
+        if [ -n "$version" ] && [ "$version" -ge "$from" ] && [ "$version" -le "$to" ]; then
+            say "java $version is $home"
+            return 0
+        fi
+    done
+    for package in "$@"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            debian "$package"
+            return 0
+        fi
+    done
+    say "no Java from $from to $to, and no package of one: install a JDK below /usr/lib/jvm" >&2
+    return 1
+}
+
+# What reads docker-compose.yml the way Docker Compose does, a small Go program, and the servers that only the composition
+# has. Go from 1.21 on fetches the version that the program asks for.
+need_compose() {
+    debian postgresql prometheus-alertmanager
+    type -P go >/dev/null || debian golang-go ca-certificates
+    case "$(go env GOVERSION 2>/dev/null)" in
+        '' | go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.20*)
+            say "go is too old to read docker-compose.yml: install Go 1.21 or newer, and have it in the path" >&2
+            return 1
+            ;;
+    esac
+    (cd "$(dirname "${BASH_SOURCE[0]}")/compose" && go mod download)
+    say "go is $(type -P go)"
 }
 
 [ "$#" -gt 0 ] || set -- "${ALL[@]}"
