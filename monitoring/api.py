@@ -101,7 +101,10 @@ def answer_query(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     width: Annotated[str, Query(description="Bucket: seconds, `15m`, `1h`, `1d`, `auto`, or `0` for one.")] = "0",
     top: Annotated[int, Query(description="Groups kept; the others become one, Other. 0 keeps all.")] = 0,
 ) -> Response:
-    """Answer a question: exact totals, groups and buckets."""
+    """Answer a question: exact totals, groups and buckets.
+
+    Percentiles may be approximate: `errors` is then not empty and has the largest relative error of each column.
+    """
     resources = _resources(request)
     text = QueryText(
         kind=kind,

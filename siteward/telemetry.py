@@ -77,6 +77,19 @@ HELD_OLDEST = Metric(
     "Age of the oldest message that a collector holds; as long as one runs, that of its queue's head.",
     ("sink",),
 )
+PROMETHEUS_LEFT_OUT = Metric(
+    "siteward_prometheus_records_left_out_total",
+    _C,
+    "Records that enter no live series: late, ahead of their time, replayed, imported, or of an incomplete cycle.",
+    ("kind", "why"),
+)
+PROMETHEUS_OVER_BUDGET = Metric(
+    "siteward_prometheus_records_over_budget_total",
+    _C,
+    "Records of which some label became `other`, since their kind would have had too many series.",
+    ("kind", "series"),
+)
+PROMETHEUS_SERIES = Metric("siteward_prometheus_series", _G, "Live series of a kind, buckets included.", ("kind",))
 QUEUE_READY = Metric("siteward_queue_ready_messages", _G, "Messages that wait for a collector.", ("queue",))
 QUEUE_UNACKED = Metric("siteward_queue_unacked_messages", _G, "Messages that a collector holds.", ("queue",))
 QUEUE_PARKED = Metric(

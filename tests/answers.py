@@ -15,6 +15,8 @@ from siteward.records import Combine, Kind, Measure, Shape, kind_from_table, mic
 SECOND = 1_000_000
 Fields = dict[str, Any]
 """One record: field names to values, times as microseconds."""
+Percentile = Callable[[list[Any], str], Any]
+"""Computes `p50`, `p90` … of some values."""
 
 EVENTS = kind_from_table(
     "test-event",
@@ -53,8 +55,8 @@ SNAPSHOTS = kind_from_table(
 )
 
 
-def expected(kind: Kind, stored: Iterable[Fields], query: Query) -> Answer:
-    """The answer to a query over these records."""
+def expected(kind: Kind, stored: Iterable[Fields], query: Query, percentile: Percentile | None = None) -> Answer:
+    """The answer to a query over these records; `percentile` may be one of the neighbours that it lies between."""
     start, end = microseconds(query.start), microseconds(query.end)
     window = [record for record in stored if start <= record[kind.time] < end]
     chosen = [record for record in window if all(accepts(condition, record) for condition in query.filters)]
@@ -64,7 +66,8 @@ def expected(kind: Kind, stored: Iterable[Fields], query: Query) -> Answer:
 
     def values(records: Sequence[Fields], low: int = start, high: int = end) -> tuple[Value, ...]:
         seen = [record for record in window if low <= record[kind.time] < high]
-        return tuple(compute(kind, wanted, records, seen, (high - low) / SECOND) for wanted in query.wanted)
+        seconds = (high - low) / SECOND
+        return tuple(compute(kind, wanted, records, seen, seconds, percentile or between) for wanted in query.wanted)
 
     groups = sorted({group(record) for record in chosen}, key=_order)
     top = set(groups)
@@ -124,7 +127,14 @@ def known(kind: Kind, measure: str, records: Iterable[Fields]) -> list[Any]:
     return [record[measure] for record in records if record[measure] is not None]
 
 
-def compute(kind: Kind, wanted: Wanted, records: Sequence[Fields], seen: Sequence[Fields], seconds: float) -> Value:
+def compute(
+    kind: Kind,
+    wanted: Wanted,
+    records: Sequence[Fields],
+    seen: Sequence[Fields],
+    seconds: float,
+    percentile: Percentile,
+) -> Value:
     """One value from the records of a group; `seen` are all records of the kind in the same time."""
     if wanted.function is Function.COUNT:
         return len(records)
@@ -144,15 +154,24 @@ def compute(kind: Kind, wanted: Wanted, records: Sequence[Fields], seen: Sequenc
     }
     if not values:
         return None
-    return simple[wanted.function]() if wanted.function in simple else _percentile(values, str(wanted.function))
+    return simple[wanted.function]() if wanted.function in simple else percentile(values, str(wanted.function))
 
 
-def _percentile(values: list[Any], name: str) -> float:
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * int(name[1:]) / 100
-    below = floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below] + (ordered[above] - ordered[below]) * (place - below))
+def between(values: list[Any], name: str) -> float:
+    """A percentile by linear interpolation between neighbours."""
+    low, high = below(values, name), above(values, name)
+    place = (len(values) - 1) * int(name[1:]) / 100
+    return float(low + (high - low) * (place - floor(place)))
+
+
+def below(values: list[Any], name: str) -> Any:
+    """The value at a percentile's place, or the nearest before it."""
+    return sorted(values)[floor((len(values) - 1) * int(name[1:]) / 100)]
+
+
+def above(values: list[Any], name: str) -> Any:
+    """The value after the one of `below`, where there is one."""
+    return sorted(values)[min(floor((len(values) - 1) * int(name[1:]) / 100) + 1, len(values) - 1)]
 
 
 def _complete(seen: Sequence[Fields]) -> dict[str, list[int]]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opensearch_server import opensearch, opensearch_nodes  # noqa: F401  # fixtures.
+from rabbitmq_server import rabbitmq, vhost  # noqa: F401  # fixtures.
 from servers import LPC_LOG, chromium_path, data_file
 
 

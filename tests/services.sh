@@ -6,7 +6,7 @@
 # where the server is missing.
 set -euo pipefail
 
-ALL=(python chromium opensearch compose)
+ALL=(python chromium opensearch compose rabbitmq prometheus)
 
 say() { printf 'services: %s\n' "$*"; }
 
@@ -122,6 +122,29 @@ need_compose() {
     esac
     (cd "$(dirname "${BASH_SOURCE[0]}")/compose" && go mod download)
     say "go is $(type -P go)"
+}
+
+# RabbitMQ with the plugins it is shipped with; the tests start nodes of their own and need no running service.
+need_rabbitmq() {
+    debian rabbitmq-server
+    if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && ! type -P rabbitmq-server >/dev/null; then
+        say "rabbitmq-server is in no place where the tests look for it: have it in the path" >&2
+        return 1
+    fi
+    say "rabbitmq is installed"
+}
+
+# Prometheus with promtool; the tests start servers of their own and need no running service.
+need_prometheus() {
+    local name
+    for name in prometheus promtool; do
+        if ! type -P "$name" >/dev/null; then
+            debian prometheus
+            break
+        fi
+    done
+    type -P promtool >/dev/null || { say "promtool is in no folder of the path" >&2; return 1; }
+    say "prometheus is $(type -P prometheus)"
 }
 
 [ "$#" -gt 0 ] || set -- "${ALL[@]}"

@@ -65,5 +65,6 @@ class Store(Protocol):
     def forget(self, kind: str, before: datetime) -> int:
         """Delete the records of a kind whose partition time and receipt are both before an instant; the number deleted.
 
-        The receipt counts too, so that an old log, imported today, is not deleted tomorrow.
+        The receipt counts too, so that an old log, imported today, is not deleted tomorrow. A store that deletes
+        whole periods, such as months, may keep the records of one until all of them may go.
         """

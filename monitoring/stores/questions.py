@@ -136,6 +136,20 @@ def is_whole(kind: Kind, measure: str) -> bool:
     return all(kind.column[name].type is Type.INTEGER for name in factors_of(kind, measure))
 
 
+def is_by_cycle(kind: Kind, wanted: Wanted) -> bool:
+    """Whether a column is computed from complete cycles rather than from single records."""
+    return wanted.function is Function.LAST or is_cycle_mean(kind, wanted)
+
+
+def is_cycle_mean(kind: Kind, wanted: Wanted) -> bool:
+    """Whether a column is the mean over cycles of a sum over series."""
+    return (
+        wanted.function is Function.MEAN
+        and kind.shape is Shape.SNAPSHOT
+        and combine_of(kind, wanted.measure) is Combine.SUM
+    )
+
+
 def unit_of(kind: Kind, wanted: Wanted) -> str:
     """The unit of a wanted column."""
     if not wanted.measure:

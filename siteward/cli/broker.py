@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from msgspec.structs import astuple
 
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from siteward.broker import RemovableQueues
+    from siteward.broker import QueueStatus, RemovableQueues
+    from siteward.broker.rabbitmq import RabbitBroker
 
 commands = typer.Typer(help="What waits between those who emit and those who store.", **PLAIN)
 
@@ -77,8 +79,51 @@ def remove(
         message = f"the sink {queue!r} is installed, so that its queue would be made again; uninstall it first"
         raise typer.BadParameter(message)
     with closing(open_broker(options(context).settings)) as opened:
-        waiting = {status.queue: status.records for status in opened.status()}
-        if waiting.get(queue) and not yes:
-            typer.confirm(f"{waiting[queue]} records wait in {queue!r} and will be lost to it. Remove?", abort=True)
+        waiting = _waiting(opened.status(), queue)
+        if waiting and not yes:
+            typer.confirm(f"{waiting} wait in {queue!r} and will be lost to it. Remove?", abort=True)
         lost = cast("RemovableQueues", opened).remove(queue)
-    tell(f"removed {queue!r}; {lost} records were in no other queue")
+    tell(f"removed {queue!r}; {lost} records went with it")
+
+
+def _waiting(queues: list[QueueStatus], queue: str) -> str:
+    """What waits in a queue, in words; empty where nothing does."""
+    for standing in queues:
+        if standing.queue == queue:
+            if standing.records is not None:
+                return f"{standing.records} records" if standing.records else ""
+            messages = standing.ready + (standing.unacked or 0) + standing.parked
+            return f"{messages} messages" if messages else ""
+    # A broker that cannot list its queues may have it all the same.
+    return "an unknown number of records"
+
+
+CHECK_COLUMNS = ("thing", "name", "problem", "argument", "found", "wanted", "messages")
+
+
+@commands.command(short_help="Compare RabbitMQ's queues with what should be there.")
+def check(
+    context: typer.Context,
+    unbind: Annotated[bool, typer.Option("--unbind", help="Take away superfluous bindings.")] = False,
+) -> None:
+    """Compare exchanges, queues, bindings and limits on RabbitMQ with what settings and installed sinks ask for.
+
+    Lists each difference, and exits 1 where there is one. What is missing is made whenever a collector starts.
+    """
+    from siteward.broker.opening import open_broker, topology  # noqa: PLC0415  # `--help` needs no broker.
+
+    chosen = options(context)
+    wanted = topology(chosen.settings)
+    with closing(open_broker(chosen.settings)) as opened:
+        if not hasattr(opened, "check"):
+            tell("the embedded broker keeps its queues in its own file; there is nothing to compare")
+            return
+        rabbit = cast("RabbitBroker", opened)
+        if unbind:
+            tell(f"{rabbit.unbind(wanted)} bindings taken away")
+        report = rabbit.check(wanted)
+    for unseen in report.unseen:
+        tell(f"not seen: {unseen}")
+    show(CHECK_COLUMNS, [astuple(difference) for difference in report.differences], chosen.output)
+    if report.differences:
+        raise typer.Exit(1)

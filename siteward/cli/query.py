@@ -38,6 +38,7 @@ def query(  # noqa: PLR0917  # Typer reads the options from the signature.
 
     Asked is the app of this installation where it runs, else the store itself; with --url only the app there.
     With `--output json` the answer is one object, with its totals and the question as it was understood.
+    Figures are exact; percentiles may be approximate, and the last line then says by how much.
     """
     chosen = options(context)
     text = QueryText(
@@ -57,13 +58,17 @@ def query(  # noqa: PLR0917  # Typer reads the options from the signature.
     timed = answer.query.width > 0
     columns = (*(("time",) if timed else ()), *answer.query.by, *answer.columns)
     show(columns, _rows(answer, timed=timed), chosen.output)
-    units = (
-        f"{column} {value} {unit}".removesuffix(" 1")
-        for column, value, unit in zip(answer.columns, answer.totals, answer.units, strict=True)
-        if value is not None
-    )
     groups = f"{answer.groups} group{'' if answer.groups == 1 else 's'}"
-    tell(f"total: {', '.join(units) or 'no records'}; {groups}, {answer.took_ms:.1f} ms")
+    tell(f"total: {', '.join(_totals(answer)) or 'no records'}; {groups}, {answer.took_ms:.1f} ms")
+
+
+def _totals(answer: AnswerDocument) -> Iterator[str]:
+    """Each known total with its unit, and how far it may be off."""
+    errors = answer.errors or (0.0,) * len(answer.columns)
+    for column, value, unit, error in zip(answer.columns, answer.totals, answer.units, errors, strict=True):
+        if value is not None:
+            text = f"{column} {value} {unit}".removesuffix(" 1")
+            yield f"{text} (≈ ±{error * 100:.2g} %)" if error else text
 
 
 def _rows(answer: AnswerDocument, *, timed: bool) -> Iterator[list[object]]:

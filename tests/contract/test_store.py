@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +11,12 @@ from typing import Any, Protocol
 import pytest
 from answers import EVENTS, SECOND, SNAPSHOTS, Fields
 from examples import JOB, NOON, batch_of, job, job_rows
+from opensearch_server import SECURE, Nodes, Place
 
 from monitoring.stores import Store
 from monitoring.stores.duckdb.shared import SharedStore
 from monitoring.stores.duckdb.store import DuckStore
-from siteward.query import Answer, Filter, Function, Query, QueryError, Wanted
+from siteward.query import Answer, Filter, Function, Query, QueryError, StoredRecord, Wanted
 from siteward.records import Kind, microseconds
 from siteward.settings import MonitoringSettings
 from siteward.sinks import Batch, Outcome, SinkUnavailable
@@ -24,8 +26,48 @@ START, END = NOON - timedelta(days=1), NOON + timedelta(days=1)
 ZERO = microseconds(NOON)
 
 
+VERSIONS = ("3.3.2", "2.19.3", SECURE)
+"""Of OpenSearch; all but the first are for `make soak`."""
+
+
 class Opened(Store, Protocol):
     def close(self) -> None: ...
+
+
+class Fresh:
+    """A store in a place of OpenSearch where whatever was written is found at once, and not within a second."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._store = place.open(KINDS)
+        self.write = self._store.write
+        self.close = self._store.close
+
+    def query(self, query: Query) -> Answer:
+        self._place.refresh()
+        return self._store.query(query)
+
+    def values(
+        self, kind: str, field: str, filters: Sequence[Filter] = (), limit: int = 1000
+    ) -> list[str | int | bool | None]:
+        self._place.refresh()
+        return self._store.values(kind, field, filters, limit)
+
+    def records(
+        self,
+        kind: str,
+        *,
+        ids: Sequence[bytes] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+        filters: Sequence[Filter] = (),
+        limit: int = 100,
+    ) -> list[StoredRecord]:
+        self._place.refresh()
+        return self._store.records(kind, ids=ids, start=start, end=end, filters=filters, limit=limit)
+
+    def forget(self, kind: str, before: datetime) -> int:
+        return self._store.forget(kind, before)
 
 
 def open_direct(folder: Path) -> Iterator[Opened]:
@@ -47,22 +89,43 @@ def open_through_socket(folder: Path) -> Iterator[Opened]:
         yield client
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Path], Iterator[Opened]]] = {
+def open_on_a_cluster(version: str, nodes: Nodes) -> Iterator[Opened]:
+    """OpenSearch, in a place of its own."""
+    with closing(Place(nodes.node(version))) as place, closing(Fresh(place)) as store:
+        yield store
+
+
+EMBEDDED: dict[str, Callable[[Path], Iterator[Opened]]] = {
     "duckdb": open_direct,
     "duckdb-socket": open_through_socket,
 }
+IMPLEMENTATIONS = [
+    *EMBEDDED,
+    *(
+        pytest.param(f"opensearch-{version}", marks=pytest.mark.soak if version != VERSIONS[0] else ())
+        for version in VERSIONS
+    ),
+]
+
+
+def opened(name: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+    """An empty store of an implementation."""
+    if name in EMBEDDED:
+        yield from EMBEDDED[name](folder)
+    else:
+        yield from open_on_a_cluster(name.removeprefix("opensearch-"), request.getfixturevalue("opensearch_nodes"))
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
-    yield from IMPLEMENTATIONS[request.param](tmp_path)
+    yield from opened(request.param, tmp_path, request)
 
 
 @pytest.fixture(scope="module", params=IMPLEMENTATIONS)
 def unchanged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """An empty store that many tests ask and none changes."""
-    yield from IMPLEMENTATIONS[request.param](tmp_path_factory.mktemp("unchanged"))
+    yield from opened(request.param, tmp_path_factory.mktemp("unchanged"), request)
 
 
 def batch(kind: Kind, records: Sequence[Fields]) -> Batch:
@@ -113,7 +176,7 @@ def test_outcomes_say_what_became_of_each_record(store: Store) -> None:
 
 def test_the_newest_of_one_id_within_a_batch_wins(store: Store) -> None:
     """Of several revisions in one batch the highest is stored, the first of equals; the others are duplicates."""
-    identifier = b"\x01" * 16
+    identifier = (ZERO // 1000).to_bytes(6, "big") + b"\x01" * 10
     records = [event(0, _id=identifier, revision=r, amount=a) for r, a in ((1, 10), (3, 30), (2, 20), (3, 31))]
     outcomes = store.write(batch(EVENTS, records)).outcomes
     assert outcomes == [Outcome.DUPLICATE, Outcome.STORED, Outcome.DUPLICATE, Outcome.DUPLICATE]
@@ -259,6 +322,24 @@ def test_sums_pass_64_bits(store: Store) -> None:
     assert answer.rows[0].values == answer.totals
 
 
+def test_a_percentile_is_exact_or_states_its_error(store: Store) -> None:
+    """It lies between its neighbours, each widened by the error that the answer states; no error is none."""
+    values = [n**4 for n in range(1, 41)]
+    store.write(batch(EVENTS, [event(n, factor=value) for n, value in enumerate(values)]))
+    answer = ask(store, EVENTS, "count", "p50:factor", "p99:factor")
+    count, *errors = answer.errors or (0.0, 0.0, 0.0)
+    assert (answer.totals[0], count) == (40, 0.0)
+    assert all(error <= 0.001 for error in errors)
+    for place, (rank, error) in enumerate(zip((19.5, 38.61), errors, strict=True), 1):
+        low, high = values[int(rank)], values[int(rank) + 1]
+        found = answer.totals[place]
+        assert found is not None
+        if error:
+            assert low * (1 - error) <= found <= high * (1 + error)
+        else:
+            assert found == pytest.approx(low + (high - low) * (rank % 1))
+
+
 def test_a_sum_beyond_all_bounds_is_refused(store: Store) -> None:
     """A sum that does not fit 128 bits is an error that says so, never a wrong number."""
     largest = 2**63 - 1
@@ -355,6 +436,21 @@ def test_single_records_come_newest_first_with_their_origin(store: Store) -> Non
 
 def test_forgetting_is_by_partition_time(store: Store) -> None:
     """What is older is deleted and counted, the rest stays, and what was forgotten could be stored again."""
+    received = microseconds(NOON)
+    old = job_rows(5, start=NOON - timedelta(days=61), end=NOON - timedelta(days=60))
+    store.write(batch_of(JOB, old, received=received))
+    store.write(batch_of(JOB, job_rows(10), received=received))
+    assert store.forget("job", NOON + timedelta(seconds=-1)) == 0, "received later than that"
+    assert store.forget("job", NOON + timedelta(milliseconds=1)) in {5, 6}
+    kept = ask(store, JOB, "count", start=NOON - timedelta(days=90)).totals[0]
+    assert kept in {9, 10}, "a store may keep those that it keeps with younger ones"
+    assert store.forget("job", NOON + timedelta(milliseconds=1)) == 0
+    assert store.write(batch_of(JOB, old)).outcomes == [Outcome.STORED] * 5
+
+
+@pytest.mark.parametrize("store", EMBEDDED, indirect=True)
+def test_embedded_stores_forget_to_the_microsecond(store: Store) -> None:
+    """A store that deletes single records deletes exactly those that are older."""
     store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON)))
     assert store.forget("job", NOON + timedelta(seconds=4)) == 4
     assert store.forget("job", NOON + timedelta(seconds=4)) == 0
@@ -364,9 +460,9 @@ def test_forgetting_is_by_partition_time(store: Store) -> None:
 
 def test_an_old_log_imported_lately_is_kept(store: Store) -> None:
     """Retention counts from the receipt too: history that somebody imports today is not deleted tomorrow."""
-    store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON + timedelta(days=9))))
-    assert store.forget("job", NOON + timedelta(days=8)) == 0
-    assert store.forget("job", NOON + timedelta(days=10)) == 10
+    store.write(batch_of(JOB, job_rows(10), received=microseconds(NOON + timedelta(days=35))))
+    assert store.forget("job", NOON + timedelta(days=34)) == 0
+    assert store.forget("job", NOON + timedelta(days=36)) == 10
 
 
 @pytest.mark.parametrize(

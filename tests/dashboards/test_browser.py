@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import msgspec
 import pytest
 from examples import job
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from siteward.broker import Message
 from siteward.broker.opening import open_declared
@@ -339,6 +339,23 @@ def test_chart_is_read_with_the_keyboard(page: Page, installation: Installation)
     expect(page.locator('#answer-chart [aria-live="polite"]')).to_contain_text("UTC")
     page.keyboard.press("Escape")
     expect(page.locator("#answer-chart .readout")).to_be_hidden()
+
+
+def test_approximate_figures_say_so(page: Page, installation: Installation) -> None:
+    """A percentile that a store computed with an error is marked with it; an exact one is not."""
+    installation.emit(3, vo="rough")
+    page.goto("/explore?kind=job&vo=rough&function=p90&measure=wall_time")
+    expect(page.locator("#answer-table caption")).to_have_text("Exact totals")
+    expect(page.locator("#answer-table")).not_to_contain_text("≈")
+
+    def approximate(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"errors": [0.001]})
+
+    page.route("**/v1/query?*", approximate)
+    page.reload()
+    expect(page.locator("#answer-table th").last).to_have_text("p90 wall time ≈ ±0.1 %")
+    expect(page.locator("#answer-note")).to_contain_text("approximate: ≈ ±0.1 %")
 
 
 def test_modules_compute_what_people_read(page: Page) -> None:

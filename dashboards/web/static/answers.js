@@ -45,6 +45,9 @@ export function ranked(whole) {
 /** The condition that a dimension has a value, as the API takes it. */
 export const condition = (dimension, value) => `${dimension}=${String(value).replace(/[\\|]/g, "\\$&")}`;
 
+/** How far an answer's figures may be off, such as "≈ ±0.1 %"; "" where they are exact. */
+export const roughly = ({ errors: [error] }) => (error ? `≈ ±${Number((error * 100).toPrecision(2))} %` : "");
+
 /** The ranked table: swatch, group, share, exact figures; the last line is the answer's own total. */
 export function ranking(whole, dimensions, { caption, share, pick }) {
   const [unit] = whole.units;
@@ -52,7 +55,7 @@ export function ranking(whole, dimensions, { caption, share, pick }) {
   const head = [
     { text: dimensions.length ? dimensions.map((name) => name.replaceAll("_", " ")).join(" · ") : "all" },
     ...(share ? [{ text: "share", number: true }] : []),
-    { text: whole.columns[0].replace(":", " ").replaceAll("_", " "), number: true },
+    { text: [whole.columns[0].replace(":", " ").replaceAll("_", " "), roughly(whole)].join(" ").trim(), number: true },
   ];
   const rows = ranked(whole).map((row) => [
     groupCell(row, dimensions, whole, pick),

@@ -1,7 +1,7 @@
 // Any question about any kind, written into the page's address so that it can be sent to somebody.
 
 import { get } from "./api.js";
-import { ask, bounds, condition, ranking, seriesOf, within } from "./answers.js";
+import { ask, bounds, condition, ranking, roughly, seriesOf, within } from "./answers.js";
 import { Chart } from "./chart.js";
 import { badge, by, el, options, say, table } from "./dom.js";
 import { readKinds } from "./kinds_list.js";
@@ -86,15 +86,16 @@ function showAnswer(now, { over, whole: all }) {
   by("answer-chart").hidden = by("answer-table").hidden = empty;
   badge(by("answer-simulated"), empty ? "" : origin(vo()));
   say(by("answer-empty-text"), `No ${now.kind.name} records meet this in the chosen time range.`);
+  const rough = roughly(all) ? `; approximate: ${roughly(all)}` : "";
   const cycles = all.incomplete ? `; ${whole(all.incomplete)} incomplete cycles left out` : "";
-  say(by("answer-note"), `${moment(all.query.start, false)} to ${moment(all.query.end, false)}; ${whole(all.groups)} groups, ${Math.max(1, Math.round(all.took_ms))} ms${cycles}`);
+  say(by("answer-note"), `${moment(all.query.start, false)} to ${moment(all.query.end, false)}; ${whole(all.groups)} groups, ${Math.max(1, Math.round(all.took_ms))} ms${cycles}${rough}`);
   if (empty) return;
   chart ??= new Chart(by("answer-chart"), { title: "Answer", height: 320 });
   chart.title = `${FUNCTIONS[now.function]} ${now.function === "count" ? "" : `of ${now.measure}`} of ${now.kind.name}`;
   chart.show({ ...bounds(over), mark: now.mark, unit: over.units[0], series: seriesOf(over, all, now.dimensions) });
   const pick = (row) => link("/explore", { ...Object.fromEntries([...read()].filter(([name]) => name !== "where")), where: [...now.filters, ...now.dimensions.map((name, i) => condition(name, row.group[i]))] });
   const share = ["count", "sum"].includes(now.function);
-  by("answer-table").replaceChildren(ranking(all, now.dimensions, { caption: "Exact totals", share, pick }));
+  by("answer-table").replaceChildren(ranking(all, now.dimensions, { caption: roughly(all) ? "Approximate figures" : "Exact totals", share, pick }));
 }
 
 function showRecords(kind, { records }) {

@@ -8,9 +8,17 @@ from typing import Final
 import msgspec
 
 from monitoring.stores.duckdb.tables import quoted, table_name
-from monitoring.stores.questions import PERCENTILES, combine_of, factors_of, is_whole, may_be_unknown
+from monitoring.stores.questions import (
+    PERCENTILES,
+    combine_of,
+    factors_of,
+    is_by_cycle,
+    is_cycle_mean,
+    is_whole,
+    may_be_unknown,
+)
 from siteward.query import Function, Wanted
-from siteward.records import Combine, Kind, Shape
+from siteward.records import Combine, Kind
 
 _IN_LAST: Final = "FILTER (WHERE _at = _last)"
 _Columns = dict[str, Wanted]
@@ -113,20 +121,6 @@ def cycles_select(kind: Kind, window: str, more: str = "") -> str:
     return (
         f'SELECT "producer" AS _by, {quoted(kind.time)} AS _at, count(*) = max("cycle_size") AS _complete{more} '  # noqa: S608
         f"FROM {table_name(kind)} WHERE {window} GROUP BY 1, 2"  # bound values.
-    )
-
-
-def is_by_cycle(kind: Kind, wanted: Wanted) -> bool:
-    """Whether a column is computed from complete cycles rather than from single records."""
-    return wanted.function is Function.LAST or is_cycle_mean(kind, wanted)
-
-
-def is_cycle_mean(kind: Kind, wanted: Wanted) -> bool:
-    """Whether a column is the mean over cycles of a sum over series."""
-    return (
-        wanted.function is Function.MEAN
-        and kind.shape is Shape.SNAPSHOT
-        and combine_of(kind, wanted.measure) is Combine.SUM
     )
 
 

@@ -10,9 +10,9 @@ import msgspec
 
 from monitoring.stores.answers import SECOND
 from monitoring.stores.duckdb.conditions import Conditions, Parameters
-from monitoring.stores.duckdb.grouping import Grouping, cycles_select, is_by_cycle
+from monitoring.stores.duckdb.grouping import Grouping, cycles_select
 from monitoring.stores.duckdb.tables import OWN_COLUMNS, quoted, table_name
-from monitoring.stores.questions import MOST_ROWS
+from monitoring.stores.questions import MOST_ROWS, is_by_cycle
 from siteward.query import Filter, Query
 from siteward.records import Kind
 

@@ -1,0 +1,282 @@
+"""The endpoint and the sink behind it: who may scrape, what is shown, and a real Prometheus that scrapes collectors."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import msgspec
+import pytest
+from answers import SNAPSHOTS
+from examples import JOB, batch_of, job, job_rows
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_server import check_metrics, running, until
+
+from collectors.service import collect
+from monitoring.prometheus import counters, open_sink
+from monitoring.prometheus.connection import PrometheusError
+from monitoring.prometheus.promql import PromQL, Series
+from monitoring.prometheus.sink import PrometheusSink
+from siteward.emit import Emitter
+from siteward.kinds import load_kinds
+from siteward.kinds.host import Host
+from siteward.records import Kind, Row, kind_from_table
+from siteward.settings import CollectorSettings, PrometheusSettings, Settings, SettingsError
+from siteward.sinks import Outcome, Sink
+from siteward.telemetry import METRICS, MetricType, telemetry
+
+TOKEN = "correct-horse-battery-staple-0123456789"
+KINDS = load_kinds()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port: int = opened.getsockname()[1]
+        return port
+
+
+@contextmanager
+def sink(kinds: dict[str, Kind] = KINDS, **settings: Any) -> Iterator[PrometheusSink]:
+    opened = PrometheusSink(PrometheusSettings(**({"port": 0} | settings)), kinds)
+    yield opened
+    opened.close()
+
+
+def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
+    request = Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def live_rows(count: int, **changes: object) -> list[Row]:
+    now = datetime.now(UTC)
+    times = [{"start": now - timedelta(hours=1), "end": now - timedelta(seconds=n % 20)} for n in range(count)]
+    return [JOB.row_of(job(n, **{**times[n], **changes}), time.time_ns() // 1000) for n in range(count)]
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New series are zero for one scrape only, and not for a time."""
+    monkeypatch.setattr(counters, "SETTLE", 0)
+
+
+def test_the_entry_point_opens_the_sink(tmp_path: Path) -> None:
+    """The collector opens it by name with the installation's settings, and its contract holds."""
+    settings = Settings(data=str(tmp_path), prometheus=PrometheusSettings(port=0))
+    opened: Sink = open_sink(settings, KINDS)
+    assert opened.write(batch_of(JOB, live_rows(3))).outcomes == [Outcome.STORED] * 3
+    opened.close()
+
+
+def test_records_and_own_telemetry_are_shown(at_once: None) -> None:
+    """One answer holds the families of records, this process's own, and what was left out."""
+    del at_once
+    with sink() as opened:
+        rows = live_rows(10)
+        batch = batch_of(JOB, rows)
+        assert opened.write(batch).outcomes == [Outcome.STORED] * 10
+        assert opened.write(batch).outcomes == [Outcome.DUPLICATE] * 10
+        assert opened.write(batch_of(JOB, job_rows(5))).outcomes == [Outcome.STORED] * 5
+        get(opened.port)
+        status, text = get(opened.port)
+    assert status == 200
+    samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    counted = [each.value for each in samples if each.name == "siteward_job_records_total"]
+    durations = [each.value for each in samples if each.name == "siteward_job_wall_time_seconds_count"]
+    assert sum(counted) == sum(durations) == 10
+    left_out = {
+        each.labels["why"]: each.value
+        for each in samples
+        if each.name == "siteward_prometheus_records_left_out_total" and each.labels["kind"] == "job"
+    }
+    assert (left_out["late"], left_out["replayed"]) >= (5, 10)
+    assert {"siteward_build_info", "process_resident_memory_bytes"} <= {each.name for each in samples}
+
+
+def test_promtool_has_no_complaint() -> None:
+    """`promtool check metrics` is content with every family of ours, with odd kinds, and with all own telemetry."""
+    odd = kind_from_table(
+        "odd",
+        {
+            "doc": 'A "doc" with \\ and\nlines.',
+            "shape": "snapshot",
+            "dimensions": {"le": {"doc": "bound"}},
+            "measures": {
+                "jobs_total": {"doc": "jobs", "unit": "1"},
+                "job_count": {"doc": "jobs", "unit": "1"},
+                "wait_bucket": {"doc": "wait", "unit": "s"},
+                "power": {"doc": "power", "unit": "W", "combine": "mean"},
+                "warmth": {"doc": "temperature", "unit": "K"},
+                "score": {"doc": "score", "unit": "HS06.s"},
+                "carbon": {"doc": "carbon", "unit": "g"},
+                "clock": {"doc": "clock", "unit": "Hz"},
+            },
+        },
+    )
+    now = datetime.now(UTC)
+    row: dict[str, Any] = {"vo": 'v"\\\n', "producer": "p", "time": time.time_ns() // 1000, "cycle_size": 1, "le": "x"}
+    row |= {"simulated": False, "revision": 0} | {column.name: 1 for column in odd.measures}
+    for metric in METRICS:
+        (telemetry.add if metric.type is MetricType.COUNTER else telemetry.set)(metric, 0, *metric.labels)
+    host = Host(
+        vo="v", site="S", host="h", producer="p", time=now, processors=1, cpu_used=0.5, load=1.0,
+        memory_total=1, memory_used=1, disk_total=1, disk_used=1,
+    )  # fmt: skip
+    with sink({**KINDS, "odd": odd, SNAPSHOTS.name: SNAPSHOTS}) as opened:
+        opened.write(batch_of(JOB, live_rows(50)))
+        opened.write(batch_of(KINDS["host"], [KINDS["host"].row_of(host, row["time"])]))
+        opened.write(batch_of(odd, [odd.row(**row)]))
+        text = get(opened.port)[1]
+    for name in ("siteward_odd_jobs_total_value", "siteward_host_memory_used_bytes", "siteward_job_records_total"):
+        assert f"\n{name}{{" in text
+    assert check_metrics(text.encode()) == ""
+
+
+def test_the_budget_bounds_the_answer() -> None:
+    """However many label values come, a kind has at most its budget of series."""
+    with sink(series=500) as opened:
+        opened.write(batch_of(JOB, live_rows(3000, queue="q")))
+        for number in range(40):
+            opened.write(batch_of(JOB, live_rows(20, queue=f"q{number}", local_job_id=str(number))))
+        text = get(opened.port)[1]
+    lines = [line for line in text.splitlines() if line.startswith("siteward_job_")]
+    assert 250 < len(lines) <= 500
+    assert any('queue="other"' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Bearer {TOKEN}"}, 200),
+        ({"Authorization": f"Bearer {TOKEN}", "Host": "collector:9469"}, 200),
+        ({"Authorization": "Basic " + base64.b64encode(f"any:{TOKEN}".encode()).decode()}, 200),
+        ({"Authorization": "Basic %%%"}, 401),
+    ],
+)
+def test_a_token_opens_the_endpoint(headers: dict[str, str], status: int) -> None:
+    """With a token set, nobody scrapes without it; it comes as a bearer's or as a password."""
+    with sink(token=TOKEN) as opened:
+        assert get(opened.port, **headers)[0] == status
+
+
+def test_without_a_token_only_this_machine_is_answered() -> None:
+    """A page of another site cannot come through a browser here; other paths are not found."""
+    with sink() as opened:
+        assert get(opened.port, Host="evil.example.org")[0] == 421
+        assert get(opened.port, Host="localhost:1")[0] == 200
+        assert get(opened.port, "/")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"host": "0.0.0.0"}, "prometheus.token_file"),
+        ({"token": "short"}, "at least 32"),
+        ({"remote_write": "ftp://x"}, "prometheus.remote_write"),
+        ({"labels": {"job": ["user"]}}, "names persons"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str) -> None:
+    """An open address without a token, and other mistakes, stop the sink with what to set."""
+    with pytest.raises(SettingsError, match=said), sink(**settings):
+        pass
+
+
+def test_a_taken_port_is_named_and_free_again_after_close() -> None:
+    """Two collectors cannot have one port; the one that closes leaves it to the next at once."""
+    with sink() as first:
+        port = first.port
+        get(port)
+        with (
+            pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}.*SITEWARD_PROMETHEUS__PORT"),
+            sink(port=port),
+        ):
+            pass
+    with sink(port=port) as second:
+        assert get(second.port)[0] == 200
+
+
+@contextmanager
+def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
+    """A collector that feeds the sink `prometheus`, as `siteward collect prometheus` does."""
+    stop = Event()
+    thread = Thread(target=collect, args=(settings, stop, ["prometheus"]), kwargs={"name": name})
+    thread.start()
+    yield
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def increase(series: tuple[Series, ...]) -> float:
+    """The growth of counters over their points, from zero after a reset, without rate()'s extrapolation."""
+    total = 0.0
+    for each in series:
+        for before, after in zip(each.points, each.points[1:], strict=False):
+            total += after.value - before.value if after.value >= before.value else after.value
+    return total
+
+
+def answers(ask: Callable[[], tuple[Series, ...]], wanted: float) -> Callable[[], bool]:
+    """Whether a question's increase is what is wanted."""
+
+    def met() -> bool:
+        try:
+            return increase(ask()) == wanted
+        except PrometheusError as error:
+            if error.permanent:
+                raise
+            return False
+
+    return met
+
+
+def test_a_real_prometheus_scrapes_collectors_over_a_restart(tmp_path: Path, at_once: None) -> None:
+    """Emitter, broker, collectors, Prometheus, PromQL: all live jobs are there, each once, over a restart too."""
+    del at_once
+    port, second = free_port(), free_port()
+    settings = Settings(
+        data=str(tmp_path / "data"),
+        collector=CollectorSettings(leave_out=("monitoring",)),
+        prometheus=PrometheusSettings(port=port, token=TOKEN),
+    )
+
+    def emit(first: int, count: int) -> None:
+        now = datetime.now(UTC)
+        with Emitter(settings, producer="test") as emitter:
+            for number in range(first, first + count):
+                emitter.emit(job(number, start=now - timedelta(hours=1), end=now, wall_time=2**33))
+
+    with running(tmp_path, TOKEN) as server:
+        server.scrape(port, second)
+        ask = PromQL(server.url)
+        jobs = 'siteward_job_records_total{job="siteward-collector"}[1h]'
+        seconds = "siteward_job_wall_time_seconds_total[1h]"
+        with collector(settings):
+            emit(0, 500)
+            until(answers(lambda: ask.instant(jobs).series, 500))
+            emit(500, 40)
+            until(answers(lambda: ask.instant(jobs).series, 540))
+        until(lambda: ask.instant("sum(up)").series[0].last.value == 0)
+        emit(540, 60)
+        other = msgspec.structs.replace(settings, prometheus=PrometheusSettings(port=second, token=TOKEN))
+        with collector(settings), collector(other, "second"):
+            until(answers(lambda: ask.instant(jobs).series, 600))
+        assert increase(ask.instant(seconds).series) == 600 * 2**33
+        resets = ask.instant("max by (site) (resets(siteward_job_records_total[1h]))").series
+        assert {each.last.value for each in resets} <= {0, 1}

@@ -1,0 +1,106 @@
+"""Private Prometheus servers for tests: own port, own data, stopped by pid."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from servers import missing
+
+LIMIT: Final = 60.0
+"""Seconds after which what is waited for will not come."""
+
+
+def program(name: str) -> str:
+    """Path of `prometheus` or `promtool`."""
+    path = shutil.which(name)
+    if path is None:
+        missing(name, "run tests/services.sh prometheus")
+    return path
+
+
+class PrometheusServer:
+    """One running server that scrapes every 500 ms whom it is told to."""
+
+    def __init__(self, url: str, targets: Path) -> None:
+        self.url = url
+        self._targets = targets
+
+    def scrape(self, *ports: int) -> None:
+        """From now on scrape these ports of this machine, and no others."""
+        draft = self._targets.with_suffix(".draft")
+        draft.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports]}]))
+        draft.rename(self._targets)
+
+
+@contextmanager
+def running(folder: Path, token: str = "") -> Iterator[PrometheusServer]:
+    """A server with its data in `folder`, ready; it scrapes nobody yet, and takes remote-write."""
+    binary = program("prometheus")
+    targets = folder / "targets.json"
+    targets.write_text("[]")
+    scrape: dict[str, object] = {
+        "job_name": "siteward-collector",
+        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
+    }
+    if token:
+        scrape["authorization"] = {"credentials": token}
+    # JSON is YAML.
+    configuration = folder / "prometheus.yml"
+    everywhere = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
+    configuration.write_text(json.dumps({"global": everywhere, "scrape_configs": [scrape]}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        binary,
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+        "--log.level=warn",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until(lambda: _is_ready(url, process, folder / "log"))
+            yield PrometheusServer(url, targets)
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {limit:.0f} s in vain"
+        time.sleep(0.05)
+
+
+def _is_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    try:
+        with urlopen(f"{url}/-/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def check_metrics(text: bytes) -> str:
+    """What `promtool check metrics` has to say; "" is no complaint."""
+    done = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode()
