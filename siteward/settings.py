@@ -155,11 +155,16 @@ class PrometheusSettings(_Section):
     """Dimensions that become labels, by kind. By default all that are neither personal nor nearly unique per record."""
     url: str = ""
     """The Prometheus server that is asked for facts, such as `http://127.0.0.1:9090`. Empty: none is."""
+    url_token: str = ""
+    """Sent to it as a bearer's. `url_token_file` keeps it out of this file."""
     timeout: Seconds = 10.0
     """Longest wait for its answer."""
     remote_write: str = ""
     """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
+    remote_write_token: str = ""
+    """Sent there as a bearer's. `remote_write_token_file` keeps it out of this file."""
     remote_write_every: Seconds = 15.0
+    """Seconds between two sendings."""
 
 
 class ServerSettings(_Section):
@@ -234,7 +239,14 @@ class Settings(_Section):
         return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
 
 
-SECRETS: Final = ("broker.password", "monitoring.password", "prometheus.token", "server.token")
+SECRETS: Final = (
+    "broker.password",
+    "monitoring.password",
+    "prometheus.token",
+    "prometheus.url_token",
+    "prometheus.remote_write_token",
+    "server.token",
+)
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
 
 

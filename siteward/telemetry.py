@@ -99,7 +99,7 @@ QUEUE_BYTES = Metric("siteward_queue_bytes", _G, "Size of the messages waiting o
 QUEUE_RECORDS = Metric("siteward_queue_records", _G, "Records waiting or unacknowledged in a queue.", ("queue",))
 QUEUE_OLDEST = Metric("siteward_queue_oldest_seconds", _G, "Age of the oldest message in a queue.", ("queue",))
 SERVICE_RESTARTS = Metric(
-    "siteward_service_restarts_total", _C, "Times the supervisor started a service again.", ("service",)
+    "siteward_service_restarts_total", _C, "Times the supervisor started a service again.", ("restarted",)
 )
 STARTED = Metric("siteward_process_start_time_seconds", _G, "When the process started, seconds since 1970.")
 

@@ -46,10 +46,10 @@ from monitoring.stores.opensearch.addresses import address_of, client_of
 from siteward.broker import BrokerError, Message
 from siteward.broker.opening import open_broker, topology
 from siteward.client import Client, ClientError
+from siteward.door import check_exposure
 from siteward.envelope import MSGPACK
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
-from siteward.server.auth.access import check_exposure
 from siteward.settings import Settings
 from siteward.sinks import Outcome
 
@@ -108,7 +108,8 @@ def test_hashes_are_of_the_passwords(volumes: Path) -> None:
 def test_our_settings_are_accepted(volumes: Path, tmp_path: Path) -> None:
     """The settings file of app and collector is complete: real engines, both sinks fed, tokens for open addresses."""
     settings = own_settings(tmp_path, volumes, {})
-    check_exposure(settings)
+    check_exposure("server", settings.server.host, settings.server.token)
+    check_exposure("prometheus", settings.prometheus.host, settings.prometheus.token)
     assert (settings.broker_url, settings.monitoring_url) == (
         "amqp://siteward@rabbitmq:5672/siteward",
         "opensearchs://siteward@opensearch:9200",

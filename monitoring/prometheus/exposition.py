@@ -16,10 +16,10 @@ from prometheus_client.core import Metric as Exposed
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from monitoring.prometheus.door import check_exposure, refusal
 from monitoring.prometheus.families import BOUNDS, Family, FamilyType
 from monitoring.prometheus.points import Buckets, Point
 from siteward import __version__
+from siteward.door import check_exposure, host_name, is_loopback, knows_token
 from siteward.log import get_logger
 from siteward.settings import PrometheusSettings, SettingsError
 from siteward.telemetry import METRICS, MetricType, telemetry
@@ -112,7 +112,7 @@ class Endpoint:
         Raises:
             siteward.settings.SettingsError: the address is not allowed, or cannot be listened on now.
         """
-        check_exposure(settings)
+        check_exposure("prometheus", settings.host, settings.token)
         self._server = _listening(settings, registry)
         self.port: int = self._server.server_address[1]
         # A short poll: closing waits for the end of one.
@@ -167,9 +167,22 @@ class _Scrape(BaseHTTPRequestHandler):
     server_version = "siteward"
     sys_version = ""
 
+    def _objection(self) -> tuple[int, str] | None:
+        """HTTP status and reason for a request that may not pass; None where it may."""
+        token = self.server.token
+        if not token:
+            # Without a token a page of another site could come through a browser here.
+            known = is_loopback(host_name(self.headers.get("Host", "")))
+            return (
+                None if known else (421, "This endpoint answers to localhost only; other names need prometheus.token.")
+            )
+        if knows_token(self.headers.get("Authorization", ""), token.encode()):
+            return None
+        return 401, "This needs the token of prometheus.token: send the header `Authorization: Bearer …`."
+
     def do_GET(self) -> None:
         """All series, or why not."""
-        why = refusal(self.server.token, self.headers.get("Host", ""), self.headers.get("Authorization", ""))
+        why = self._objection()
         if why:
             self._answer(*why)
         elif urlsplit(self.path).path != "/metrics":

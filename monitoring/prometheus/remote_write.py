@@ -45,7 +45,7 @@ class RemoteWrite:
             siteward.settings.SettingsError: the address is none.
         """
         try:
-            self._connection = Connection(settings.remote_write, timeout=settings.timeout)
+            self._connection = Connection(settings.remote_write, settings.remote_write_token, settings.timeout)
         except ValueError as error:
             message = f"setting prometheus.remote_write: {error}"
             raise SettingsError(message) from error

@@ -17,10 +17,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
+from siteward.door import check_exposure
 from siteward.log import get_logger
 from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.access import Access, check_exposure, permissions
+from siteward.server.auth.access import Access, permissions
 from siteward.server.problems import answer_problems, problem_of
 from siteward.server.resources import Resources
 from siteward.server.schedule import Leases, Schedule, Task, load_tasks
@@ -68,7 +69,7 @@ def create_app(
         siteward.server.auth.access.UndeclaredError: a route declares no permission.
     """
     extensions.check_packages()
-    check_exposure(settings)
+    check_exposure("server", settings.server.host, settings.server.token)
     shared = resources or Resources(settings)
     # The generated pages of FastAPI load their scripts from elsewhere; /openapi.json is served by a route of ours.
     app = FastAPI(

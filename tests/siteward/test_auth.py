@@ -11,9 +11,10 @@ from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
+from siteward.door import check_exposure, is_loopback
 from siteward.server.app import RouterFactory, create_app
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.access import Guarded, UndeclaredError, check_exposure, is_loopback
+from siteward.server.auth.access import Guarded, UndeclaredError
 from siteward.settings import ServerSettings, Settings, SettingsError
 
 TOKEN = "correct-horse-battery-staple-0123456789"
@@ -100,7 +101,7 @@ def test_other_hosts_need_a_token(tmp_path: Path, host: str) -> None:
 def test_weak_tokens_are_refused(token: str) -> None:
     """A token that can be guessed, or that no header can carry, refuses to start wherever it listens."""
     with pytest.raises(SettingsError, match="at least 32 printable"):
-        check_exposure(Settings(server=ServerSettings(token=token)))
+        check_exposure("server", "127.0.0.1", token)
 
 
 @pytest.mark.parametrize(

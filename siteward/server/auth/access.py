@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import ipaddress
-import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,12 +11,11 @@ from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from siteward.door import host_name, is_loopback, knows_token
 from siteward.server.auth import Permission, Requirement
 from siteward.server.problems import Problem
-from siteward.settings import Settings, SettingsError
+from siteward.settings import Settings
 
-SHORTEST_TOKEN: Final = 32
-"""Characters; a shorter token can be guessed."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OWN_SITES: Final = frozenset({"same-origin", "none"})
@@ -30,36 +25,6 @@ CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="siteward", Basic realm="s
 
 class UndeclaredError(RuntimeError):
     """A route that declares no permission; the app does not start with it."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name, without port, is this machine's own loopback."""
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to serve beyond this machine without a token, and any token that can be guessed.
-
-    Raises:
-        siteward.settings.SettingsError: saying what to set.
-    """
-    token = settings.server.token
-    if not token and not is_loopback(settings.server.host):
-        message = (
-            f"setting server.host: {settings.server.host!r} can be reached from other machines, which needs a token; "
-            f"set server.token_file to a file with at least {SHORTEST_TOKEN} random characters, "
-            "or leave server.host at 127.0.0.1"
-        )
-        raise SettingsError(message)
-    if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
-        message = f"setting server.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
-        raise SettingsError(message)
 
 
 def permissions(routes: Iterable[BaseRoute]) -> Iterator[tuple[BaseRoute, Permission]]:
@@ -132,12 +97,12 @@ class Access:
 
     def _objection(self, scope: Scope, headers: Headers) -> Problem | None:
         """Why a request may not pass."""
-        if not self._token and not is_loopback(_host(headers)):
+        if not self._token and not is_loopback(host_name(headers.get("host", ""))):
             detail = "This server answers to localhost only; other names need a token (server.token)."
             return Problem(421, detail)
         if scope["method"] not in SAFE and _from_another_site(headers):
             return Problem(403, "A web page of another site may not change anything here.")
-        if self._token and not self._knows_token(headers.get("authorization", "")) and self._asks(scope):
+        if self._token and not knows_token(headers.get("authorization", ""), self._token) and self._asks(scope):
             detail = "This needs the token of server.token: send the header `Authorization: Bearer …`."
             return Problem(401, detail, headers=CHALLENGE)
         return None
@@ -148,27 +113,6 @@ class Access:
             if route.matches(scope)[0] is Match.FULL:
                 return permission is not Permission.PUBLIC
         return False
-
-    def _knows_token(self, authorization: str) -> bool:
-        """Whether the token is there, as a bearer's or as the password that a browser asks a person for."""
-        scheme, _, given = authorization.partition(" ")
-        candidate = given.strip().encode()
-        if scheme.lower() == "basic":
-            try:
-                candidate = base64.b64decode(candidate, validate=True).partition(b":")[2]
-            except binascii.Error:
-                return False
-        elif scheme.lower() != "bearer":
-            return False
-        return secrets.compare_digest(candidate, self._token)
-
-
-def _host(headers: Headers) -> str:
-    """The Host header without its port; "" where it is none."""
-    try:
-        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _from_another_site(headers: Headers) -> bool:

@@ -1,0 +1,71 @@
+"""Who may come in from where: this machine without a token, any other with one; shared by all that listen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import secrets
+from typing import Final
+from urllib.parse import urlsplit
+
+from siteward.settings import SettingsError
+
+SHORTEST_TOKEN: Final = 32
+"""Characters; a shorter token can be guessed."""
+
+
+def check_exposure(section: str, host: str, token: str) -> None:
+    """Refuse to listen beyond this machine without a token, and any token that can be guessed.
+
+    Args:
+        section: of the settings, for the message.
+        host: the address to listen on.
+        token: the one that callers have to know; "" where none is asked.
+
+    Raises:
+        siteward.settings.SettingsError: saying what to set.
+    """
+    if not token and not is_loopback(host):
+        message = (
+            f"setting {section}.host: {host!r} can be reached from other machines, which needs a token; "
+            f"set {section}.token_file to a file with at least {SHORTEST_TOKEN} random characters, "
+            f"or leave {section}.host at 127.0.0.1"
+        )
+        raise SettingsError(message)
+    if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        message = f"setting {section}.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
+        raise SettingsError(message)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name, without port, is this machine's own loopback."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def host_name(host: str) -> str:
+    """A Host header without its port; "" where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def knows_token(authorization: str, token: bytes) -> bool:
+    """Whether an Authorization header has the token, as a bearer's or as the password that a browser asks for."""
+    scheme, _, given = authorization.partition(" ")
+    candidate = given.strip().encode()
+    if scheme.lower() == "basic":
+        try:
+            candidate = base64.b64decode(candidate, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return secrets.compare_digest(candidate, token)
