@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path as FilePath
@@ -20,6 +20,7 @@ from collectors.dead_letters import DeadLetters, Decided, UnknownLetter, Which
 from collectors.resubmission import Resubmission
 from collectors.service import sink_opening
 from collectors.telling import letter_json, letter_summary, time_text
+from siteward.broker import QueueStatus
 from siteward.log import get_logger
 from siteward.query import Function, Wanted
 from siteward.query import Query as Question
@@ -30,7 +31,17 @@ from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
 from siteward.sinks import Outcome, SinkUnavailable
-from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Metric, Sample, shared_samples, telemetry
+from siteward.telemetry import (
+    CONFIRMED,
+    EMIT_REFUSED,
+    GATEWAY_QUEUED,
+    GATEWAY_REJECTED,
+    WRITTEN,
+    Metric,
+    Sample,
+    shared_samples,
+    telemetry,
+)
 
 COUNT_SECONDS: Final = 2.0
 """How long a count of the stored records is shown before it is taken again."""
@@ -82,15 +93,14 @@ def router(settings: Settings) -> APIRouter:
             stops = [
                 {"queue": each.queue, "reason": each.reason, "since": time_text(each.at)} for each in letters.stops()
             ]
-        queues = [msgspec.to_builtins(queue) for queue in resources.broker.status()]
+        queues = resources.broker.status()
         kinds = stored.of(resources)
         return {
             "now": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "emitted": {"total": max((queue["published"] for queue in queues), default=0)},
-            "queues": queues,
+            "queues": [msgspec.to_builtins(queue) for queue in queues],
             "stopped": stops,
             "stored": {"total": sum(kinds.values()), "kinds": kinds},
-            **_counted(settings, open_letters),
+            **_counted(settings, queues, open_letters),
             "services": services(settings.folder / "run" / "services.json"),
         }
 
@@ -219,13 +229,22 @@ def _count(resources: Resources, kind: str) -> int:
     return int(resources.store.query(question).totals[0] or 0)
 
 
-def _counted(settings: Settings, open_letters: int) -> dict[str, object]:
-    """What the processes of this installation have counted since each was started."""
+def _counted(settings: Settings, queues: Sequence[QueueStatus], open_letters: int) -> dict[str, object]:
+    """What the processes of this installation have counted since each was started.
+
+    A broker that counts messages but no records leaves `emitted` and `collected` to them too.
+    """
     shared = shared_samples(settings.folder / "telemetry")
     # This process's own values may be a second older in the folder than they are here.
     shared["app"] = telemetry.samples()
     samples = [sample for each in shared.values() for sample in each]
+    published = [queue.published for queue in queues if queue.published is not None]
+    acknowledged = [queue.acknowledged for queue in queues if queue.acknowledged is not None]
+    emitted = _sum(samples, CONFIRMED) + _sum(samples, GATEWAY_QUEUED)
+    collected = sum(_sum(samples, WRITTEN, outcome.value) for outcome in Outcome)
     return {
+        "emitted": {"total": max(published) if published else emitted},
+        "collected": {"total": sum(acknowledged) if acknowledged else collected},
         "outcomes": {outcome.value: _sum(samples, WRITTEN, outcome.value) for outcome in Outcome},
         "refused": {
             "dead_letters": open_letters,

@@ -27,11 +27,11 @@ function restored() {
 export async function showPath(signal) {
   const pipeline = await get("/v1/pipeline", {}, signal);
   const at = Date.parse(pipeline.now);
-  const total = (name) => pipeline.queues.reduce((sum, queue) => sum + queue[name], 0);
-  const now = { at, emitted: pipeline.emitted.total, collected: total("acknowledged"), stored: pipeline.stored.total };
+  const total = (name) => pipeline.queues.reduce((sum, queue) => sum + (queue[name] ?? 0), 0);
+  const now = { at, emitted: pipeline.emitted.total, collected: pipeline.collected.total, stored: pipeline.stored.total };
   remember(now);
   const figures = {
-    emitted: now.emitted, queued: total("records"), collected: now.collected, stored: now.stored,
+    emitted: now.emitted, queued: countsRecords(pipeline) ? total("records") : total("ready") + total("unacked"), collected: now.collected, stored: now.stored,
     "refused-emitters": pipeline.refused.emitters, "refused-gateway": pipeline.refused.gateway, "dead-letters": pipeline.refused.dead_letters,
   };
   for (const [name, value] of Object.entries(figures)) say(document.querySelector(`[data-figure="${name}"]`), whole(value));
@@ -81,11 +81,16 @@ function showRates() {
   }
 }
 
+/** RabbitMQ counts messages and does not know of records. */
+function countsRecords({ queues }) {
+  return queues.every((queue) => queue.records !== null);
+}
+
 function showQueues({ queues }, now) {
   const oldest = queues.map((queue) => queue.oldest).filter(Boolean).map((text) => Date.parse(text));
-  say(document.querySelector('[data-note="oldest"]'), oldest.length ? `oldest ${age(now - Math.min(...oldest))}` : "nothing waits");
+  say(document.querySelector('[data-note="oldest"]'), oldest.length ? `oldest ${age(now - Math.min(...oldest))}` : countsRecords({ queues }) ? "nothing waits" : "messages");
   const parked = queues.reduce((sum, queue) => sum + queue.parked, 0);
-  const names = queues.map((queue) => `${queue.queue} ${short(queue.bytes, "B")}`).join(", ");
+  const names = queues.map((queue) => `${queue.queue} ${queue.bytes === null ? "" : short(queue.bytes, "B")}`.trim()).join(", ");
   say(document.querySelector('[data-note="queues"]'), [names, parked ? `${whole(parked)} unreadable ${parked === 1 ? "message" : "messages"}` : ""].filter(Boolean).join("; ") || "no queue yet");
   by("station-queued").classList.toggle("flowing", by("station-emitted").classList.contains("flowing"));
   by("station-queued").classList.toggle("waiting", oldest.length > 0 && now - Math.min(...oldest) > 10_000);
