@@ -63,8 +63,9 @@ need_python() {
     debian python3 python3-venv
 }
 
-# The distributions of OpenSearch, from the registry of Java packages into a cache folder, and a Java for each: 2.x runs on
-# 11 to 21, 3.x from 21 on. Where the packages of this system have no such Java, that version's tests are missing.
+# The distributions of OpenSearch, from the registry of Java packages into a cache folder (SITEWARD_TEST_OPENSEARCH names
+# another), and a Java for each: 2.x runs on 11 to 21, 3.x from 21 on. Where the packages of this system have no such Java,
+# that version's tests are missing.
 need_opensearch() {
     local folder=${SITEWARD_TEST_OPENSEARCH:-${XDG_CACHE_HOME:-$HOME/.cache}/siteward/opensearch}
     local wanted file missing=()

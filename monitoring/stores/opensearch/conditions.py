@@ -1,0 +1,124 @@
+"""Windows, filters and groups as OpenSearch queries: pure, and exact where JSON or OpenSearch would round or refuse."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import ceil, floor, inf
+from typing import Any, Final
+
+from monitoring.stores.opensearch.templates import TIME
+from siteward.query import Filter
+from siteward.records import Kind, Type
+from siteward.records.fields import INT64_MAX, INT64_MIN
+
+Clause = dict[str, Any]
+"""One query of OpenSearch's language."""
+Group = tuple[Any, ...]
+"""Values of the dimensions grouped by; None is unknown."""
+NOTHING: Final[Clause] = {"match_none": {}}
+MOST_CLAUSES: Final = 500
+"""Leaves that one request may have; clusters take 1,024 by default, and count many of them twice."""
+KEPT_CLAUSES: Final = 100
+"""Those of them that are left for cycles of snapshots."""
+_ESCAPED: Final = str.maketrans({"\\": "\\\\"})
+"""What the wildcard query would take for an escape."""
+
+
+def all_of(clauses: Iterable[Clause]) -> Clause:
+    """What meets every clause."""
+    return {"bool": {"filter": list(clauses)}}
+
+
+def any_of(clauses: Sequence[Clause]) -> Clause:
+    """What meets at least one clause."""
+    return clauses[0] if len(clauses) == 1 else {"bool": {"should": list(clauses), "minimum_should_match": 1}}
+
+
+def none_of(clauses: Iterable[Clause]) -> Clause:
+    """What meets no clause."""
+    return {"bool": {"must_not": list(clauses)}}
+
+
+def among(field: str, values: Sequence[Any]) -> Clause:
+    """A field is one of some values."""
+    return {"terms": {field: list(values)}}
+
+
+def within(start: int | None, end: int | None) -> list[Clause]:
+    """A half-open window of the partition time, microseconds since 1970 UTC."""
+    bounds = {name: bound for name, bound in (("gte", start), ("lt", end)) if bound is not None}
+    return [{"range": {TIME: bounds}}] if bounds else []
+
+
+def meeting(kind: Kind, filters: Sequence[Filter]) -> list[Clause]:
+    """Checked filters."""
+    return [clause for condition in filters for clause in _filter(kind, condition)]
+
+
+def _filter(kind: Kind, condition: Filter) -> list[Clause]:
+    whole = kind.column[condition.field].type is Type.INTEGER
+    clauses = []
+    if condition.values:
+        accepted = _accepted(condition, whole=whole)
+        clauses.append(none_of([accepted]) if condition.negated else accepted)
+    bounds: dict[str, float | int] = {}
+    if condition.minimum is not None and condition.minimum != -inf:
+        bounds["gte"] = condition.minimum
+    if condition.maximum is not None and condition.maximum != inf:
+        bounds["lte"] = condition.maximum
+    if bounds:
+        clauses.append(_range(condition.field, bounds, whole=whole))
+    return clauses
+
+
+def _accepted(condition: Filter, *, whole: bool) -> Clause:
+    if condition.wildcard:
+        patterns = [str(value).translate(_ESCAPED) for value in condition.values]
+        return any_of([{"wildcard": {condition.field: {"value": pattern}}} for pattern in patterns])
+    # An integer beyond 64 bits is no record's, but would be an error.
+    values = [value for value in condition.values if not whole or INT64_MIN <= int(value) <= INT64_MAX]
+    return among(condition.field, values) if values else NOTHING
+
+
+def _range(field: str, bounds: dict[str, float | int], *, whole: bool) -> Clause:
+    """Bounds of a whole number are whole: compared with a float, large integers would lose their last digits."""
+    if bounds.get("gte") == inf or bounds.get("lte") == -inf:
+        return NOTHING
+    if whole:
+        low, high = ceil(bounds.get("gte", INT64_MIN)), floor(bounds.get("lte", INT64_MAX))
+        if low > INT64_MAX or high < INT64_MIN:
+            return NOTHING
+        bounds = {"gte": max(low, INT64_MIN), "lte": min(high, INT64_MAX)}
+    return {"range": {field: bounds}}
+
+
+def in_groups(names: Sequence[str], groups: Sequence[Group]) -> list[Clause]:
+    """One of some groups, as clauses of which one holds: groups that differ only in the last value are one clause."""
+    together: defaultdict[Group, list[Any]] = defaultdict(list)
+    for group in groups:
+        together[group[:-1]].append(group[-1])
+    clauses = []
+    for first, values in together.items():
+        parts = [_is(name, value) for name, value in zip(names, first, strict=False)]
+        known = [value for value in values if value is not None]
+        last = [among(names[-1], known)] if known else []
+        if len(known) < len(values):
+            last.append(_is(names[-1], None))
+        clauses.append(all_of([*parts, any_of(last)]))
+    return clauses
+
+
+def _is(name: str, value: object) -> Clause:
+    return none_of([{"exists": {"field": name}}]) if value is None else {"term": {name: value}}
+
+
+def count_clauses(clauses: Iterable[Clause]) -> int:
+    """The leaves of some clauses, which is what clusters limit."""
+    total = 0
+    for clause in clauses:
+        inner = clause.get("bool")
+        total += (
+            count_clauses(part for parts in inner.values() if isinstance(parts, list) for part in parts) if inner else 1
+        )
+    return total

@@ -1,0 +1,395 @@
+"""Asking OpenSearch where it would rather give less: every group, every record, every digit, or a refusal in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from answers import EVENTS, SECOND, SNAPSHOTS, Fields
+from examples import NOON
+from opensearch_server import Nodes, Place
+from questions import ZERO, assert_answers, batch
+
+from monitoring.stores import StoreError
+from monitoring.stores.opensearch import cycles, question, streaming
+from monitoring.stores.opensearch.aggregations import ERROR
+from monitoring.stores.opensearch.conditions import count_clauses, in_groups, meeting
+from monitoring.stores.opensearch.indices import months, path_of
+from monitoring.stores.opensearch.store import OpenSearchStore
+from monitoring.stores.opensearch.totals import EXACT, Inexact, split_sum, whole_extreme, whole_sum
+from siteward.query import Answer, Filter, Function, Query, QueryError, Value, Wanted
+from siteward.records import Kind, kind_from_table
+
+LIKE: dict[str, Any] = {"doc": "Like the other.", "shape": "event", "dimensions": {"name": {"doc": "name"}}}
+KINDS = {kind.name: kind for kind in (EVENTS, SNAPSHOTS)}
+LARGEST = 2**63 - 1
+
+
+@pytest.fixture(scope="module", params=["3.3.2", pytest.param("2.19.3", marks=pytest.mark.soak)])
+def node_place(request: pytest.FixtureRequest, opensearch_nodes: Nodes) -> Iterator[Place]:
+    """A place for all tests of this file."""
+    with closing(Place(opensearch_nodes.node(request.param))) as place:
+        yield place
+
+
+@pytest.fixture
+def place(node_place: Place) -> Iterator[Place]:
+    """The place without any index."""
+    yield node_place
+    for index in node_place.indices():
+        node_place.ask("DELETE", f"/{index}")
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[OpenSearchStore]:
+    """An empty store."""
+    with closing(place.open(KINDS)) as store:
+        yield store
+
+
+def event(number: int, **changes: Any) -> Fields:
+    """One event, by default a second after the one before it."""
+    fields: Fields = {column.name: column.default for column in EVENTS.columns}
+    fields |= {"vo": "example", "time": ZERO + number * SECOND, "name": f"n{number}", "amount": number, **changes}
+    return fields | {"_id": (fields["time"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big")}
+
+
+def snapshot(number: int, producer: str, minute: int, size: int, **values: Any) -> Fields:
+    """One record of a cycle."""
+    fields: Fields = {column.name: column.default for column in SNAPSHOTS.columns}
+    fields |= {"vo": "example", "site": "S", "element": f"e{number}", "producer": producer, "cycle_size": size}
+    fields |= {"time": ZERO + minute * 60 * SECOND, "used": number, "level": 0.0, "limit": number, "peak": 0, **values}
+    return fields | {"_id": (fields["time"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big")}
+
+
+def fill(store: OpenSearchStore, place: Place, kind: Kind, records: Sequence[Fields]) -> None:
+    store.write(batch(kind, records))
+    place.refresh()
+
+
+def query_of(kind: Kind, *wanted: str, **parts: Any) -> Query:
+    """A question about the days around noon."""
+    columns = [Wanted(Function(text.partition(":")[0]), text.partition(":")[2]) for text in wanted]
+    window = {"start": NOON - timedelta(days=1), "end": NOON + timedelta(days=1)}
+    return Query(kind=kind.name, wanted=tuple(columns), **window | parts)
+
+
+def check(store: OpenSearchStore, kind: Kind, records: Sequence[Fields], query: Query) -> Answer:
+    """Ask, and compare with the plain computation."""
+    answer = store.query(query)
+    assert_answers(answer, kind, list(records))
+    return answer
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where the records are fetched one by one."""
+
+    def refuse(*_: object) -> None:
+        pytest.fail("the records were fetched one by one")
+
+    monkeypatch.setattr(question, "ask_streamed", refuse)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of very few buckets and records, and few clauses at once."""
+    monkeypatch.setattr("monitoring.stores.opensearch.aggregations.MOST_BUCKETS", 3)
+    monkeypatch.setattr("monitoring.stores.opensearch.aggregations.MOST_SKETCHES", 2)
+    monkeypatch.setattr("monitoring.stores.opensearch.snapshots.MOST_CLAUSES", 5)
+    monkeypatch.setattr("monitoring.stores.opensearch.asking.MOST_HITS", 3)
+
+
+@pytest.mark.usefixtures("small_pages", "computed")
+def test_every_group_is_found_whatever_the_page(store: OpenSearchStore, place: Place) -> None:
+    """Groups go on over pages, unknown values at a page's end included; top-N and Other are exact."""
+    records = [
+        event(n, site=None if n % 7 == 0 else f"S{n % 5}", code=None if n % 3 else n % 4, factor=n, name=f"n{n}")
+        for n in range(60)
+    ]
+    fill(store, place, EVENTS, records)
+    for by in (("site", "code"), ("name",), ("code", "good")):
+        for top in (0, 4):
+            for width in (0, 11):
+                wanted = ("sum:amount", "p90:factor", "mean:factor", "max:area", "count")
+                check(store, EVENTS, records, query_of(EVENTS, *wanted, by=by, top=top, width=width))
+
+
+def test_more_groups_than_a_terms_aggregation_has(store: OpenSearchStore, place: Place) -> None:
+    """Twelve thousand groups, more than one page: all are counted, the top is exact, and Other has the rest."""
+    records = [event(n, name=f"n{n}") for n in range(12_000)]
+    fill(store, place, EVENTS, records)
+    answer = store.query(query_of(EVENTS, "sum:amount", "count", by=("name",), top=2))
+    assert [row.values for row in answer.rows] == [(11_998, 1), (11_999, 1), (sum(range(11_998)), 11_998)]
+    assert (answer.groups, answer.totals) == (12_000, (sum(range(12_000)), 12_000))
+    assert len(store.query(query_of(EVENTS, "count", by=("name",))).rows) == 12_000
+    assert len(store.values(EVENTS.name, "name", limit=11_000)) == 11_000
+    assert len(store.records(EVENTS.name, limit=11_000)) == 11_000
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_records_of_one_instant_are_cut_by_their_ids(store: OpenSearchStore, place: Place) -> None:
+    """Where the limit falls among records of the same instant, those with the largest ids come first."""
+    records = [event(n, time=ZERO + n // 8 * SECOND) for n in range(40)]
+    fill(store, place, EVENTS, records)
+    ordered = sorted(records, key=lambda record: (record["time"], record["_id"]), reverse=True)
+    for limit in (1, 2, 3, 5, 8, 9, 20, 39, 40, 100):
+        found = store.records(EVENTS.name, limit=limit)
+        assert [record.id for record in found] == [record["_id"].hex() for record in ordered[:limit]]
+
+
+@pytest.mark.usefixtures("computed")
+def test_sums_of_bytes_are_exact_beyond_doubles(store: OpenSearchStore, place: Place) -> None:
+    """Sums, means, smallest and largest values beyond 2^53 are exact without fetching a record."""
+    records = [event(n, amount=LARGEST - n, site=f"S{n % 2}") for n in range(9)]
+    records += [event(n, amount=-(2**63) + n, site="T") for n in range(9, 11)]
+    fill(store, place, EVENTS, records)
+    wanted = ("sum:amount", "mean:amount", "min:amount", "max:amount")
+    answer = check(store, EVENTS, records, query_of(EVENTS, *wanted, by=("site",), top=2, width=3600))
+    assert answer.totals[0] == sum(record["amount"] for record in records)
+    assert answer.totals[2:] == (-(2**63) + 9, LARGEST)
+    assert answer.errors == ()
+
+
+def test_what_a_cluster_cannot_compute_is_computed_from_the_records(store: OpenSearchStore, place: Place) -> None:
+    """Products beyond 64 bits, large sums of what is no number of bytes, percentiles below zero: exact all the same."""
+    records = [event(n, amount=LARGEST - n, factor=2**60 + n, site=f"S{n % 3}") for n in range(10)]
+    fill(store, place, EVENTS, records)
+    for wanted in ("sum:area", "max:area", "sum:factor", "p50:amount"):
+        assert check(store, EVENTS, records, query_of(EVENTS, wanted, by=("site",), top=1)).errors == ()
+
+
+def test_percentiles_say_how_far_they_may_be_off(store: OpenSearchStore, place: Place) -> None:
+    """A percentile lies within the stated error of its neighbours, whole groups and Other alike; the rest is exact."""
+    records = [event(n, factor=n**3 if n % 4 else 0, site=f"S{n % 5}") for n in range(300)]
+    fill(store, place, EVENTS, records)
+    wanted = ("sum:factor", "p50:factor", "p90:factor", "p95:factor", "p99:factor")
+    answer = check(store, EVENTS, records, query_of(EVENTS, *wanted, by=("site",), top=2))
+    assert answer.errors == (0.0, ERROR, ERROR, ERROR, ERROR)
+    assert store.query(query_of(EVENTS, "sum:factor")).errors == ()
+
+
+def test_percentiles_of_values_too_far_apart_are_exact(store: OpenSearchStore, place: Place) -> None:
+    """Where no histogram covers the values, the records themselves are asked."""
+    records = [snapshot(n, "p", n, 1, level=10.0 ** (-8 * n)) for n in range(5)]
+    fill(store, place, SNAPSHOTS, records)
+    assert check(store, SNAPSHOTS, records, query_of(SNAPSHOTS, "p90:level")).errors == ()
+
+
+def test_too_many_records_for_an_exact_answer_are_refused(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records are fetched up to a limit; beyond it the question is refused with what to do."""
+    monkeypatch.setattr(streaming, "MOST_RECORDS", 5)
+    fill(store, place, EVENTS, [event(n) for n in range(6)])
+    assert store.query(query_of(EVENTS, "p50:amount", end=NOON + timedelta(seconds=5))).totals == (2.0,)
+    with pytest.raises(QueryError, match=r"needs 6 records one by one.*shorter window"):
+        store.query(query_of(EVENTS, "p50:amount"))
+
+
+def test_too_many_rows_or_cycles_are_refused(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that nobody reads, or cycles without end, are errors that say so."""
+    monkeypatch.setattr(question, "MOST_ROWS", 5)
+    monkeypatch.setattr("monitoring.stores.answers.MOST_ROWS", 5)
+    monkeypatch.setattr(cycles, "MOST_CYCLES", 5)
+    fill(store, place, EVENTS, [event(n) for n in range(6)])
+    fill(store, place, SNAPSHOTS, [snapshot(0, "p", minute, 1) for minute in range(6)])
+    with pytest.raises(QueryError, match="more than 5 rows"):
+        store.query(query_of(EVENTS, "count", by=("name",)))
+    with pytest.raises(QueryError, match="more than 5 cycles"):
+        store.query(query_of(SNAPSHOTS, "mean:used"))
+
+
+@pytest.mark.usefixtures("small_pages", "computed")
+def test_many_producers_with_partial_cycles(store: OpenSearchStore, place: Place) -> None:
+    """Cycles of many producers, each with gaps of its own, are kept apart whatever the number of requests."""
+    records = [
+        snapshot(10 * producer + element, f"p{producer}", minute, 2 + (producer == minute), files=minute or None)
+        for producer in range(5)
+        for minute in range(producer, 6)
+        for element in range(2)
+    ]
+    for number, record in enumerate(records):
+        record["_id"] = record["_id"][:6] + number.to_bytes(10, "big")
+    fill(store, place, SNAPSHOTS, records)
+    wanted = ("mean:used", "last:used", "mean:files", "last:files", "last:limit", "last:level", "last:peak", "count")
+    for parts in ({"by": ("element",)}, {"by": ("producer",), "width": 120}, {"by": ("element",), "top": 3}):
+        assert check(store, SNAPSHOTS, records, query_of(SNAPSHOTS, *wanted, **parts)).incomplete == 5
+
+
+@pytest.mark.usefixtures("computed")
+def test_more_groups_and_producers_than_one_request_takes(store: OpenSearchStore, place: Place) -> None:
+    """Hundreds of top groups and of producers with cycles of their own fit into the clauses that a request may have."""
+    records = [snapshot(n, f"p{n}", n, 1 + (n % 9 == 0)) for n in range(480)]
+    fill(store, place, SNAPSHOTS, records)
+    for top in (199, 3):
+        parts = {"by": ("producer", "element"), "top": top, "filters": (Filter("used", minimum=1),)}
+        answer = check(store, SNAPSHOTS, records, query_of(SNAPSHOTS, "last:used", "mean:used", "count", **parts))
+        assert answer.incomplete == 54
+
+
+def test_more_top_groups_than_one_request_takes(store: OpenSearchStore, place: Place) -> None:
+    """Beyond that, the answer comes from the records."""
+    records = [event(n, site=f"S{n}") for n in range(400)]
+    fill(store, place, EVENTS, records)
+    check(store, EVENTS, records, query_of(EVENTS, "sum:amount", by=("name", "site"), top=300))
+
+
+def test_rows_and_totals_are_of_one_state(store: OpenSearchStore, place: Place) -> None:
+    """While records arrive, the rows of every answer add up to its totals."""
+    fill(store, place, EVENTS, [event(0)])
+    stop = Event()
+
+    def write() -> None:
+        for number in range(1, 100_000):
+            if stop.is_set():
+                return
+            fill(store, place, EVENTS, [event(number, site=f"S{number % 3}")])
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        seen: set[tuple[Value, ...]] = set()
+        while len(seen) < 15:
+            answer = store.query(query_of(EVENTS, "count", "sum:amount", by=("site",), top=1))
+            for place_ in range(2):
+                assert sum(row.values[place_] or 0 for row in answer.rows) == answer.totals[place_]
+            seen.add(answer.totals)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_cluster_that_keeps_no_more_states_answers(store: OpenSearchStore, place: Place) -> None:
+    """Where the cluster keeps as many states as it may, questions are answered from what is there now."""
+    records = [event(n, time=ZERO - n * 40 * 86_400 * SECOND) for n in range(3)]
+    fill(store, place, EVENTS, records)
+    setting = "search.max_open_pit_context"
+    place.ask("PUT", "/_cluster/settings", {"persistent": {setting: 1}})
+    try:
+        start = NOON - timedelta(days=400)
+        check(store, EVENTS, records, query_of(EVENTS, "sum:amount", by=("name",), top=1, start=start))
+    finally:
+        place.ask("PUT", "/_cluster/settings", {"persistent": {setting: None}})
+
+
+def test_a_closed_index_is_an_error(store: OpenSearchStore, place: Place) -> None:
+    """An index that somebody closed makes the answers that need it errors, and no others."""
+    fill(store, place, EVENTS, [event(0), event(1, time=ZERO - 40 * 86_400 * SECOND)])
+    closed = place.indices()[0]
+    place.ask("POST", f"/{closed}/_close")
+    with pytest.raises(StoreError, match=rf"{closed} is closed.*open or delete it"):
+        store.query(query_of(EVENTS, "count", start=NOON - timedelta(days=90)))
+    assert store.query(query_of(EVENTS, "count")).totals == (1,)
+    place.ask("DELETE", f"/{closed}")
+
+
+def test_kinds_whose_names_begin_alike_are_kept_apart(place: Place) -> None:
+    """The indices of one kind are not taken for those of another."""
+    kinds = {kind.name: kind for kind in (EVENTS, kind_from_table("test-event-more", LIKE))}
+    with closing(place.open(kinds)) as store:
+        fill(store, place, EVENTS, [event(0)])
+        other = {"vo": "example", "time": ZERO, "name": "x", "simulated": False, "revision": 0, "_id": b"\1" * 16}
+        fill(store, place, kinds["test-event-more"], [other])
+        assert store.query(query_of(EVENTS, "count", start=NOON - timedelta(days=9000))).totals == (1,)
+        assert len(store.records(EVENTS.name)) == 1
+        assert store.values(EVENTS.name, "name") == ["n0"]
+
+
+def test_patterns_that_no_cluster_takes_are_refused(store: OpenSearchStore, place: Place) -> None:
+    """Filters that are too many or too complex are a QueryError; half a character is one too."""
+    fill(store, place, EVENTS, [event(0)])
+    many = tuple(f"{number}*" for number in range(2000))
+    for values in (many, ("*a?" * 4000,)):
+        with pytest.raises(QueryError, match="too many or too complex"):
+            store.query(query_of(EVENTS, "count", filters=(Filter("name", values, wildcard=True),)))
+    with pytest.raises(QueryError, match="cannot be sent"):
+        store.query(query_of(EVENTS, "count", filters=(Filter("name", ("\ud800",)),)))
+    assert store.query(query_of(EVENTS, "count", filters=(Filter("code", (2**70,), negated=True),))).totals == (1,)
+
+
+def test_nothing_stored_is_an_empty_answer(store: OpenSearchStore) -> None:
+    """Before the first record there is no index, and every answer is empty."""
+    answer = store.query(query_of(EVENTS, "count", "sum:amount", by=("site",), width=60, top=2))
+    assert (answer.rows, answer.totals, answer.groups) == ((), (0, None), 0)
+    assert store.query(query_of(SNAPSHOTS, "mean:used")).totals == (None,)
+    assert store.values(EVENTS.name, "site") == []
+    assert store.records(EVENTS.name, ids=[b"\1" * 16]) == []
+
+
+def test_an_index_that_goes_while_it_is_asked(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where retention deletes what a question is about to look at, the answer lacks it and is no error."""
+    fill(store, place, EVENTS, [event(0)])
+    monkeypatch.setattr(
+        "monitoring.stores.opensearch.asking.found_indices", lambda *_: [f"{place.prefix}-gone-2026.03"]
+    )
+    assert store.query(query_of(EVENTS, "count", by=("site",))).totals == (0,)
+    assert store.values(EVENTS.name, "site") == []
+    assert store.records(EVENTS.name) == []
+
+
+def test_no_state_is_left_behind(store: OpenSearchStore, place: Place) -> None:
+    """What the cluster kept for a question is let go of, also where the asking ended early."""
+    fill(store, place, EVENTS, [event(n) for n in range(20)])
+    store.query(query_of(EVENTS, "count", "p50:amount", by=("name",)))
+    store.records(EVENTS.name, limit=1)
+    found = place.ask("GET", "/_nodes/stats/indices/search")["nodes"]
+    (search,) = (node["indices"]["search"] for node in found.values())
+    assert (search["scroll_current"], search["point_in_time_current"]) == (0, 0)
+
+
+def stats(*values: int) -> dict[str, Any]:
+    """What a cluster would say of some values."""
+    known = [float(value) for value in values]
+    extremes = {"min": min(known, default=None), "max": max(known, default=None)}
+    return {"count": len(known), "sum": float(sum(known)), **extremes}
+
+
+def test_only_certain_sums_are_taken() -> None:
+    """A sum that a double may have rounded is none; two parts each within doubles are the whole."""
+    assert whole_sum(stats()) == 0
+    assert whole_sum(stats(2**52, 2**52 - 1)) == EXACT - 1
+    assert whole_sum(stats(2**52, 2**52)) is None
+    assert whole_sum(stats(2**52, -(2**52))) is None
+    values = (LARGEST, -(2**63), 2**53 + 1)
+    low, high = [value & (2**26 - 1) for value in values], [value >> 26 for value in values]
+    assert split_sum(stats(*low), stats(*high)) == sum(values)
+    assert whole_extreme(float(EXACT - 1)) == EXACT - 1
+    with pytest.raises(Inexact):
+        whole_extreme(float(EXACT))
+
+
+def test_groups_are_few_clauses() -> None:
+    """A thousand groups of one dimension are two clauses; of several, one more for each combination of the others."""
+    groups = [(number,) for number in range(1000)] + [(None,)]
+    assert count_clauses(in_groups(("code",), groups)) == 2
+    pairs = [(site, number) for site in ("a", None) for number in range(10)]
+    assert count_clauses(in_groups(("site", "code"), pairs)) == 4
+
+
+def test_ranges_stay_within_64_bits() -> None:
+    """Bounds of whole numbers are whole and within what a field holds; beyond it nothing is found."""
+    (found,) = meeting(EVENTS, [Filter("amount", minimum=0.5, maximum=1e30)])
+    assert found == {"range": {"amount": {"gte": 1, "lte": LARGEST}}}
+    assert meeting(EVENTS, [Filter("amount", minimum=1e30)]) == [{"match_none": {}}]
+    assert meeting(EVENTS, [Filter("weight", maximum=float("-inf"))]) == [{"match_none": {}}]
+    assert meeting(EVENTS, [Filter("weight", maximum=float("inf"))]) == []
+
+
+def test_many_indices_are_named_by_years() -> None:
+    """A request's path stays short, and months with days of their own are one step of newest first."""
+    family = "p-test-event"
+    few = [f"{family}-2026.0{month}" for month in (1, 2)]
+    assert path_of("p", EVENTS, few) == ",".join(few)
+    many = [f"{family}-{year}.{month:02}" for year in range(1990, 2026) for month in range(1, 13)]
+    assert path_of("p", EVENTS, many).startswith(f"{family}-1990.*,{family}-1991.*,")
+    mixed = [f"{family}-2026.02", f"{family}-2026.03", f"{family}-2026.03.05"]
+    assert months("p", EVENTS, mixed) == [mixed[1:], mixed[:1]]
