@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -17,8 +19,10 @@ from siteward.log import get_logger
 from siteward.records import Refused
 from siteward.sinks import Batch, Outcome, SinkUnavailable
 
-MOST_RECORDS: Final = 5_000
+MOST_RECORDS: Final = 2_500
 """Records of one request."""
+IN_FLIGHT: Final = 2
+"""Requests at once: the cluster works on one with one thread per shard, and rests while we prepare the next."""
 MOST_BYTES: Final = 16 * 2**20
 """Largest request, unless a single record is larger; OpenSearch takes 100 MB by default, proxies less."""
 BUDGET: Final = 10.0
@@ -130,29 +134,42 @@ class Bulk:
         """Send what waits, in requests of a good size; which of it has to be sent again."""
         again: list[int] = []
         misplaced: list[int] = []
-        parts = [waiting[start : start + MOST_RECORDS] for start in range(0, len(waiting), MOST_RECORDS)]
-        while parts:
-            part = parts.pop(0)
-            body = self._body(places, documents, part)
-            if not body:
-                parts[:0] = _halves(part) if len(part) > 1 else []
-                continue
-            try:
-                items = self._send(body, len(part))
-            except ClusterError as error:
-                if error.status in {_INVALID, _TOO_LARGE}:
-                    parts[:0] = self._cut(part, error)
+        parts = deque(waiting[start : start + MOST_RECORDS] for start in range(0, len(waiting), MOST_RECORDS))
+        flying: deque[_Request] = deque()
+        is_away = False
+        with ThreadPoolExecutor(IN_FLIGHT, "bulk") as pool:
+            while flying or (parts and not is_away):
+                while parts and not is_away and len(flying) < IN_FLIGHT:
+                    part = parts.popleft()
+                    body = self._body(places, documents, part)
+                    if body:
+                        flying.append((part, pool.submit(self._send, body, len(part))))
+                    elif len(part) > 1:
+                        parts.extendleft(reversed(_halves(part)))
+                if not flying:
                     continue
-                self._why = str(error)
-                if error.status is not None and error.status < 500 and error.status != TOO_MANY:  # noqa: PLR2004  # HTTP.
-                    raise SinkUnavailable(self._why) from error
-                return [*again, *part, *(position for rest in parts for position in rest)]
-            found = self._judge(part, items)
-            again += found[Verdict.LATER]
-            misplaced += found[Verdict.MISPLACED]
+                part, request = flying.popleft()
+                try:
+                    found = self._judge(part, request.result())
+                except ClusterError as error:
+                    if error.status in {_INVALID, _TOO_LARGE}:
+                        parts.extendleft(reversed(self._cut(part, error)))
+                    else:
+                        is_away = True
+                        again += part
+                        self._note(error)
+                    continue
+                again += found[Verdict.LATER]
+                misplaced += found[Verdict.MISPLACED]
         if misplaced:
             self._mend_for(places, misplaced)
-        return sorted([*again, *misplaced])
+        return sorted([*again, *misplaced, *(position for part in parts for position in part)])
+
+    def _note(self, error: ClusterError) -> None:
+        """Keep why a whole request failed; go on only where asking again can help by itself."""
+        self._why = str(error)
+        if error.status is not None and error.status < 500 and error.status != TOO_MANY:  # noqa: PLR2004  # HTTP.
+            raise SinkUnavailable(self._why) from error
 
     def _body(self, places: Placed, documents: Sequence[Document], part: Sequence[int]) -> bytes:
         """The body for some records; empty where it has to be cut first, or its one record cannot be written."""
@@ -236,6 +253,8 @@ class Bulk:
         self._mend(places.indices)
 
 
+_Request = tuple[Sequence[int], Future[list[Mapping[str, Any]]]]
+"""Records on their way, and what will become of them."""
 _OUTCOMES: Final = {
     Verdict.STORED: Outcome.STORED,
     Verdict.REPLACED: Outcome.REPLACED,
