@@ -1,0 +1,123 @@
+"""Where RabbitMQ is and how to prove who we are: from the URL and the settings to pika's parameters."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from pika import ConnectionParameters, PlainCredentials, SSLOptions
+
+from siteward.broker import BrokerError
+from siteward.settings import BrokerSettings
+
+PORTS: Final[Mapping[str, int]] = {"amqp": 5672, "amqps": 5671}
+
+
+class WrongAddress(BrokerError):  # noqa: N818  # reads as the state it is.
+    """The broker's URL, or a file that the settings name for it, cannot be used."""
+
+    permanent = True
+
+
+@dataclass(frozen=True)
+class Address:
+    """What an `amqp://user@host:port,host:port/vhost` URL names.
+
+    Attributes:
+        hosts: names and ports of the cluster's nodes, tried in this order.
+        vhost: `/` where the URL has no path.
+        user: `guest` where the URL names nobody.
+        password: never shown.
+        tls: with `amqps`.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    vhost: str
+    user: str
+    password: str = field(repr=False)
+    tls: bool = False
+
+    def __str__(self) -> str:
+        """The URL without the password, for logs and errors."""
+        scheme = "amqps" if self.tls else "amqp"
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        return f"{scheme}://{self.user}@{hosts}/{'' if self.vhost == '/' else self.vhost}"
+
+
+def address_of(url: str, settings: BrokerSettings) -> Address:
+    """Read a URL.
+
+    Raises:
+        WrongAddress: no host, or a port that is none; the password is not in the message.
+    """
+    parts = urlsplit(url)
+    account, _, places = parts.netloc.rpartition("@")
+    user, _, password = (unquote(each) for each in account.partition(":"))
+    hosts = tuple(_host(place, PORTS[parts.scheme]) for place in places.split(","))
+    user = user or "guest"
+    password = password or settings.password or ("guest" if user == "guest" else "")
+    return Address(hosts, unquote(parts.path[1:]) or "/", user, password, parts.scheme == "amqps")
+
+
+def _host(place: str, port: int) -> tuple[str, int]:
+    try:
+        split = urlsplit(f"//{place}")
+        host, port = split.hostname or "", split.port or port
+    except ValueError as error:
+        message = f"setting broker.url: {place!r} is no host and port: {error}"
+        raise WrongAddress(message) from error
+    if not host:
+        message = "setting broker.url names no host; write amqp://user@host/vhost"
+        raise WrongAddress(message)
+    return host, port
+
+
+def parameters_of(address: Address, settings: BrokerSettings, purpose: str) -> list[ConnectionParameters]:
+    """The parameters that pika takes, for every node of the address.
+
+    Args:
+        address: where.
+        settings: certificates, heartbeat and timeout.
+        purpose: shown with the connection in RabbitMQ's management pages.
+
+    Raises:
+        WrongAddress: a certificate file cannot be read.
+    """
+    context = tls_context(settings) if address.tls else None
+    return [
+        ConnectionParameters(
+            host=host,
+            port=port,
+            virtual_host=address.vhost,
+            credentials=PlainCredentials(address.user, address.password),
+            ssl_options=SSLOptions(context, host) if context else None,
+            heartbeat=min(settings.heartbeat, 65_535),
+            socket_timeout=settings.timeout,
+            stack_timeout=settings.timeout,
+            client_properties={"connection_name": purpose, "product": "Siteward"},
+        )
+        for host, port in address.hosts
+    ]
+
+
+def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
+    """What is trusted, and the client certificate.
+
+    Raises:
+        WrongAddress: naming the setting whose file cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ca or None)
+    except (OSError, ssl.SSLError) as error:
+        message = f"setting broker.ca: {settings.ca}: {error}"
+        raise WrongAddress(message) from error
+    if settings.certificate:
+        try:
+            context.load_cert_chain(settings.certificate, settings.key or None)
+        except (OSError, ssl.SSLError) as error:
+            message = f"settings broker.certificate and broker.key: {settings.certificate}: {error}"
+            raise WrongAddress(message) from error
+    return context

@@ -1,0 +1,100 @@
+"""Messages as AMQP properties and bodies, and back; pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+from pika import BasicProperties
+
+from siteward.broker import Message
+from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER
+from siteward.compression import decompress
+from siteward.envelope import JSON, MAX_BYTES, MSGPACK
+
+COUNT: Final = "x-siteward-count"
+PUBLISHED: Final = "x-siteward-published"
+"""Header: when, microseconds since 1970 UTC; AMQP's own property has seconds only."""
+PERSISTENT: Final = 2
+
+Headers = Mapping[str, str | int]
+
+
+class _Origin(msgspec.Struct):
+    """What decides a shard, in an envelope as it travels; the rest of it is skipped, at a tenth of a millisecond."""
+
+    id: bytes
+    producer: str
+
+
+class _JsonOrigin(msgspec.Struct):
+    id: str
+    producer: str
+
+
+_origins: Final[dict[str, msgspec.msgpack.Decoder[_Origin] | msgspec.json.Decoder[_JsonOrigin]]] = {
+    MSGPACK: msgspec.msgpack.Decoder(_Origin),
+    JSON: msgspec.json.Decoder(_JsonOrigin),
+}
+
+
+def properties_of(message: Message, sharded: Collection[str], extra: Headers) -> BasicProperties:
+    """What goes beside a message's body.
+
+    Args:
+        message: the message.
+        sharded: kinds that are spread over queues, for which a compressed body is looked into as well.
+        extra: headers to add.
+    """
+    now = time.time_ns() // 1000
+    return BasicProperties(
+        content_type=message.content_type,
+        content_encoding=message.content_encoding or None,
+        message_id=message.id or None,
+        delivery_mode=PERSISTENT,
+        timestamp=now // 1_000_000,
+        headers={COUNT: message.count, PUBLISHED: now, **_origin(message, sharded), **extra},
+    )
+
+
+def _origin(message: Message, sharded: Collection[str]) -> Headers:
+    """Producer and id of the envelope; none where it cannot be read, which is the collector's to say."""
+    body, decoder = message.body, _origins.get(message.content_type)
+    if decoder is None:
+        return {}
+    try:
+        if message.content_encoding:
+            if message.key.rpartition(".")[2] not in sharded:
+                return {}
+            body = decompress(body, message.content_encoding, MAX_BYTES)
+        origin = decoder.decode(body)
+    except Exception:  # noqa: BLE001  # whatever the reader says: the message goes as it is.
+        return {}
+    name = origin.id.hex() if isinstance(origin.id, bytes) else origin.id
+    return {PRODUCER: origin.producer, ENVELOPE: name}
+
+
+def message_of(key: str, properties: BasicProperties, body: bytes) -> Message:
+    """The message that was published."""
+    count = headers_of(properties).get(COUNT, 1)
+    return Message(
+        key=key,
+        body=body,
+        count=int(count) if isinstance(count, int) else 1,
+        content_type=properties.content_type or "",
+        content_encoding=properties.content_encoding or "",
+        id=properties.message_id or "",
+    )
+
+
+def published_of(properties: BasicProperties) -> int:
+    """When a message was published, microseconds since 1970 UTC; 0 where its sender did not say."""
+    at = headers_of(properties).get(PUBLISHED, 1_000_000 * int(properties.timestamp or 0))
+    return int(at) if isinstance(at, int) else 0
+
+
+def headers_of(properties: BasicProperties) -> Mapping[str, Any]:
+    """The headers; {} where there are none."""
+    return properties.headers or {}

@@ -1,0 +1,241 @@
+"""Who may do what on RabbitMQ: users, topic permissions, certificates, and what `siteward broker check` sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rabbitmq_server import RabbitNode, Vhost
+from typer.testing import CliRunner
+
+from siteward.broker import BrokerError, BrokerUnavailable, Forbidden, Message, opening
+from siteward.broker.rabbitmq import RabbitBroker, open_broker
+from siteward.broker.rabbitmq.checking import Difference
+from siteward.cli import application
+from siteward.settings import Settings
+
+TOPOLOGY = {"everything": ("#",)}
+
+
+@pytest.fixture
+def broker(vhost: Vhost) -> Iterator[RabbitBroker]:
+    """A broker with one queue."""
+    settings = vhost.settings()
+    with open_broker(settings.broker.url, settings) as opened:
+        opened.declare(TOPOLOGY)
+        yield opened
+
+
+def _as(vhost: Vhost, user: str, password: str, **settings: object) -> Settings:
+    url = vhost.url.replace("guest@", f"{user}@")
+    return vhost.settings(**{"url": url, "password": password, **settings})
+
+
+@pytest.mark.usefixtures("broker")
+def test_who_may_publish_for_one_vo_cannot_for_another(vhost: Vhost, rabbitmq: RabbitNode) -> None:
+    """With the commands of the manual a user publishes for its own VOs only; the key that was refused is named."""
+    rabbitmq.ctl("add_user", "pilot", "secret word")
+    try:
+        rabbitmq.ctl("set_permissions", "--vhost", vhost.name, "pilot", "^$", "^siteward$", "^$")
+        rabbitmq.ctl(
+            "set_topic_permissions", "--vhost", vhost.name, "pilot", "siteward", r"^vo\.example\.org\.[^.]+$", "^$"
+        )
+        settings = _as(vhost, "pilot", "secret word")
+        with open_broker(settings.broker.url, settings) as opened, closing(opened.publisher()) as publisher:
+            opened.declare(TOPOLOGY)
+            publisher.publish([Message("vo.example.org.job", b"mine")])
+            for key in ("other.job", "vo.example.org.x.job", "job"):
+                with pytest.raises(Forbidden) as caught:
+                    publisher.publish([Message("vo.example.org.job", b"mine"), Message(key, b"not mine")])
+                assert caught.value.key == key
+                assert "secret word" not in str(caught.value)
+            publisher.publish([Message("vo.example.org.job", b"mine")])
+            # It sees how much waits, and no more than that.
+            assert opened.status()[0].unacked is None
+            with pytest.raises(BrokerError, match="403"):
+                opened.consumer("everything", "thief", 1)
+    finally:
+        rabbitmq.ctl("delete_user", "pilot")
+
+
+def test_a_publisher_without_rights_waits_for_the_exchange(vhost: Vhost) -> None:
+    """Before the first collector has made it, a user who may not make it is told to try again."""
+    user = vhost.user("word", "^$", "^siteward$", "^$")
+    settings = _as(vhost, user, "word")
+    with open_broker(settings.broker.url, settings) as opened, closing(opened.publisher()) as publisher:
+        opened.declare(TOPOLOGY)
+        with pytest.raises(BrokerError, match="no exchange 'siteward' yet") as caught:
+            publisher.publish([Message("v.job", b"x")])
+        assert not caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"password": "wrong"}, "user or password"), ({"url": "amqp://guest@127.0.0.1:{port}/nowhere"}, "virtual host")],
+)
+def test_a_wrong_account_is_permanent(vhost: Vhost, changes: dict[str, str], what: str) -> None:
+    """A password or virtual host that is wrong stays wrong; the error says which setting, and not the password."""
+    given = {name: value.format(port=vhost.node.port) for name, value in changes.items()}
+    settings = vhost.settings(**given)
+    with open_broker(settings.broker.url, settings) as opened, pytest.raises(BrokerError, match=what) as caught:
+        opened.status()
+    assert caught.value.permanent
+    assert "wrong;" not in str(caught.value).replace("is wrong;", "")
+
+
+def _over_tls(vhost: Vhost, **settings: object) -> Settings:
+    return vhost.settings(url=f"amqps://guest@localhost:{vhost.node.tls_port}/{vhost.name}", **settings)
+
+
+def test_tls_trusts_the_named_authority(vhost: Vhost) -> None:
+    """Publishing and consuming work over TLS, with envelopes much larger than what TLS sends at once."""
+    settings = _over_tls(vhost, ca=str(vhost.node.ca))
+    with open_broker(settings.broker.url, settings) as opened:
+        opened.declare(TOPOLOGY)
+        with closing(opened.publisher()) as publisher:
+            publisher.publish([Message("v.job", bytes(3_000_000))] * 3)
+        with closing(opened.consumer("everything", "c", 3)) as consumer:
+            sizes: list[int] = []
+            while len(sizes) < 3:
+                deliveries = consumer.receive(5)
+                sizes += [len(delivery.message.body) for delivery in deliveries]
+                consumer.acknowledge(deliveries)
+        assert sizes == [3_000_000] * 3
+
+
+def test_a_cut_of_tls_is_not_taken_for_a_wrong_certificate(vhost: Vhost) -> None:
+    """A connection that ends is tried again, whatever words TLS finds for its end."""
+    settings = _over_tls(vhost, ca=str(vhost.node.ca))
+    with open_broker(settings.broker.url, settings) as opened:
+        opened.declare(TOPOLOGY)
+        with closing(opened.consumer("everything", "c", 3)) as consumer:
+            vhost.node.ctl("close_all_connections", "--vhost", vhost.name, "cut by the test")
+            with pytest.raises(BrokerUnavailable) as caught:
+                consumer.receive(10)
+        assert not caught.value.permanent
+        assert len(opened.status()) == 1
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_user_who_may_not_publish_at_all_is_told_so(vhost: Vhost) -> None:
+    """Without the right to write no key is at fault, and no other try helps."""
+    user = vhost.user("word", "^$", "^$", "^$")
+    settings = _as(vhost, user, "word")
+    with open_broker(settings.broker.url, settings) as opened, closing(opened.publisher()) as publisher:
+        with pytest.raises(BrokerError, match="set_permissions") as caught:
+            publisher.publish([Message("v.job", b"x")])
+        assert caught.value.permanent
+
+
+def test_a_message_that_amqp_cannot_carry_is_permanent(broker: RabbitBroker) -> None:
+    """A key longer than 255 bytes is told at once; what comes after it is sent."""
+    with closing(broker.publisher()) as publisher:
+        with pytest.raises(BrokerError, match="cannot be sent") as caught:
+            publisher.publish([Message("v" * 300 + ".job", b"x")])
+        assert caught.value.permanent
+        publisher.publish([Message("v.job", b"x")])
+
+
+def test_tls_refuses_a_stranger(vhost: Vhost) -> None:
+    """A server whose certificate no trusted authority has signed gets no password; that is a permanent error."""
+    settings = _over_tls(vhost)
+    with (
+        open_broker(settings.broker.url, settings) as opened,
+        pytest.raises(BrokerError, match=r"broker\.ca") as caught,
+    ):
+        opened.status()
+    assert caught.value.permanent
+
+
+def test_a_client_certificate_is_shown_to_the_server(vhost: Vhost, tmp_path: Path) -> None:
+    """Where the server asks for one, it gets ours."""
+    own = tmp_path / "own.pem"
+    vhost.node.authority.issue_cert("collector.example.org").private_key_and_cert_chain_pem.write_to_path(own)
+    settings = _over_tls(vhost, ca=str(vhost.node.ca), certificate=str(own))
+    with open_broker(settings.broker.url, settings) as opened:
+        assert opened.status() == []
+        shown = vhost.node.ctl("list_connections", "ssl", "peer_cert_issuer")
+    assert "true" in shown
+    assert "trustme" in shown
+
+
+def test_check_finds_nothing_after_declare(broker: RabbitBroker) -> None:
+    """What declare() has made is what should be there, with the plugin's eyes and with AMQP's alone."""
+    assert broker.check(TOPOLOGY).differences == ()
+    assert broker.check(TOPOLOGY).unseen == ()
+
+
+@pytest.mark.usefixtures("broker")
+def test_check_tells_what_differs(vhost: Vhost) -> None:
+    """Each difference is listed; without the plugin those that AMQP tells, and what could not be seen."""
+    vhost.node.api("DELETE", f"queues/{vhost.path}/siteward.everything.returned")
+    vhost.node.api("PUT", f"queues/{vhost.path}/operators.own", {"durable": True})
+    vhost.node.api("POST", f"bindings/{vhost.path}/e/siteward/q/operators.own", {"routing_key": "#"})
+    length = Difference("queue", "siteward.everything", "differs", "x-max-length", "1000000", "7")
+    missing = Difference("queue", "siteward.everything.returned", "missing")
+    parked = Difference("queue", "siteward.everything.parked", "differs", "x-max-length", "1000000", "7")
+    binding = "siteward.everything.returned -> siteward.everything.returned ()"
+    settings = vhost.settings(max_messages=7)
+    with open_broker(settings.broker.url, settings) as opened:
+        report = opened.check(TOPOLOGY)
+        assert report.differences == (
+            length,
+            missing,
+            parked,
+            Difference("binding", binding, "missing"),
+            Difference("binding", "siteward -> operators.own (#)", "superfluous"),
+        )
+        assert opened.unbind(TOPOLOGY) == 1
+        assert opened.check(TOPOLOGY).differences[-1] == Difference("binding", binding, "missing")
+    settings = vhost.settings(max_messages=7, management="http://127.0.0.1:1")
+    with open_broker(settings.broker.url, settings) as opened:
+        report = opened.check(TOPOLOGY)
+        assert report.differences == (length, missing, parked)
+        assert "rabbitmq_management" in report.unseen[0]
+        opened.declare(TOPOLOGY)
+        assert opened.status()[0].unacked is None
+
+
+def test_the_check_command_exits_1_where_something_differs(
+    vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`siteward broker check` is for scripts too: it lists differences as data, and its exit status says whether."""
+    settings = vhost.settings()
+    for name in ("url", "management"):
+        monkeypatch.setenv(f"SITEWARD_BROKER__{name.upper()}", getattr(settings.broker, name))
+    monkeypatch.setenv("SITEWARD_DATA", str(tmp_path))
+    command = ["--output", "json", "broker", "check"]
+    before = CliRunner().invoke(application, command)
+    assert before.exit_code == 1
+    first = json.loads(before.stdout)[0]
+    assert (first["thing"], first["name"], first["problem"]) == ("exchange", "siteward", "missing")
+    opening.open_declared(settings).close()
+    after = CliRunner().invoke(application, command)
+    assert (after.exit_code, json.loads(after.stdout)) == (0, [])
+
+
+def test_the_remove_command_asks_with_messages(
+    broker: RabbitBroker, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ counts no records, so the question before a queue is removed names messages."""
+    for name in ("url", "management"):
+        monkeypatch.setenv(f"SITEWARD_BROKER__{name.upper()}", getattr(vhost.settings().broker, name))
+    with closing(broker.publisher()) as publisher:
+        publisher.publish([Message("v.job", b"x", 5)])
+    declined = CliRunner().invoke(application, ["broker", "remove", "everything"], input="n\n")
+    assert declined.exit_code == 1
+    assert "1 messages wait in 'everything'" in declined.output
+    done = CliRunner().invoke(application, ["broker", "remove", "everything", "--yes"])
+    assert (done.exit_code, "5 records went with it" in done.output) == (0, True)
+
+
+def test_the_check_command_has_nothing_to_say_of_the_embedded_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file needs no comparison."""
+    monkeypatch.setenv("SITEWARD_DATA", str(tmp_path))
+    answer = CliRunner().invoke(application, ["broker", "check"])
+    assert (answer.exit_code, answer.stdout) == (0, "")

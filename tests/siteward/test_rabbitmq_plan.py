@@ -1,0 +1,170 @@
+"""What should be on RabbitMQ, where it is, and how the two are compared: without a server."""
+
+from __future__ import annotations
+
+import pytest
+from examples import JOB, NOW, job_rows
+from pika import BasicProperties
+
+from siteward.broker import Message
+from siteward.broker.rabbitmq import open_broker
+from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
+from siteward.broker.rabbitmq.checking import Difference, compared
+from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundQueue
+from siteward.broker.rabbitmq.messages import headers_of, message_of, properties_of
+from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
+from siteward.compression import compress_zstd
+from siteward.envelope import ZSTD, seal
+from siteward.settings import BrokerSettings, Settings, ShardSettings
+
+TOPOLOGY = {"monitoring": ("#",), "jobs": ("#.job",), "hosts": ("#.host",)}
+SHARDED = BrokerSettings(shards={"job": ShardSettings(queues=2, ordered=True)}, delivery_limit=7, ordered=("hosts",))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://host", "amqp://guest@host:5672/"),
+        ("amqps://me:secret@a:1,b/the%20vhost", "amqps://me@a:1,b:5671/the vhost"),
+        ("amqp://me@[::1]:7/%2f", "amqp://me@[::1]:7/"),
+    ],
+)
+def test_a_url_names_hosts_user_and_virtual_host(url: str, shown: str) -> None:
+    """Defaults are filled in, several hosts are possible, and the password is never shown."""
+    address = address_of(url, BrokerSettings(password="other"))  # no password.
+    assert str(address) == shown
+    assert "secret" not in repr(address) + str(address)
+    assert address.password == ("secret" if "secret" in url else "other")
+
+
+@pytest.mark.parametrize("url", ["amqp:///vhost", "amqp://me:secret@host:many/", "amqp://me:secret@a,,b/"])
+def test_a_url_without_a_host_is_refused(url: str) -> None:
+    """The error names the setting, and never the password."""
+    with pytest.raises(WrongAddress, match=r"broker\.url") as caught:
+        open_broker(url, Settings())
+    assert caught.value.permanent
+    assert "secret" not in str(caught.value)
+
+
+def test_a_certificate_file_that_is_not_there_is_named() -> None:
+    """With `amqps` the trusted authorities have to be readable before anything is sent."""
+    with pytest.raises(WrongAddress, match=r"broker\.ca: /nowhere/ca\.pem"):
+        open_broker("amqps://host/", Settings(broker=BrokerSettings(ca="/nowhere/ca.pem"))).status()
+
+
+def test_every_queue_is_bounded_and_loses_nothing() -> None:
+    """All are quorum queues that refuse what is too much, and what is returned or parked is never dropped."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    for queue in plan.queues:
+        assert queue.arguments["x-queue-type"] == "quorum"
+        assert queue.arguments["x-overflow"] == "reject-publish"
+        assert {"x-max-length", "x-max-length-bytes", "x-delivery-limit"} <= set(queue.arguments)
+        if not queue.name.endswith(".parked"):
+            assert queue.arguments["x-delivery-limit"] == 7
+            assert queue.arguments["x-dead-letter-strategy"] == "at-least-once"
+    named = {queue.name: queue.arguments for queue in plan.queues}
+    assert named["siteward.jobs"]["x-dead-letter-exchange"] == "siteward.jobs.returned"
+    assert named["siteward.jobs.returned"]["x-dead-letter-exchange"] == "siteward.jobs.parked"
+    ordered = [name for name, arguments in named.items() if "x-single-active-consumer" in arguments]
+    assert ordered == [
+        *(f"siteward.monitoring.job.{number}" for number in range(2)),
+        *(f"siteward.jobs.job.{number}" for number in range(2)),
+        "siteward.hosts",
+    ]
+
+
+def test_a_sharded_kind_is_spread_for_the_sinks_that_take_it() -> None:
+    """Its messages go to a hash exchange of each such sink, and no longer into the sinks' own queues."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    first = {(binding.destination, binding.key) for binding in plan.bindings if binding.source == "siteward"}
+    assert first == {("siteward.monitoring.job", "#.job"), ("siteward.jobs.job", "#.job")}
+    assert {exchange.name for exchange in plan.exchanges if exchange.type == "x-consistent-hash"} == {
+        "siteward.monitoring.job",
+        "siteward.jobs.job",
+    }
+
+
+@pytest.mark.parametrize(
+    ("topology", "shards"),
+    [
+        ({"a.b": ("#",)}, {}),
+        ({"unsharded": ("#",)}, {}),
+        ({"s": ("#",)}, {"parked": 2}),
+        ({"s": ("vo.#",)}, {"job": 2}),
+    ],
+)
+def test_names_and_patterns_that_would_clash_are_refused(
+    topology: dict[str, tuple[str, ...]], shards: dict[str, int]
+) -> None:
+    """A sink, kind or pattern that cannot be told from our own names is refused, and not half carried out."""
+    settings = BrokerSettings(shards={kind: ShardSettings(queues=number) for kind, number in shards.items()})
+    with pytest.raises(WrongPlan) as caught:
+        plan_of(topology, settings)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("encoding", ["", ZSTD])
+def test_producer_and_id_of_an_envelope_go_beside_it(encoding: str) -> None:
+    """What decides the shard is read from the envelope, even a compressed one of a sharded kind."""
+    body = seal(JOB, job_rows(3), "pilot@node7", NOW, identifier=b"\x01" * 16)
+    message = Message("example.job", compress_zstd(body) if encoding else body, 3, content_encoding=encoding)
+    properties = properties_of(message, ["job"], {})
+    assert headers_of(properties)[PRODUCER] == "pilot@node7"
+    assert headers_of(properties)[ENVELOPE] == "01" * 16
+    assert message_of(message.key, properties, message.body) == message
+
+
+def test_a_body_that_is_no_envelope_is_sent_all_the_same() -> None:
+    """It is the collector that says what is wrong with it, and keeps it."""
+    message = Message("example.job", b"nonsense", 3, id="x")
+    properties = properties_of(message, ["job"], {})
+    assert PRODUCER not in headers_of(properties)
+    assert message_of(message.key, properties, message.body) == message
+
+
+def test_a_message_of_another_program_has_no_headers() -> None:
+    """Whoever writes envelopes without our libraries need not know our headers."""
+    assert message_of("a.job", BasicProperties(), b"x") == Message("a.job", b"x", content_type="")
+
+
+def _found(plan: Plan) -> tuple[dict[str, FoundExchange], dict[str, FoundQueue], list[FoundBinding]]:
+    exchanges = {each.name: FoundExchange(each.name, each.type, arguments=each.arguments) for each in plan.exchanges}
+    queues = {each.name: FoundQueue(each.name, each.arguments, "quorum") for each in plan.queues}
+    bindings = [
+        FoundBinding(each.source, each.destination, "exchange" if each.to_exchange else "queue", each.key)
+        for each in plan.bindings
+    ]
+    return exchanges, queues, bindings
+
+
+def test_what_is_as_it_should_be_differs_in_nothing() -> None:
+    """A plan that was carried out is found to be carried out."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    assert list(compared(plan, *_found(plan))) == []
+
+
+def test_each_difference_is_named() -> None:
+    """Missing, different and superfluous things, with what is and what should be."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    exchanges, queues, bindings = _found(plan)
+    del exchanges["siteward.jobs.job"]
+    lost = queues.pop("siteward.jobs.job.1")
+    queues["siteward.jobs"] = FoundQueue("siteward.jobs", lost.arguments | {"x-max-length": 5})
+    queues["siteward.gone"] = FoundQueue("siteward.gone", messages=4)
+    bindings += [
+        FoundBinding("siteward", "somebody's", "queue", "#"),
+        FoundBinding("siteward.unsharded", "somebody's", "queue", "#"),
+        FoundBinding("siteward.unsharded", "siteward.jobs", "queue", "#.host"),
+    ]
+    bindings = [each for each in bindings if each.destination != "siteward.hosts.parked"]
+    assert list(compared(plan, exchanges, queues, bindings)) == [
+        Difference("exchange", "siteward.jobs.job", "missing"),
+        Difference("queue", "siteward.jobs", "differs", "x-max-length", "5", "1000000"),
+        Difference("queue", "siteward.jobs", "differs", "x-single-active-consumer", "True", ""),
+        Difference("queue", "siteward.jobs.job.1", "missing"),
+        Difference("queue", "siteward.gone", "superfluous", messages=4),
+        Difference("binding", "siteward.hosts.parked -> siteward.hosts.parked ()", "missing"),
+        # It would get messages in place of the sinks, which a queue bound to the second exchange does not.
+        Difference("binding", "siteward -> somebody's (#)", "superfluous"),
+        Difference("binding", "siteward.unsharded -> siteward.jobs (#.host)", "superfluous"),
+    ]
