@@ -37,7 +37,7 @@ class Unroutable(BrokerError):  # noqa: N818
 
 
 class Forbidden(BrokerError):  # noqa: N818
-    """Whoever is connected may not publish under a routing key: its VO is not one of theirs.
+    """Whoever is connected cannot publish under a routing key: its VO is not one of theirs, or no key of this broker.
 
     Attributes:
         key: the routing key that was refused. Messages of other keys, given in the same call, may be stored.

@@ -119,7 +119,7 @@ class Emitter:
             return self._refuse(Refused("no thread can be started to send it", kind=kind.name), "thread")
         vo: str = row.vo  # type: ignore[attr-defined]  # every row has one.
         if routing_key(vo, kind.name) in self._sender.forbidden:
-            reason = "the broker does not let this user publish for the VO; its operator has to grant it"
+            reason = "the broker takes nothing for this VO from this user; its operator has to grant it"
             return self._refuse(Refused(reason, kind=kind.name, field="vo", value=vo), "forbidden")
         return None
 

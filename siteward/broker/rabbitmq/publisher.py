@@ -149,7 +149,7 @@ class _Outlet:
                 properties = properties_of(message, self._sharded, outgoing.headers)
                 channel.basic_publish(self._exchange, message.key, message.body, properties, mandatory=True)
             except Exception as error:  # noqa: BLE001  # a key or id that AMQP cannot carry must not end the thread.
-                self._fail(permanent(f"a message with the key {message.key[:80]!r} cannot be sent: {error}"))
+                self._fail(Forbidden(f"RabbitMQ cannot carry the key {message.key[:80]!r}: {error}", message.key))
                 return
             self._number += 1
             outgoing.flying[self._number] = size
