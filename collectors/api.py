@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -241,10 +242,14 @@ def _counted(settings: Settings, queues: Sequence[QueueStatus], open_letters: in
     published = [queue.published for queue in queues if queue.published is not None]
     acknowledged = [queue.acknowledged for queue in queues if queue.acknowledged is not None]
     emitted = _sum(samples, CONFIRMED) + _sum(samples, GATEWAY_QUEUED)
-    collected = sum(_sum(samples, WRITTEN, outcome.value) for outcome in Outcome)
+    written: Counter[str] = Counter()
+    for sample in samples:
+        if sample.metric == WRITTEN.name and sample.labels:
+            written[sample.labels[0]] += int(sample.value)
     return {
         "emitted": {"total": max(published) if published else emitted},
-        "collected": {"total": sum(acknowledged) if acknowledged else collected},
+        # Every sink gets every record; the one that has seen most tells how many there were.
+        "collected": {"total": max(acknowledged or written.values(), default=0)},
         "outcomes": {outcome.value: _sum(samples, WRITTEN, outcome.value) for outcome in Outcome},
         "refused": {
             "dead_letters": open_letters,
