@@ -282,6 +282,8 @@ def test_ranges_are_inclusive_and_exact(store: Store) -> None:
     assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=big + 1, maximum=big + 2),)).totals == (2,)
     assert ask(store, EVENTS, "count", filters=(Filter("weight", minimum=-5),)).totals == (1,)
     assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=0.5, maximum=float("inf")),)).totals == (4,)
+    endless = Filter("weight", minimum=float("-inf"), maximum=float("inf"))
+    assert ask(store, EVENTS, "count", filters=(endless,)).totals == (1,), "an unknown value lies in no range"
     for far in (1e19, 1e300):
         assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=-far, maximum=far),)).totals == (4,)
         assert ask(store, EVENTS, "count", filters=(Filter("amount", minimum=far),)).totals == (0,)

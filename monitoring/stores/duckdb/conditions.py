@@ -84,6 +84,9 @@ class Conditions:
             # An unknown value is none of these, so that a negated filter accepts it: SQL's NULL would drop it.
             parts.append(f"NOT coalesce({accepted}, false)" if condition.negated else f"({accepted})")
         whole = self.kind.column[condition.field].type is Type.INTEGER
+        if condition.minimum is not None or condition.maximum is not None:
+            # Bounds without an end take every value that is known.
+            parts.append(f"{name} IS NOT NULL")
         if condition.minimum is not None and condition.minimum != -inf:
             bound = self.bind(_ceiling(condition.minimum) if whole else condition.minimum)
             parts.append(f"{name} >= {bound}")

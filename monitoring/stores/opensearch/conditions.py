@@ -67,6 +67,9 @@ def _filter(kind: Kind, condition: Filter) -> list[Clause]:
         bounds["gte"] = condition.minimum
     if condition.maximum is not None and condition.maximum != inf:
         bounds["lte"] = condition.maximum
+    if not bounds and (condition.minimum is not None or condition.maximum is not None):
+        # Bounds without an end take every value that is known.
+        clauses.append({"exists": {"field": condition.field}})
     if bounds:
         clauses.append(_range(condition.field, bounds, whole=whole))
     return clauses
