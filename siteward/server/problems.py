@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from siteward.broker import BrokerError
+from siteward.broker import BrokerError, BrokerFull
 from siteward.query import QueryError
 from siteward.records import Refused
 from siteward.records.refusal import shown
@@ -69,6 +69,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  # one line per cl
             return Problem(422, str(error), title="Record refused", type="urn:siteward:refused", parts=parts)
         case QueryError():
             return Problem(400, str(error), title="Question refused", type="urn:siteward:query")
+        case BrokerFull():
+            return Problem(429, str(error), title="Broker full", headers=RETRY_AFTER)
         case BrokerError():
             return Problem(503, str(error), title="Broker unavailable", headers=RETRY_AFTER)
         case RequestValidationError():

@@ -23,6 +23,7 @@ from in_memory import MemoryBroker
 
 from collectors import gateway
 from collectors.receipts import Receipt, Receipts
+from siteward.broker import BrokerFull
 from siteward.envelope import Parcel, open_envelope
 from siteward.records import Kind, kind_from_table
 from siteward.server.app import create_app
@@ -387,6 +388,18 @@ def test_full_queues_answer_429_and_a_lost_broker_503(tmp_path: Path) -> None:
     deadline = time.monotonic() + 5
     while (answer := door.post(content)).status_code == 200:
         assert time.monotonic() < deadline
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+
+
+def test_a_full_broker_answers_429(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that counts no records says itself when it takes no more: the caller is to slow down, not to give up."""
+
+    def put(_messages: Any) -> None:
+        reason = "a queue is full"
+        raise BrokerFull(reason)
+
+    monkeypatch.setattr(door.shared.memory, "put", put)
+    answer = door.post(body(notice()))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
 
 
