@@ -34,8 +34,8 @@ check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 bench: $(VENV)/.dev ## measure speed beside the machine's own limits; BENCH=short takes a minute
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
-soak: $(VENV)/.dev ## the long fault runs: two hundred kills, about three minutes
-	$(BIN)/python -m pytest -m soak $(ARGS)
+soak: $(VENV)/.dev ## the long fault runs, with their counts: four hundred kills, outages of a minute; about forty minutes
+	$(BIN)/python -m pytest -m soak -rP $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

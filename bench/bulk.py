@@ -22,7 +22,7 @@ from siteward.sinks import Batch
 
 JOB = kind_of(Job)
 SIZE = 5_000
-"""Records of one request, as our own store sends them."""
+"""Records of one request; our own store sends half as many, two requests at once."""
 
 
 def batches(first: int, count: int) -> Iterator[Batch]:

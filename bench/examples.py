@@ -1,4 +1,4 @@
-"""The job records that are measured: fifteen fields given, values as various as a real grid's."""
+"""The job records that are measured: sixteen fields given, values as various as a real grid's."""
 
 from __future__ import annotations
 

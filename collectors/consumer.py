@@ -11,6 +11,7 @@ from collectors.stop_limit import StopLimit
 from siteward.broker import Broker
 from siteward.log import get_logger
 from siteward.settings import Settings
+from siteward.telemetry import HELD_OLDEST, telemetry
 
 log = get_logger(__name__)
 
@@ -88,5 +89,6 @@ class Collector:
             reason = Session(self._queue, consumer, self._pipeline, self._limit, self._settings).run(stop)
         finally:
             consumer.close()
+            telemetry.set(HELD_OLDEST, 0.0, self._queue)
         if reason:
             self._dead_letters.stop(self._queue, reason)

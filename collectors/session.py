@@ -13,9 +13,12 @@ from collectors.steps import Acknowledge, Haul
 from collectors.stop_limit import StopLimit
 from collectors.suspects import Suspects
 from siteward.broker import Consumer, Delivery
+from siteward.envelope import MAX_RECORDS
 from siteward.settings import Settings
 from siteward.telemetry import HELD_OLDEST, telemetry
 
+RECORD_BYTES: Final = 500
+"""More than most records take in an envelope."""
 LOOK_SECONDS: Final = 0.2
 """Longest time for which the loop looks at one thing only, be it the broker, the sink or the stop."""
 
@@ -35,7 +38,7 @@ class Filling:
         if deliveries and not self._deliveries:
             self._since = now
         self._deliveries += deliveries
-        self._records += sum(delivery.message.count for delivery in deliveries)
+        self._records += sum(map(_weight, deliveries))
 
     def patience(self, now: float) -> float:
         """Seconds until the next haul is due by age, at most LOOK_SECONDS; 0 where one is due."""
@@ -58,13 +61,18 @@ class Filling:
         count = records = 0
         for delivery in self._deliveries:
             count += 1
-            records += delivery.message.count
+            records += _weight(delivery)
             if records >= self._limits[0] or count >= self._limits[2]:
                 break
         taken, self._deliveries = self._deliveries[:count], self._deliveries[count:]
         self._records -= records
         self._since = now
         return taken
+
+
+def _weight(delivery: Delivery) -> int:
+    """About how many records a message holds; a foreign one says nothing of that, or anything."""
+    return min(max(delivery.message.count, len(delivery.message.body) // RECORD_BYTES, 1), MAX_RECORDS)
 
 
 class Session:

@@ -45,8 +45,9 @@ class Suspects:
 
     def _cut(self, delivery: Delivery) -> None:
         message, times = delivery.message, delivery.redelivered
-        if message.count == 1 or times >= 2 * self._limit:
-            self._park(delivery, f"was delivered {times} times and never acknowledged: it may kill its collectors")
+        why = f"was delivered {times} times and never acknowledged: it may kill its collectors"
+        if times >= 2 * self._limit:
+            self._park(delivery, why)
             return
         try:
             encoding = message.content_encoding
@@ -54,6 +55,9 @@ class Suspects:
             parts = divide(body, message.content_type)
         except Refused as refused:
             self._park(delivery, str(refused))
+            return
+        if len(parts) == 1:
+            self._park(delivery, why)
             return
         if encoding == ZSTD:
             parts = [compress_zstd(part) for part in parts]

@@ -118,13 +118,16 @@ def settings() -> str:
     sections: dict[str, list[tuple[object, ...]]] = {}
     for place, section, field in _settings(Settings, ""):
         key = f"{place}.{field.name}" if place else field.name
+        has_variable = get_origin(field.type) is not dict and "KIND" not in place
         sections.setdefault(place, []).append(
             (
                 code(field.name),
                 _type(field.type),
-                code(json.dumps(field.default)) if field.default is not msgspec.NODEFAULT else code("{}"),
+                _default(field),
                 docs.get((section.__name__, field.name), ""),
-                "" if field.name == "kinds" else code(PREFIX + key.upper().replace(".", "__")),
+                ""
+                if get_origin(field.type) is dict or "KIND" in place
+                else code(PREFIX + key.upper().replace(".", "__")),
             )
         )
     secrets = ", ".join(code(f"{secret}_file") for secret in SECRETS)
@@ -149,10 +152,19 @@ def _settings(
     for field in msgspec.structs.fields(section):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             inner.append((field.type, f"{place}.{field.name}" if place else field.name))
+        elif get_origin(field.type) is dict and isinstance(get_args(field.type)[1], msgspec.StructMeta):
+            yield place, section, field
+            inner.append((get_args(field.type)[1], f"{place}.{field.name}.KIND"))
         else:
             yield place, section, field
     for struct, name in inner:
         yield from _settings(struct, name)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    return code(json.dumps(field.default)) if field.default is not msgspec.NODEFAULT else code("{}")
 
 
 def _type(hint: Any) -> str:  # noqa: ANN401  # a type expression.
@@ -169,6 +181,8 @@ def _type(hint: Any) -> str:  # noqa: ANN401  # a type expression.
         return " or ".join(code(value) for value in get_args(hint))
     if get_origin(hint) is dict:
         return "tables"
+    if get_origin(hint) is tuple:
+        return "list of texts, with commas between them in the environment"
     return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(hint, str(hint))
 
 

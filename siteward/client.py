@@ -8,11 +8,12 @@ from datetime import datetime
 from http.client import HTTPException
 from typing import Any, Final, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.parse import quote, urlencode
+from urllib.request import Request
 
 import msgspec
 
+from siteward.openers import opener
 from siteward.query import StoredRecord
 from siteward.query_json import AnswerDocument
 from siteward.query_window import format_time
@@ -20,7 +21,6 @@ from siteward.records import Record
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 NDJSON: Final = "application/x-ndjson"
-LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 Read = TypeVar("Read")
 
 
@@ -50,13 +50,6 @@ class SinkReceipt(msgspec.Struct, frozen=True):
     at: str = ""
 
 
-class _SameServer(HTTPRedirectHandler):
-    """Follows no redirect: the token would go with it."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        """Give the redirect back as the error it is here."""
-
-
 class Client:
     """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
 
@@ -71,16 +64,10 @@ class Client:
         Raises:
             ValueError: the URL is not http or https.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            message = f"expected a URL such as {DEFAULT_URL}, got {url!r}"
-            raise ValueError(message)
+        self._opener = opener(url, example=DEFAULT_URL)
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
-        # A proxy of the environment cannot reach this machine's loopback.
-        proxies = [ProxyHandler({})] if parts.hostname in LOCAL else []
-        self._opener: OpenerDirector = build_opener(_SameServer, *proxies)
 
     def query(  # noqa: PLR0913  # a question has these parts.
         self,

@@ -302,10 +302,17 @@ def _overlay(table: dict[str, Any], variable: str, text: str) -> None:
             raise SettingsError(message)
     wanted = _field_types(section).get(names[-1])
     try:
-        table[names[-1]] = text if wanted is None else msgspec.convert(text, wanted, strict=False)
+        table[names[-1]] = text if wanted is None else msgspec.convert(_listed(text, wanted), wanted, strict=False)
     except msgspec.ValidationError as error:
         message = f"environment variable {variable}: {error}"
         raise SettingsError(message) from error
+
+
+def _listed(text: str, wanted: Any) -> Any:  # noqa: ANN401  # types as annotations give them.
+    """A text as it is, or as a list, comma between its elements, where the setting is one."""
+    if get_origin(wanted) not in {list, tuple}:
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _field_types(section: type[msgspec.Struct]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from examples import NOON
 from opensearch_server import Node, Place
 from rabbitmq_server import RabbitNode, Vhost
 
+from collectors.database import database_path
+from collectors.dead_letters import DeadLetters
 from monitoring.stores.opensearch import open_store
 from siteward.broker.opening import open_declared
 from siteward.kinds import load_kinds
@@ -68,8 +70,11 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 120) -
 class Counted:
     """What became of everything that was emitted."""
 
-    def __init__(self, emitted: int, stored: Counter[str], longest: float, megabytes: dict[str, float]) -> None:
+    def __init__(
+        self, emitted: int, stored: Counter[str], longest: float, megabytes: dict[str, float], put_aside: int
+    ) -> None:
         self.emitted = emitted
+        self.put_aside = put_aside
         self.stored = stored
         self.longest = longest
         self.megabytes = megabytes
@@ -85,7 +90,8 @@ class Counted:
         """Every record exactly once, the program undisturbed, memory bounded."""
         assert set(self.stored) == {str(number) for number in range(self.emitted)}
         assert set(self.stored.values()) == {1}
-        assert self.longest < 2, "the emitting program was held up"
+        assert self.put_aside == 0, "good records are in the dead letters, or parked"
+        assert self.longest < 0.5, "the emitting program was held up"
         assert max(self.megabytes.values()) < 300
 
 
@@ -178,7 +184,8 @@ class Grid:
 
             eventually(lambda: is_empty() and is_empty() and is_empty(), "an empty queue")
         self.place.refresh()
-        return Counted(told["emitted"], self._stored(told["emitted"]), told["longest"], dict(self._peaks))
+        aside = self._put_aside()
+        return Counted(told["emitted"], self._stored(told["emitted"]), told["longest"], dict(self._peaks), aside)
 
     def end(self) -> None:
         """End every process that is left."""
@@ -211,6 +218,15 @@ class Grid:
                 spool.forget()
         spool.release()
         spool.close()
+
+    def _put_aside(self) -> int:
+        """Dead letters of all collectors, and parked messages."""
+        with closing(open_declared(self.settings("test"))) as broker:
+            count = sum(queue.parked for queue in broker.status())
+        for number in range(len(self.collectors)):
+            with DeadLetters(database_path(self.settings(f"collector-{number}"))) as letters:
+                count += letters.count()
+        return count
 
     def _stored(self, emitted: int) -> Counter[str]:
         """How often each job is stored."""

@@ -46,8 +46,8 @@ from monitoring.stores.opensearch.addresses import address_of, client_of
 from siteward.broker import BrokerError, Message
 from siteward.broker.opening import open_broker, topology
 from siteward.client import Client, ClientError
-from siteward.door import check_exposure
 from siteward.envelope import MSGPACK
+from siteward.exposure import check_exposure
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
 from siteward.settings import Settings

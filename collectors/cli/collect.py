@@ -30,9 +30,9 @@ def collect(
     `siteward up` does this already; this is a collector beside it, or one by itself.
     """
     from collectors.service import collect as collect_for  # noqa: PLC0415  # `--help` needs none of it.
-    from collectors.service import installed_enrichments  # noqa: PLC0415
-    from siteward import extensions  # noqa: PLC0415
-    from siteward.broker.opening import sinks as fed_sinks  # noqa: PLC0415
+    from collectors.service import installed_enrichments  # noqa: PLC0415  # as above.
+    from siteward import extensions  # noqa: PLC0415  # as above.
+    from siteward.broker.opening import sinks as fed_sinks  # noqa: PLC0415  # as above.
 
     settings = options(context).settings
     installed = extensions.found("siteward.sinks")

@@ -59,9 +59,9 @@ def policy(
     Siteward deletes old indices itself; this is for clusters whose owners want the plugin to do so.
     """
     from monitoring.stores.opensearch.policy import policy_of  # noqa: PLC0415  # `--help` needs none of it.
-    from monitoring.stores.opensearch.templates import family  # noqa: PLC0415
-    from monitoring.stores.questions import known_kind  # noqa: PLC0415
-    from siteward.kinds import load_kinds  # noqa: PLC0415
+    from monitoring.stores.opensearch.templates import family  # noqa: PLC0415  # as above.
+    from monitoring.stores.questions import known_kind  # noqa: PLC0415  # as above.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
 
     settings = options(context).settings
     kinds = load_kinds(settings.kinds)
@@ -84,10 +84,10 @@ def _is_opensearch(settings: Settings) -> bool:
 def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
     """Every kind's differences; put right where all of the kind's can be."""
     from monitoring.stores.opensearch import upgrading  # noqa: PLC0415  # `--help` needs none of it.
-    from monitoring.stores.opensearch.addresses import address_of, client_of  # noqa: PLC0415
-    from monitoring.stores.opensearch.differences import Step, differences  # noqa: PLC0415
-    from monitoring.stores.opensearch.templates import check_names  # noqa: PLC0415
-    from siteward.kinds import load_kinds  # noqa: PLC0415
+    from monitoring.stores.opensearch.addresses import address_of, client_of  # noqa: PLC0415  # as above.
+    from monitoring.stores.opensearch.differences import Step, differences  # noqa: PLC0415  # as above.
+    from monitoring.stores.opensearch.templates import check_names  # noqa: PLC0415  # as above.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
 
     kinds = load_kinds(settings.kinds)
     check_names(kinds)

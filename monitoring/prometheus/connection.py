@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import Request
 
-LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+from siteward.openers import opener
+
 MOST_BYTES: Final = 64 * 2**20
 """Largest answer that is read."""
 SHOWN: Final = 300
@@ -33,13 +33,6 @@ class PrometheusError(RuntimeError):
         self.permanent = permanent
 
 
-class _SameServer(HTTPRedirectHandler):
-    """Follows no redirect: the token would go with it."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        """Give the redirect back as the error it is here."""
-
-
 class Connection:
     """One server. Nothing is kept open between requests; safe to use from any thread."""
 
@@ -54,16 +47,10 @@ class Connection:
         Raises:
             ValueError: the URL is not http or https.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            message = f"expected a URL such as http://127.0.0.1:9090, got {url!r}"
-            raise ValueError(message)
+        self._opener = opener(url, example="http://127.0.0.1:9090")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
-        # A proxy of the environment cannot reach this machine's loopback.
-        proxies = [ProxyHandler({})] if parts.hostname in LOCAL else []
-        self._opener = build_opener(_SameServer, *proxies)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """The body of the answer.

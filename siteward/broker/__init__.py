@@ -32,11 +32,11 @@ class BrokerFull(BrokerUnavailable):
     """The broker takes no more before something was consumed."""
 
 
-class Unroutable(BrokerError):  # noqa: N818
+class Unroutable(BrokerError):  # noqa: N818  # as above.
     """No queue is bound to the routing key, so that the message would reach no sink."""
 
 
-class Forbidden(BrokerError):  # noqa: N818
+class Forbidden(BrokerError):  # noqa: N818  # as above.
     """Whoever is connected cannot publish under a routing key: its VO is not one of theirs, or no key of this broker.
 
     Attributes:

@@ -25,7 +25,7 @@ def up(
     demo: Annotated[bool, typer.Option("--demo", help="Add a small simulated grid, labelled so.")] = False,
 ) -> None:
     """Run Siteward on this machine: collector, web application and probes, started again when they die."""
-    from siteward.door import check_exposure  # noqa: PLC0415  # `--help` needs no server.
+    from siteward.exposure import check_exposure  # noqa: PLC0415  # `--help` needs no server.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings

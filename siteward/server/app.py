@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
-from siteward.door import check_exposure
+from siteward.exposure import check_exposure
 from siteward.log import get_logger
 from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires

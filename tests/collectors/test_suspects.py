@@ -135,6 +135,14 @@ def test_a_suspect_is_replaced_by_its_records(encoding: str) -> None:
     assert [part.ids[0] for part in opened(bodies, MSGPACK)] == batch_of(JOB, job_rows(4)).ids
 
 
+def test_a_foreign_message_that_does_not_say_its_count_is_cut_all_the_same() -> None:
+    """What another program sent over AMQP says nothing of its records; they are counted by looking."""
+    queue = Queue(msgspec.structs.replace(message(4), count=1), LIMIT)
+    assert queue.taken == []
+    assert len(queue.waiting) == 4
+    assert queue.broker.parked() == []
+
+
 @pytest.mark.parametrize(
     ("whole", "redelivered", "reason"),
     [

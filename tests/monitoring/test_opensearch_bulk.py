@@ -19,7 +19,7 @@ from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
 from monitoring.stores.opensearch import bulk
-from monitoring.stores.opensearch.bulk import Bulk, Verdict, verdict_of
+from monitoring.stores.opensearch.bulk import Bulk, Fate, fate_of
 from monitoring.stores.opensearch.documents import documents_of, placed
 from monitoring.stores.opensearch.store import OpenSearchStore
 from siteward.records import kind_from_table, microseconds
@@ -32,29 +32,29 @@ Cluster = Callable[[list[str]], Answer]
 
 
 @pytest.mark.parametrize(
-    ("status", "type_", "verdict"),
+    ("status", "type_", "fate"),
     [
-        (201, "", Verdict.STORED),
-        (200, "", Verdict.REPLACED),
-        (409, "version_conflict_engine_exception", Verdict.DUPLICATE),
-        (400, "mapper_parsing_exception", Verdict.REJECTED),
-        (400, "illegal_argument_exception", Verdict.REJECTED),
-        (400, "a_word_of_next_year", Verdict.REJECTED),
-        (400, "validation_exception", Verdict.LATER),
-        (400, "index_closed_exception", Verdict.LATER),
-        (403, "cluster_block_exception", Verdict.LATER),
-        (403, "security_exception", Verdict.LATER),
-        (429, "cluster_block_exception", Verdict.LATER),
-        (429, "rejected_execution_exception", Verdict.LATER),
-        (500, "illegal_state_exception", Verdict.LATER),
-        (503, "unavailable_shards_exception", Verdict.LATER),
-        (404, "index_not_found_exception", Verdict.MISPLACED),
-        (400, "strict_dynamic_mapping_exception", Verdict.MISPLACED),
+        (201, "", Fate.STORED),
+        (200, "", Fate.REPLACED),
+        (409, "version_conflict_engine_exception", Fate.DUPLICATE),
+        (400, "mapper_parsing_exception", Fate.REJECTED),
+        (400, "illegal_argument_exception", Fate.REJECTED),
+        (400, "a_word_of_next_year", Fate.REJECTED),
+        (400, "validation_exception", Fate.LATER),
+        (400, "index_closed_exception", Fate.LATER),
+        (403, "cluster_block_exception", Fate.LATER),
+        (403, "security_exception", Fate.LATER),
+        (429, "cluster_block_exception", Fate.LATER),
+        (429, "rejected_execution_exception", Fate.LATER),
+        (500, "illegal_state_exception", Fate.LATER),
+        (503, "unavailable_shards_exception", Fate.LATER),
+        (404, "index_not_found_exception", Fate.MISPLACED),
+        (400, "strict_dynamic_mapping_exception", Fate.MISPLACED),
     ],
 )
-def test_a_verdict_blames_the_record_or_the_cluster(status: int, type_: str, verdict: Verdict) -> None:
+def test_a_verdict_blames_the_record_or_the_cluster(status: int, type_: str, fate: Fate) -> None:
     """Only what lies in the record itself rejects it; whatever the cluster may get over is tried again."""
-    assert verdict_of(status, type_) is verdict
+    assert fate_of(status, type_) is fate
 
 
 class Scripted:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
-from siteward.door import check_exposure, is_loopback
+from siteward.exposure import check_exposure, is_loopback
 from siteward.server.app import RouterFactory, create_app
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Guarded, UndeclaredError

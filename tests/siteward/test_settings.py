@@ -29,6 +29,12 @@ def test_nothing_configured_is_the_embedded_default(tmp_path: Path, monkeypatch:
     assert settings.server.host == "127.0.0.1"
 
 
+@pytest.mark.parametrize(("text", "names"), [("", ()), ("a", ("a",)), ("a, b", ("a", "b"))])
+def test_lists_are_given_with_commas(text: str, names: tuple[str, ...]) -> None:
+    """An environment variable has no brackets; an empty one is an empty list, over a default that is not."""
+    assert load_settings(environ={"SITEWARD_COLLECTOR__LEAVE_OUT": text}).collector.leave_out == names
+
+
 def test_environment_goes_over_the_file(file: Path) -> None:
     """A variable replaces the file's value, and leaves its neighbours alone."""
     file.write_text('log_level = "error"\n[broker]\nprefetch = 5\nlease = 7.5\n[server]\nport = 1\n')

@@ -38,7 +38,7 @@ _FIELD: Final = re.compile(r"field[ =]\[?\"?([\w.]+)")
 _log = get_logger(__name__)
 
 
-class Verdict(Enum):
+class Fate(Enum):
     """What an item's status means for its record."""
 
     STORED = auto()
@@ -52,19 +52,19 @@ class Verdict(Enum):
     """Its index is not there, or lacks a field of its kind: that is mended, and then it is tried again."""
 
 
-_BY_STATUS: Final = {200: Verdict.REPLACED, 201: Verdict.STORED, 404: Verdict.MISPLACED, 409: Verdict.DUPLICATE}
+_BY_STATUS: Final = {200: Fate.REPLACED, 201: Fate.STORED, 404: Fate.MISPLACED, 409: Fate.DUPLICATE}
 _BY_TYPE: Final = {
-    "strict_dynamic_mapping_exception": Verdict.MISPLACED,
+    "strict_dynamic_mapping_exception": Fate.MISPLACED,
     # These come with 400, as if the record were at fault: no more shards allowed, an index that somebody closed.
-    "validation_exception": Verdict.LATER,
-    "index_closed_exception": Verdict.LATER,
-    "cluster_block_exception": Verdict.LATER,
+    "validation_exception": Fate.LATER,
+    "index_closed_exception": Fate.LATER,
+    "cluster_block_exception": Fate.LATER,
 }
 _INVALID: Final = 400
 _TOO_LARGE: Final = 413
 
 
-def verdict_of(status: int, type_: str = "") -> Verdict:
+def fate_of(status: int, type_: str = "") -> Fate:
     """What became of a record.
 
     Args:
@@ -72,8 +72,8 @@ def verdict_of(status: int, type_: str = "") -> Verdict:
         type_: OpenSearch's word for the error, "" where there is none.
     """
     if status == _INVALID:
-        return _BY_TYPE.get(type_, Verdict.REJECTED)
-    return _BY_TYPE.get(type_) or _BY_STATUS.get(status, Verdict.LATER)
+        return _BY_TYPE.get(type_, Fate.REJECTED)
+    return _BY_TYPE.get(type_) or _BY_STATUS.get(status, Fate.LATER)
 
 
 class Bulk:
@@ -159,8 +159,8 @@ class Bulk:
                         again += part
                         self._note(error)
                     continue
-                again += found[Verdict.LATER]
-                misplaced += found[Verdict.MISPLACED]
+                again += found[Fate.LATER]
+                misplaced += found[Fate.MISPLACED]
         if misplaced:
             self._mend_for(places, misplaced)
         return sorted([*again, *misplaced, *(position for part in parts for position in part)])
@@ -217,22 +217,22 @@ class Bulk:
             message = f"{self._why}; it refuses every request in this way, so that no record is to blame"
             raise SinkUnavailable(message)
 
-    def _judge(self, part: Sequence[int], items: Sequence[Mapping[str, Any]]) -> dict[Verdict, list[int]]:
+    def _judge(self, part: Sequence[int], items: Sequence[Mapping[str, Any]]) -> dict[Fate, list[int]]:
         """Note what became of each record; which ones are to be sent again."""
-        found: dict[Verdict, list[int]] = {Verdict.LATER: [], Verdict.MISPLACED: []}
+        found: dict[Fate, list[int]] = {Fate.LATER: [], Fate.MISPLACED: []}
         for position, item in zip(part, items, strict=True):
             status = item["status"]
             if status == 201:  # noqa: PLR2004  # the usual case, which is to cost nothing.
                 continue
             error = item.get("error") or {}
-            verdict = verdict_of(status, error.get("type", ""))
-            if verdict in found:
-                found[verdict].append(position)
+            fate = fate_of(status, error.get("type", ""))
+            if fate in found:
+                found[fate].append(position)
                 self._why = f"answers {status}: {reason_of(error)}"
-            elif verdict is Verdict.REJECTED:
+            elif fate is Fate.REJECTED:
                 self._reject(position, self._refusal(position, reason_of(error)))
             else:
-                self.outcomes[position] = _OUTCOMES[verdict]
+                self.outcomes[position] = _OUTCOMES[fate]
         return found
 
     def _reject(self, position: int, reason: Refused) -> None:
@@ -256,9 +256,9 @@ class Bulk:
 _Request = tuple[Sequence[int], Future[list[Mapping[str, Any]]]]
 """Records on their way, and what will become of them."""
 _OUTCOMES: Final = {
-    Verdict.STORED: Outcome.STORED,
-    Verdict.REPLACED: Outcome.REPLACED,
-    Verdict.DUPLICATE: Outcome.DUPLICATE,
+    Fate.STORED: Outcome.STORED,
+    Fate.REPLACED: Outcome.REPLACED,
+    Fate.DUPLICATE: Outcome.DUPLICATE,
 }
 
 

@@ -8,13 +8,14 @@ import time
 from typing import Any, Final, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
-from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, Request
 
 import msgspec
 
 from siteward.broker import BrokerUnavailable
 from siteward.broker.rabbitmq.addresses import Address, tls_context
-from siteward.broker.rabbitmq.plan import EXCHANGE, Arguments
+from siteward.broker.rabbitmq.plan import EXCHANGE, Arguments, WrongPlan
+from siteward.openers import opener
 from siteward.settings import BrokerSettings
 
 PORTS: Final = {False: 15672, True: 15671}
@@ -72,7 +73,11 @@ class Management:
         account = f"{address.user}:{address.password}".encode()
         self._headers = {"Authorization": "Basic " + base64.b64encode(account).decode("ascii")}
         tls = [HTTPSHandler(context=tls_context(settings))] if self.url.startswith("https") else []
-        self._opener = build_opener(ProxyHandler({}), *tls)
+        try:
+            self._opener = opener(self.url, *tls, example="http://127.0.0.1:15672")
+        except ValueError as error:
+            message = f"setting broker.management: {error}"
+            raise WrongPlan(message) from error
         self._queues: dict[str, FoundQueue] | None = None
         self._until = 0.0
 

@@ -12,7 +12,7 @@ from pika import BasicProperties
 from siteward.broker import Message
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER
 from siteward.compression import decompress
-from siteward.envelope import JSON, MAX_BYTES, MSGPACK
+from siteward.envelope import JSON, MAX_BYTES, MAX_RECORDS, MSGPACK
 
 COUNT: Final = "x-siteward-count"
 PUBLISHED: Final = "x-siteward-published"
@@ -82,7 +82,7 @@ def message_of(key: str, properties: BasicProperties, body: bytes) -> Message:
     return Message(
         key=key,
         body=body,
-        count=int(count) if isinstance(count, int) else 1,
+        count=min(max(count, 1), MAX_RECORDS) if isinstance(count, int) else 1,
         content_type=properties.content_type or "",
         content_encoding=properties.content_encoding or "",
         id=properties.message_id or "",

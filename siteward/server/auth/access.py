@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from siteward.door import host_name, is_loopback, knows_token
+from siteward.exposure import host_name, is_loopback, knows_token
 from siteward.server.auth import Permission, Requirement
 from siteward.server.problems import Problem
 from siteward.settings import Settings
