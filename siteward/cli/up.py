@@ -25,6 +25,9 @@ def up(
     demo: Annotated[bool, typer.Option("--demo", help="Add a small simulated grid, labelled so.")] = False,
 ) -> None:
     """Run Siteward on this machine: collector, web application and probes, started again when they die."""
+    # Every service needs the extra; without it the supervisor would start them again and again.
+    import starlette  # noqa: F401, PLC0415  # its absence is told by the command.
+
     from siteward.exposure import check_exposure  # noqa: PLC0415  # `--help` needs no server.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
