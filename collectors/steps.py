@@ -44,7 +44,7 @@ class Haul(msgspec.Struct):
     Attributes:
         deliveries: the messages, acknowledged when the haul has passed every step.
         received: when they were taken, microseconds since 1970 UTC.
-        records: how many records they hold.
+        records: how many records they hold; a message that cannot be read is one.
         batches: accepted records by kind.
         written: the sink's answers by kind.
         letters: refused records.
@@ -65,8 +65,8 @@ class Haul(msgspec.Struct):
 
     @property
     def lost(self) -> int:
-        """How many of the records no sink took."""
-        return len(self.letters) + sum(max(1, delivery.message.count) for delivery, _ in self.unreadable)
+        """How many of the records no sink took; a message that cannot be read is one."""
+        return len(self.letters) + len(self.unreadable)
 
 
 class Step(Protocol):
@@ -98,7 +98,8 @@ class Decode:
 
     def _put_aside(self, haul: Haul, delivery: Delivery, reason: str) -> None:
         haul.unreadable.append((delivery, storable(reason)))
-        self._count(haul, max(1, delivery.message.count), UNREADABLE)
+        # What its sender says it holds is said by nobody else: made up, it would stop the queue.
+        self._count(haul, 1, UNREADABLE)
 
     def _add(self, haul: Haul, parcel: Parcel) -> None:
         name, total = parcel.kind.name, len(parcel.ids) + len(parcel.refused)
@@ -335,7 +336,7 @@ class Note:
         for delivery, reason in haul.unreadable:
             try:
                 message = bytes.fromhex(delivery.message.id)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             if self._receipts.is_known(message):
                 yield Receipt(message, WHOLE, self._queue, None, PARKED, reason)
@@ -357,6 +358,6 @@ class Acknowledge:
         """
         for delivery, reason in haul.unreadable:
             self._consumer.park(delivery, reason)
-            telemetry.add(DEAD_LETTERED, max(1, delivery.message.count), self._queue, UNREADABLE)
+            telemetry.add(DEAD_LETTERED, 1, self._queue, UNREADABLE)
         parked = {delivery.tag for delivery, _ in haul.unreadable}
         self._consumer.acknowledge([delivery for delivery in haul.deliveries if delivery.tag not in parked])

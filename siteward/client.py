@@ -13,7 +13,7 @@ from urllib.request import Request
 
 import msgspec
 
-from siteward.openers import opener
+from siteward.openers import bearer, opener
 from siteward.query import StoredRecord
 from siteward.query_json import AnswerDocument
 from siteward.query_window import format_time
@@ -62,11 +62,11 @@ class Client:
             timeout: seconds without a sign of life after which a request fails.
 
         Raises:
-            ValueError: the URL is not http or https.
+            ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
         """
         self._opener = opener(url, example=DEFAULT_URL)
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = bearer(token)
         self._timeout = timeout
 
     def query(  # noqa: PLR0913  # a question has these parts.

@@ -26,11 +26,42 @@ def opener(url: str, *handlers: BaseHandler, example: str = "http://127.0.0.1:80
         example: a good address, for the message.
 
     Raises:
-        ValueError: the URL is not http or https.
+        ValueError: the URL is not http or https, or holds a user or a password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = f"expected a URL such as {example}, got {url!r}"
-        raise ValueError(message)
-    proxies = [ProxyHandler({})] if parts.hostname in LOCAL else []
+    host = _host(url, example)
+    proxies = [ProxyHandler({})] if host in LOCAL else []
     return build_opener(_SameServer, *proxies, *handlers)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries a token; none for "".
+
+    Raises:
+        ValueError: no header can carry it. The message does not hold it.
+    """
+    if not token.isascii() or not token.isprintable() or " " in token:
+        message = "its token cannot be sent in a header; expected one line of printable ASCII without spaces"
+        raise ValueError(message)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _host(url: str, example: str) -> str:
+    # Addresses are shown in logs and errors. Also one that only looks as if it held a password is not quoted.
+    if "@" in url:
+        message = (
+            f"expected a URL without user and password, such as {example}; it is not shown here. "
+            "Give the secret by the setting for the token or password of this server"
+        )
+        raise ValueError(message)
+    if not url.isascii() or not url.isprintable() or " " in url:
+        message = f"expected a URL such as {example}, got one with spaces, control characters or beyond ASCII"
+        raise ValueError(message)
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not parts.hostname:
+        message = f"expected a URL such as {example}, got {url.partition('?')[0]!r}"
+        raise ValueError(message)
+    return parts.hostname

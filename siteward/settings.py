@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,22 @@ class SettingsError(ValueError):
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the settings file."""
+    """A table of the settings file. Its repr is safe in logs and traces."""
+
+    def __repr__(self) -> str:
+        """All settings, secrets hidden."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for traces drawn by rich, which asks for names and values."""
+        hidden = {secret.rpartition(".")[2] for secret in SECRETS}
+        shown: list[tuple[str, Any]] = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                value = HIDDEN if value and name in hidden else without_password(value)
+            shown.append((name, value))
+        return shown
 
 
 class ShardSettings(_Section):
@@ -248,6 +264,15 @@ SECRETS: Final = (
     "server.token",
 )
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
+HIDDEN: Final = "hidden"
+"""Shown in place of a secret."""
+_PASSWORD: Final = re.compile(r"(://[^:]*):.*@", re.DOTALL)
+"""The password within a URL, up to the last @: one that is not percent-encoded may hold anything."""
+
+
+def without_password(text: str) -> str:
+    """A text with the password hidden, if it is a URL with one."""
+    return _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -15,6 +15,9 @@ def open_sink(settings: Settings, kinds: Mapping[str, Kind]) -> Sink:
     Raises:
         siteward.settings.SettingsError: a setting cannot be used, or the address is taken.
     """
+    from monitoring.prometheus.promql import open_promql  # noqa: PLC0415  # as the next.
     from monitoring.prometheus.sink import PrometheusSink  # noqa: PLC0415  # who only asks Prometheus needs none of it.
 
+    # Nothing is asked yet; an address that cannot be is told now, not with the first question.
+    open_promql(settings.prometheus)
     return PrometheusSink(settings.prometheus, kinds)

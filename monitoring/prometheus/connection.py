@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Final
+from typing import IO, Final
 from urllib.error import HTTPError, URLError
-from urllib.request import Request
 
-from siteward.openers import opener
+from monitoring.prometheus.deadline import Deadline, TimedRequest, timed_handlers
+from siteward.openers import bearer, opener
 
-MOST_BYTES: Final = 64 * 2**20
-"""Largest answer that is read."""
+MOST_BYTES: Final = 16 * 2**20
+"""Largest answer that is read; its points take about twenty times as much memory."""
+PIECE: Final = 2**16
+"""Bytes that are read between two looks at the clock."""
 SHOWN: Final = 300
 """Characters of an answer that are quoted in an error."""
 
@@ -42,14 +44,16 @@ class Connection:
         Args:
             url: http or https, with a path where the server is behind one.
             token: sent as a bearer's; "" for none.
-            timeout: seconds without a sign of life after which a request fails.
+            timeout: seconds after which a request has failed, however much of the answer has come.
 
         Raises:
-            ValueError: the URL is not http or https.
+            ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
         """
-        self._opener = opener(url, example="http://127.0.0.1:9090")
-        self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._opener = opener(url, *timed_handlers(), example="http://127.0.0.1:9090")
+        self._address = url.rstrip("/")
+        self.url = self._address.partition("?")[0]
+        """For messages: a query may hold a secret."""
+        self._headers = bearer(token)
         self._timeout = timeout
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -58,27 +62,43 @@ class Connection:
         Raises:
             PrometheusError: permanent for a request that the server will always refuse.
         """
-        request = Request(self.url + path, body, {**self._headers, **headers})  # noqa: S310  # http or https, see __init__.
+        request = TimedRequest(self._address + path, body, {**self._headers, **headers})
+        with Deadline(self._timeout) as request.deadline:
+            try:
+                with self._opener.open(request, timeout=self._timeout) as response:
+                    return self._body(response, request.deadline)
+            except HTTPError as error:
+                with error:
+                    raise self._refusal(error, request.deadline) from error
+            except (URLError, HTTPException, OSError) as error:
+                late = f"not within {self._timeout:g} s" if request.deadline.passed else getattr(error, "reason", error)
+                message = f"{self.url} does not answer: {late}"
+                raise PrometheusError(message) from error
+            except ValueError as error:
+                # Without its text, which may quote a header.
+                message = f"{self.url} cannot be asked: {type(error).__name__}; is its address right?"
+                raise PrometheusError(message, permanent=True) from None
+
+    def _body(self, response: IO[bytes], deadline: Deadline) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while not deadline.passed and (part := response.read(PIECE)):
+            parts.append(part)
+            size += len(part)
+            if size > MOST_BYTES:
+                message = f"{self.url} answers more than {MOST_BYTES} bytes; ask for less"
+                raise PrometheusError(message, permanent=True)
+        if deadline.passed or getattr(response, "length", None):
+            message = "the answer breaks off"
+            raise ConnectionError(message)
+        return b"".join(parts)
+
+    def _refusal(self, error: HTTPError, deadline: Deadline) -> PrometheusError:
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                answer: bytes = response.read(MOST_BYTES + 1)
-        except HTTPError as error:
-            with error:
-                raise _refusal(self.url, error) from error
-        except (URLError, HTTPException, OSError) as error:
-            message = f"{self.url} does not answer: {getattr(error, 'reason', error)}"
-            raise PrometheusError(message) from error
-        if len(answer) > MOST_BYTES:
-            message = f"{self.url} answers more than {MOST_BYTES} bytes; ask for less"
-            raise PrometheusError(message, permanent=True)
-        return answer
-
-
-def _refusal(url: str, error: HTTPError) -> PrometheusError:
-    try:
-        body = error.read(MOST_BYTES)
-    except (HTTPException, OSError):
-        body = b""
-    text = " ".join(body[:SHOWN].decode(errors="replace").split())
-    permanent = 300 <= error.code < 500 and error.code not in {408, 429}  # noqa: PLR2004  # HTTP's classes.
-    return PrometheusError(f"{url} answers {error.code} {error.reason}: {text}", error.code, body, permanent=permanent)
+            body = self._body(error, deadline)
+        except (HTTPException, OSError, PrometheusError):
+            body = b""
+        text = " ".join(body[:SHOWN].decode(errors="replace").split())
+        permanent = 300 <= error.code < 500 and error.code not in {408, 429}  # noqa: PLR2004  # HTTP's classes.
+        message = f"{self.url} answers {error.code} {error.reason}: {text}"
+        return PrometheusError(message, error.code, body, permanent=permanent)

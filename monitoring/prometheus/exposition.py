@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
 from socketserver import TCPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -27,9 +30,13 @@ from siteward.telemetry import METRICS, MetricType, telemetry
 SERVICE: Final = "collector"
 """This process's value of the label `service`, as in the web application's `/metrics`."""
 AT_ONCE: Final = 2
-"""Scrapes answered at once: each makes a text of all series."""
+"""Texts of all series made at once."""
+MOST_OPEN: Final = 16
+"""Connections at once, known and unknown scrapers alike: each has a descriptor and a thread of this collector."""
 TIMEOUT: Final = 10.0
-"""Seconds after which a scraper that neither sends nor reads is left."""
+"""Seconds after which a scraper is left, however busily it sends or reads; Prometheus waits as long by default."""
+WAIT: Final = TIMEOUT / 2
+"""Seconds for which a scrape waits for its turn; the others are for the answer."""
 LES: Final = (*(str(float(bound)) for bound in BOUNDS), "+Inf")
 """Bounds of buckets as prometheus_client writes them."""
 log = get_logger(__name__)
@@ -128,7 +135,7 @@ class Endpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection; they end with the process, or after TIMEOUT."""
+    """A thread for each connection, MOST_OPEN at most; they end with the process, or after TIMEOUT."""
 
     daemon_threads = True
     block_on_close = False
@@ -138,11 +145,48 @@ class _Server(ThreadingHTTPServer):
         self.token = settings.token
         self.registry = registry
         self.turns = BoundedSemaphore(AT_ONCE)
+        self._lock = Lock()
+        self._ends: dict[socket, float] = {}
         super().__init__((settings.host.strip("[]"), settings.port), _Scrape)
 
     def server_bind(self) -> None:
         """Without the look-up of this machine's name, which may take long and is not needed."""
         TCPServer.server_bind(self)
+
+    def process_request(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
+        """Answer in a thread, or hang up on one too many."""
+        assert isinstance(request, socket)
+        with self._lock:
+            taken = len(self._ends) < MOST_OPEN
+            if taken:
+                self._ends[request] = time.monotonic() + TIMEOUT
+        if taken:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request: socket | tuple[bytes, socket]) -> None:
+        """Close a connection, which is looked after no more."""
+        assert isinstance(request, socket)
+        with self._lock:
+            self._ends.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what has taken too long; called several times a second by the thread that accepts."""
+        self._cut(time.monotonic())
+
+    def server_close(self) -> None:
+        """Listen no more, and leave whoever is still here."""
+        super().server_close()
+        self._cut(math.inf)
+
+    def _cut(self, now: float) -> None:
+        with self._lock:
+            for connection in [connection for connection, end in self._ends.items() if end <= now]:
+                # Its thread notices, and closes it; until then it counts as open.
+                with suppress(OSError):
+                    connection.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A scraper that went away is nothing to tell, and a fault of ours has an answer."""
@@ -187,18 +231,21 @@ class _Scrape(BaseHTTPRequestHandler):
             self._answer(*why)
         elif urlsplit(self.path).path != "/metrics":
             self._answer(404, "Only /metrics is here.")
-        elif not self.server.turns.acquire(timeout=TIMEOUT):
+        elif not self.server.turns.acquire(timeout=WAIT):
             self._answer(503, "Other scrapes take too long; ask again.")
         else:
+            # The turn ends before the answer is written: a scraper that reads slowly holds up nobody else.
             try:
                 text = generate_latest(self.server.registry)
             except Exception as error:
                 log.exception("scrape failed", error=str(error))
-                self._answer(500, "The series cannot be shown; the collector's log says why.")
-            else:
-                self._answer(200, text, CONTENT_TYPE_PLAIN_0_0_4)
+                text = b""
             finally:
                 self.server.turns.release()
+            if text:
+                self._answer(200, text, CONTENT_TYPE_PLAIN_0_0_4)
+            else:
+                self._answer(500, "The series cannot be shown; the collector's log says why.")
 
     def _answer(self, status: int, text: str | bytes, media_type: str = "text/plain; charset=utf-8") -> None:
         body = text.encode() + b"\n" if isinstance(text, str) else text

@@ -11,7 +11,7 @@ import msgspec
 
 from monitoring.prometheus.connection import Connection, PrometheusError
 from siteward.records import microseconds, moment
-from siteward.settings import PrometheusSettings
+from siteward.settings import PrometheusSettings, SettingsError
 
 MOST_POINTS: Final = 11_000
 """Points of one series that Prometheus answers at most."""
@@ -28,7 +28,10 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One series of an answer: its labels, with `__name__` where the expression keeps it, and points in time order."""
+    """One series of an answer: its labels, with `__name__` where the expression keeps it, and its points.
+
+    There is at least one point; they are in time order.
+    """
 
     labels: dict[str, str]
     points: tuple[Point, ...]
@@ -76,10 +79,10 @@ class PromQL:
         Args:
             url: such as `http://127.0.0.1:9090`; compatible servers may want a path behind it.
             token: sent as a bearer's.
-            timeout: seconds for an answer; the server is told to give up then too.
+            timeout: seconds for a whole answer; the server is told to give up then too.
 
         Raises:
-            ValueError: the URL is not http or https.
+            ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
         """
         self._connection = Connection(url, token, timeout)
         self._timeout = timeout
@@ -131,20 +134,30 @@ class PromQL:
             raise PrometheusError(message, permanent=True)
         try:
             return Result(tuple(_series(document.data)), tuple(document.warnings))
-        except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             message = f"{self._connection.url}: a {document.data.result_type} cannot be read: {error}"
             raise PrometheusError(message, permanent=True) from error
 
 
 def open_promql(settings: PrometheusSettings) -> PromQL | None:
-    """The server that the settings name; None where they name none."""
-    return PromQL(settings.url, timeout=settings.timeout) if settings.url else None
+    """The server that the settings name; None where they name none.
+
+    Raises:
+        siteward.settings.SettingsError: its address or its token cannot be used.
+    """
+    if not settings.url:
+        return None
+    try:
+        return PromQL(settings.url, settings.url_token, settings.timeout)
+    except ValueError as error:
+        message = f"setting prometheus.url (with url_token_file): {error}"
+        raise SettingsError(message) from error
 
 
 def _document(body: bytes) -> _Document | None:
     try:
         return msgspec.json.decode(body, type=_Document)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
 
 
@@ -159,7 +172,8 @@ def _series(data: _Data) -> Sequence[Series]:
     if any(each.histogram or each.histograms for each in found):
         message = "it holds native histograms; ask for histogram_quantile(), histogram_sum() or histogram_count()"
         raise ValueError(message)
-    return [Series(each.metric, tuple(map(_point, [each.value] if each.value else each.values))) for each in found]
+    points = [(each.metric, [each.value] if each.value else each.values) for each in found]
+    return [Series(labels, tuple(map(_point, values))) for labels, values in points if values]
 
 
 def _point(value: tuple[float, str]) -> Point:

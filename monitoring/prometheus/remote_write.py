@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import Final
 
@@ -42,12 +43,12 @@ class RemoteWrite:
             port: the endpoint's, to tell two collectors of one machine apart.
 
         Raises:
-            siteward.settings.SettingsError: the address is none.
+            siteward.settings.SettingsError: the address or its token cannot be used.
         """
         try:
             self._connection = Connection(settings.remote_write, settings.remote_write_token, settings.timeout)
         except ValueError as error:
-            message = f"setting prometheus.remote_write: {error}"
+            message = f"setting prometheus.remote_write (with remote_write_token_file): {error}"
             raise SettingsError(message) from error
         self._registry = registry
         self._more = {"job": JOB, "instance": f"{socket.gethostname()}:{port}"}
@@ -65,9 +66,18 @@ class RemoteWrite:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            self._try(self._samples())
-        self._try(self._samples())
-        self._try([Sample(labels, stale=True) for labels in self._sent])
+            self._try(self._samples)
+        self._try(self._samples)
+        self._try(lambda: [Sample(labels, stale=True) for labels in self._sent])
+
+    def _try(self, make: Callable[[], list[Sample]]) -> None:
+        try:
+            self._send(make())
+        except PrometheusError as error:
+            log.warning("remote-write failed", error=str(error), permanent=error.permanent)
+        except Exception as error:
+            # Whatever it was: without this thread nothing would ever be sent again.
+            log.exception("remote-write failed", error=type(error).__name__)
 
     def _samples(self) -> list[Sample]:
         """Every series now, and the end of those that are gone since the last time."""
@@ -81,15 +91,11 @@ class RemoteWrite:
         self._sent = present
         return samples + gone
 
-    def _try(self, samples: list[Sample]) -> None:
+    def _send(self, samples: list[Sample]) -> None:
         # Two samples of a series never have one time: the second would be refused as a duplicate.
         self._time = max(time.time_ns() // 1_000_000, self._time + 1)
         for some in _parts(samples):
-            try:
-                self._connection.post("", encoded(some, self._time), HEADERS)
-            except PrometheusError as error:
-                log.warning("remote-write failed", error=str(error), permanent=error.permanent)
-                return
+            self._connection.post("", encoded(some, self._time), HEADERS)
 
 
 def _parts(samples: list[Sample]) -> list[list[Sample]]:

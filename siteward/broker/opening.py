@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from siteward import extensions
 from siteward.broker import Broker
 from siteward.broker.topology import EVERYTHING
@@ -17,8 +15,14 @@ def open_broker(settings: Settings) -> Broker:
         siteward.extensions.ExtensionError: no broker of that scheme is installed.
     """
     url = settings.broker_url
-    broker: Broker = extensions.load("siteward.brokers", urlsplit(url).scheme)(url, settings)
+    broker: Broker = extensions.load("siteward.brokers", _scheme(url))(url, settings)
     return broker
+
+
+def _scheme(url: str) -> str:
+    """What a URL begins with; the rest is not looked at, since errors about it would quote a password."""
+    scheme, found, _ = url.partition("://")
+    return scheme.lower() if found else ""
 
 
 def sinks(settings: Settings) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import typer
@@ -15,10 +14,7 @@ from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 from siteward.kinds import load_kinds
-from siteward.settings import PREFIX, SECRETS, Settings, load_settings
-
-_PASSWORD: Final = re.compile(r"(://[^:/@]*):[^/]*@")
-"""The password within a URL."""
+from siteward.settings import HIDDEN, PREFIX, SECRETS, Settings, load_settings, without_password
 
 commands = typer.Typer(help="The settings in force.", **PLAIN)
 
@@ -78,8 +74,8 @@ def _in_force(settings: Settings) -> dict[str, str]:
 
 def _shown(key: str, value: Any) -> Any:  # noqa: ANN401  # a setting of any type.
     if key in SECRETS and value:
-        return "hidden"
-    return _PASSWORD.sub(r"\1:hidden@", value) if isinstance(value, str) else value
+        return HIDDEN
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _origin(key: str, value: Any, in_file: dict[str, Any]) -> str:  # noqa: ANN401  # a setting of any type.

@@ -11,7 +11,17 @@ from typing import Any, Final
 
 import msgspec
 
-from siteward.envelope.sealing import JSON, MAX_BYTES, MAX_RECORDS, MSGPACK, VERSION, Columns, Envelope, Header
+from siteward.envelope.sealing import (
+    JSON,
+    LONGEST_PRODUCER,
+    MAX_BYTES,
+    MAX_RECORDS,
+    MSGPACK,
+    VERSION,
+    Columns,
+    Envelope,
+    Header,
+)
 from siteward.records import Kind, Refused, Row, Shape, Type, anonymous_id, moment, record_id
 from siteward.records.doors import row_from_json
 
@@ -105,6 +115,9 @@ def _check_header(header: Header, kinds: Mapping[str, Kind], routed_vo: str | No
     if not 0 <= header.first <= MAX_RECORDS:
         reason = f"is no place in an envelope of at most {MAX_RECORDS} records"
         raise Refused(reason, field="first", value=header.first)
+    if len(header.producer) > LONGEST_PRODUCER:
+        reason = f"is longer than {LONGEST_PRODUCER} characters; name the program and its host"
+        raise Refused(reason, field="producer", value=header.producer[:40])
     kind = kinds.get(header.kind)
     if kind is None:
         reason = "no kind of this name is known here; see `siteward kinds`"

@@ -15,6 +15,8 @@ VERSION: Final = 1
 MAX_BYTES: Final = 16 * 2**20
 """Largest envelope accepted, after decompression; one larger is refused before it is decoded."""
 MAX_RECORDS: Final = 50_000
+LONGEST_PRODUCER: Final = 1_024
+"""Characters of a producer's name; stores index it, and some take no more than 32,766 bytes."""
 MSGPACK: Final = "application/vnd.siteward.envelope+msgpack"
 JSON: Final = "application/vnd.siteward.envelope+json"
 ZSTD: Final = "zstd"
@@ -32,7 +34,7 @@ class Header(msgspec.Struct):
         id: 16 random bytes; names the message, and the records of kinds without an identity.
         kind: name of the records' kind.
         vo: VO of every record in it.
-        producer: the program and host that sent it.
+        producer: the program and host that sent it; at most LONGEST_PRODUCER characters.
         sent: when it was sealed, microseconds since 1970 UTC.
         receipt: the producer asked to be told what became of each record.
         units: units the producer believes in, by measure; one that differs from the kind's refuses the envelope.
@@ -68,7 +70,7 @@ def seal(
     Args:
         kind: the rows' kind.
         rows: at least one row; all of the same VO.
-        producer: the sending program and host.
+        producer: the sending program and host; cut after LONGEST_PRODUCER characters.
         now: microseconds since 1970 UTC.
         receipt: ask the collectors to note what became of each record.
         identifier: 16 bytes that name the envelope; random where not given.
@@ -84,7 +86,7 @@ def seal(
             id=identifier or secrets.token_bytes(16),
             kind=kind.name,
             vo=rows[0].vo,  # type: ignore[attr-defined]  # every row has one.
-            producer=producer,
+            producer=producer[:LONGEST_PRODUCER],
             sent=now,
             receipt=receipt,
             columns=msgspec.Raw(_encoder.encode(columns)),

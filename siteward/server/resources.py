@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from threading import RLock
 from typing import Any, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
 
 from siteward import extensions
 from siteward.broker import Broker
@@ -59,7 +58,7 @@ def open_store(settings: Settings, kinds: Kinds) -> AskedStore:
         siteward.extensions.ExtensionError: no store of that scheme is installed.
     """
     url = settings.monitoring_url
-    return cast("AskedStore", extensions.load("siteward.stores", urlsplit(url).scheme)(url, settings, kinds))
+    return cast("AskedStore", extensions.load("siteward.stores", url.partition(":")[0])(url, settings, kinds))
 
 
 class Resources:

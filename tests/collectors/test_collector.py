@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from examples import JOB, NOON, job_rows
 from in_memory import MemoryBroker, MemorySink, broken, dies_after_commit, unavailable
@@ -18,7 +19,7 @@ from collectors.dead_letters import DeadLetters, Stage
 from collectors.pipeline import Pipeline
 from collectors.receipts import Receipts
 from collectors.session import Filling
-from collectors.steps import Enrichment
+from collectors.steps import UNREADABLE, Enrichment
 from siteward.broker import Message
 from siteward.broker.topology import routing_key
 from siteward.envelope import JSON, open_envelope, seal
@@ -275,6 +276,18 @@ def test_a_reader_that_fails_in_an_unexpected_way_parks_the_message(
         scene.publish(Message("example.job", b"surprise"), message(2))
         until(lambda: scene.done == 2)
         assert "ZeroDivisionError" in scene.broker.put_aside[0].reason
+
+
+def test_what_an_unreadable_message_says_of_itself_stops_nothing(tmp_path: Path) -> None:
+    """However many records it claims to hold it is one, and whatever its id is, the next messages are stored."""
+    with collecting(tmp_path) as scene:
+        scene.publish(Message("example.job", b"junk", 2**62), Message("example.job", b"junk", 50_000, id="\xff"))
+        # What a broker of somebody else's might give.
+        scene.publish(msgspec.structs.replace(message(1), body=b"junk", id=b"\xff"), message(10))
+        until(lambda: len(scene.sink.stored) == 10 and len(scene.broker.put_aside) == 3)
+        assert scene.letters.stops() == []
+        assert telemetry.value(CONSUMED, "monitoring", UNREADABLE) == 3
+        until(lambda: telemetry.value(DEAD_LETTERED, "monitoring", UNREADABLE) == 3)
 
 
 def bad_message(count: int, first: int = 0) -> Message:

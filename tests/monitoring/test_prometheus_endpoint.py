@@ -6,7 +6,7 @@ import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import check_metrics, running, until
 
 from collectors.service import collect
-from monitoring.prometheus import counters, open_sink
+from monitoring.prometheus import counters, exposition, open_sink
 from monitoring.prometheus.connection import PrometheusError
 from monitoring.prometheus.promql import PromQL, Series
 from monitoring.prometheus.sink import PrometheusSink
@@ -195,6 +195,71 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str
     """An open address without a token, and other mistakes, stop the sink with what to set."""
     with pytest.raises(SettingsError, match=said), sink(**settings):
         pass
+
+
+SECRET = "geheim"
+
+
+@pytest.mark.parametrize("name", ["url", "remote_write"])
+@pytest.mark.parametrize(
+    ("address", "token"),
+    [
+        (f"http://user:{SECRET}@127.0.0.1:9090", ""),
+        (f"ftp://user:{SECRET}@127.0.0.1", ""),
+        (f"http://user:{SECRET}/x@127.0.0.1", ""),
+        ("http://127.0.0.1:9090", f"{SECRET}\nand a second line"),
+        ("http://127.0.0.1:9090", f"{SECRET}€"),
+    ],
+)
+def test_secrets_that_cannot_be_sent_are_refused_unseen(name: str, address: str, token: str) -> None:
+    """Passwords in addresses, and tokens that fit no header, stop the sink without being shown."""
+    told = msgspec.structs.replace(PrometheusSettings(port=0), **{name: address, f"{name}_token": token})
+    with pytest.raises(SettingsError, match=f"prometheus.{name} .*{name}_token_file") as refused:
+        open_sink(Settings(prometheus=told), KINDS)
+    assert SECRET not in f"{refused.value} {refused.value.__cause__}"
+
+
+def hung_up(scraper: socket.socket) -> bool:
+    """Whether the endpoint has ended a connection; sends one more byte of a request."""
+    try:
+        scraper.sendall(b"x")
+        scraper.settimeout(0.05)
+        return scraper.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_who_drips_is_left_and_never_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token nobody takes more of the collector than a few connections, and those for a few seconds only."""
+    monkeypatch.setattr(exposition, "TIMEOUT", 3.0)
+    with sink(token=TOKEN) as opened, ExitStack() as scrapers:
+
+        def drip() -> socket.socket:
+            scraper = scrapers.enter_context(socket.create_connection(("127.0.0.1", opened.port), 5))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nA: ")
+            return scraper
+
+        few = [drip() for _ in range(exposition.MOST_OPEN)]
+        one_more = drip()
+        until(lambda: hung_up(one_more), 2)
+        assert not hung_up(few[0])
+        until(lambda: all(map(hung_up, few)))
+        until(lambda: not opened._endpoint._server._ends)
+        assert get(opened.port, Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+def test_who_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn is over when the text is made: slow readers keep it from nobody else."""
+    monkeypatch.setattr(exposition, "generate_latest", lambda _: b"#" * 2**25)
+    monkeypatch.setattr(exposition, "WAIT", 0.1)
+    with sink() as opened, ExitStack() as scrapers:
+        for _ in range(exposition.AT_ONCE + 1):
+            scraper = scrapers.enter_context(socket.create_connection(("127.0.0.1", opened.port), 5))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in scraper.recv(100)
+        assert get(opened.port)[0] == 200
 
 
 def test_a_taken_port_is_named_and_free_again_after_close() -> None:

@@ -7,13 +7,14 @@ import re
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from math import inf, isnan
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ from hypothesis import strategies as st
 from prometheus_server import PrometheusServer, program, running, until
 from servers import REPOSITORY
 
-from monitoring.prometheus import counters
-from monitoring.prometheus.connection import PrometheusError
+from monitoring.prometheus import counters, remote_write
+from monitoring.prometheus.connection import MOST_BYTES, PrometheusError
 from monitoring.prometheus.families import families_of
 from monitoring.prometheus.promql import PromQL, open_promql
 from monitoring.prometheus.sink import PrometheusSink
@@ -123,6 +124,62 @@ def test_a_server_that_is_away_or_slow_may_come_back() -> None:
     assert not away.value.permanent
 
 
+@contextmanager
+def raw(first: bytes, drip: bytes = b"") -> Iterator[str]:
+    """A server that sends these bytes whatever it is asked, and then others slowly, for ever."""
+    done = Event()
+
+    def serve() -> None:
+        with listening.accept()[0] as asker:
+            asker.recv(2**16)
+            with suppress(OSError):
+                asker.sendall(first)
+                while drip and not done.wait(0.05):
+                    asker.sendall(drip)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("first", "drip"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 9999\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", b""),
+    ],
+)
+def test_a_server_that_drips_or_breaks_off_is_left_in_time(first: bytes, drip: bytes) -> None:
+    """The timeout is for the whole answer, header and body, however busily it comes."""
+    with raw(first, drip) as url:
+        begun = time.monotonic()
+        with pytest.raises(PrometheusError, match=r"does not answer|503") as error:
+            PromQL(url, timeout=0.5).instant("up")
+        assert time.monotonic() - begun < 3
+    assert not error.value.permanent
+
+
+def test_series_without_points_are_none() -> None:
+    """A series of an answer always has a last point."""
+    with answering(200, _vector('"values":[]').replace(b"vector", b"matrix")) as (url, _):
+        assert PromQL(url).instant("up").series == ()
+
+
+def test_a_token_of_the_settings_is_sent() -> None:
+    """The server of `prometheus.url` is asked with `url_token`."""
+    with answering(200, _vector('"value":[1,"1"]')) as (url, asked):
+        ask = open_promql(PrometheusSettings(url=url, url_token="secret"))
+        assert ask is not None
+        assert ask.instant("up").series[0].last.value == 1
+    assert asked[0]["Authorization"] == "Bearer secret"
+
+
 def _error(kind: str) -> bytes:
     return json.dumps({"status": "error", "errorType": kind, "error": "because"}).encode()
 
@@ -141,6 +198,9 @@ def _vector(value: str) -> bytes:
         (502, b"<html>", False, "502"),
         (200, b"<html>", True, "something else than Prometheus"),
         (200, _vector('"value":[1,"x"]'), True, "cannot be read"),
+        (200, _vector('"value":' + "[" * 100_000 + "]" * 100_000), True, "cannot be read|something else"),
+        (200, b"[" * 100_000, True, "something else than Prometheus"),
+        (200, b" " * (MOST_BYTES + 1), True, "ask for less"),
         (200, _vector('"histogram":[1,{"count":"1"}]'), True, "histogram_quantile"),
     ],
 )
@@ -267,6 +327,23 @@ def test_a_server_that_takes_no_remote_write_disturbs_nothing() -> None:
         sink.close()
     assert asked[0]["Content-Encoding"] == "snappy"
     assert asked[0]["X-Prometheus-Remote-Write-Version"] == "0.1.0"
+
+
+def test_no_fault_ends_remote_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in one sending, the next one is tried."""
+    tries: list[int] = []
+
+    def fails(*_: object) -> bytes:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise ValueError
+        return encoded([], 0)
+
+    monkeypatch.setattr(remote_write, "encoded", fails)
+    with answering(200, b"") as (url, asked):
+        sink = PrometheusSink(PrometheusSettings(port=0, remote_write=url, remote_write_every=0.05), KINDS)
+        until(lambda: len(asked) > 1)
+        sink.close()
 
 
 def promtool(*arguments: str | Path) -> str:

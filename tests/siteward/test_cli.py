@@ -230,7 +230,7 @@ def test_config_check_says_where_settings_come_from(run: Run, tmp_path: Path) ->
         "config",
         "check",
         SITEWARD_BROKER__PREFETCH="7",
-        SITEWARD_BROKER__URL="amqp://me:s3cr@t@host/v",
+        SITEWARD_BROKER__URL="amqp://me:s3/cr@t@host/v",
     )
     shown = {each["setting"]: (each["value"], each["from"]) for each in json.loads(answer.stdout)}
     assert shown["log_level"] == ("error", "file")

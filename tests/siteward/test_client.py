@@ -179,3 +179,19 @@ def test_urls_are_checked(url: str) -> None:
     """Only http and https are spoken."""
     with pytest.raises(ValueError, match="expected a URL"):
         Client(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("http://user:geheim@127.0.0.1:8080", ""),
+        ("ftp://user:geheim@127.0.0.1", ""),
+        ("http://127.0.0.1:po?token=geheim", ""),
+        ("http://127.0.0.1:8080", "geheim\nsecond line"),
+    ],
+)
+def test_secrets_that_cannot_be_sent_are_not_shown(url: str, token: str) -> None:
+    """A password in the address, and a token that fits no header, are refused at once without being quoted."""
+    with pytest.raises(ValueError, match="expected") as refused:
+        Client(url, token)
+    assert "geheim" not in f"{refused.value} {refused.value.__context__}"

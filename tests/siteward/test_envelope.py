@@ -123,6 +123,16 @@ def test_the_routing_keys_vo_must_be_the_envelopes() -> None:
         open_envelope(seal(JOB, job_rows(1), "p", NOW), MSGPACK, KINDS, NOW, routed_vo="other")
 
 
+def test_a_producers_name_has_an_end() -> None:
+    """One that no store could index is refused at the door; our own envelopes never have it."""
+    assert len(open_envelope(seal(JOB, job_rows(1), "p" * 5_000, NOW), MSGPACK, KINDS, NOW).header.producer) == 1_024
+    sealed = msgspec.msgpack.decode(seal(JOB, job_rows(1), "p", NOW), type=Envelope)
+    sealed.producer = "p" * 1_025
+    with pytest.raises(Refused, match="longer than 1024") as caught:
+        open_envelope(msgspec.msgpack.encode(sealed), MSGPACK, KINDS, NOW)
+    assert caught.value.field == "producer"
+
+
 def test_too_large_an_envelope_is_refused_before_it_is_decoded() -> None:
     """Size is checked first, so that one message cannot exhaust a collector."""
     with pytest.raises(Refused, match="smaller envelopes"):

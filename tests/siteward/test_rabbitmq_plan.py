@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
+
 import pytest
 from examples import JOB, NOW, job_rows
 from pika import BasicProperties
+from rich.pretty import pretty_repr
 
 from siteward.broker import Message
+from siteward.broker.opening import open_declared
 from siteward.broker.rabbitmq import open_broker
 from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
 from siteward.broker.rabbitmq.checking import Difference, compared
@@ -15,7 +19,7 @@ from siteward.broker.rabbitmq.messages import headers_of, message_of, properties
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
-from siteward.settings import BrokerSettings, Settings, ShardSettings
+from siteward.settings import BrokerSettings, Settings, ShardSettings, without_password
 
 TOPOLOGY = {"monitoring": ("#",), "jobs": ("#.job",), "hosts": ("#.host",)}
 SHARDED = BrokerSettings(shards={"job": ShardSettings(queues=2, ordered=True)}, delivery_limit=7, ordered=("hosts",))
@@ -44,6 +48,29 @@ def test_a_url_without_a_host_is_refused(url: str) -> None:
         open_broker(url, Settings())
     assert caught.value.permanent
     assert "secret" not in str(caught.value)
+
+
+def test_settings_never_show_a_secret() -> None:
+    """Neither their own text nor what rich draws in a trace."""
+    section = BrokerSettings(url="amqps://me:secret/@host/v", password="secret", prefetch=7)
+    assert "secret" not in repr(Settings(broker=section)) + pretty_repr(section)
+    assert "url='amqps://me:hidden@host/v', prefetch=7" in repr(section)
+    assert "password='hidden'" in repr(section)
+    assert "password=''" in repr(BrokerSettings())
+
+
+@pytest.mark.parametrize(
+    "url", ["{}/x@h/v", "{}#x@h/v", "{}?x@h/v", "{}[x@h/v", "[{}]@h/v", "7/{}@h/v", "{}\uff0f@h/v"]
+)
+def test_a_password_that_is_not_encoded_is_not_quoted(url: str) -> None:
+    """What cuts the URL short within the password is named, and nothing of the password is told, in traces neither."""
+    whole = f"amqp://u:{url.format('geheim')}"
+    settings = Settings(broker=BrokerSettings(url=whole))
+    with pytest.raises(WrongAddress, match="percent-encode the password") as caught:
+        open_declared(settings)
+    assert caught.value.permanent
+    assert "geheim" not in "".join(format_exception(caught.value))
+    assert "geheim" not in f"{settings!r} {without_password(whole)}"
 
 
 def test_a_certificate_file_that_is_not_there_is_named() -> None:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 
@@ -14,6 +14,11 @@ from siteward.broker import BrokerError
 from siteward.settings import BrokerSettings
 
 PORTS: Final[Mapping[str, int]] = {"amqp": 5672, "amqps": 5671}
+NO_HOST: Final = "setting broker.url names no host; write amqp://user@host/vhost"
+NOT_ENCODED: Final = (
+    "setting broker.url cannot be read: percent-encode the password in it (/ is %2F, # is %23, ? is %3F, [ is %5B, "
+    "] is %5D), or give it as broker.password; an @ in the virtual host is %40"
+)
 
 
 class WrongAddress(BrokerError):  # noqa: N818  # reads as the state it is.
@@ -51,15 +56,28 @@ def address_of(url: str, settings: BrokerSettings) -> Address:
     """Read a URL.
 
     Raises:
-        WrongAddress: no host, or a port that is none; the password is not in the message.
+        WrongAddress: no host, a port that is none, or a password that is not percent-encoded and so cuts the URL short;
+            nothing of the password is in the message.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     account, _, places = parts.netloc.rpartition("@")
     user, _, password = (unquote(each) for each in account.partition(":"))
     hosts = tuple(_host(place, PORTS[parts.scheme]) for place in places.split(","))
     user = user or "guest"
     password = password or settings.password or ("guest" if user == "guest" else "")
     return Address(hosts, unquote(parts.path[1:]) or "/", user, password, parts.scheme == "amqps")
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of a URL, if the account is where it should be: else the password would be taken for a host or path."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What it says may quote the password.
+        raise WrongAddress(NOT_ENCODED if "@" in url else NO_HOST) from None
+    if "@" in url.replace(parts.netloc, "", 1):
+        raise WrongAddress(NOT_ENCODED)
+    return parts
 
 
 def _host(place: str, port: int) -> tuple[str, int]:
@@ -70,8 +88,7 @@ def _host(place: str, port: int) -> tuple[str, int]:
         message = f"setting broker.url: {place!r} is no host and port: {error}"
         raise WrongAddress(message) from error
     if not host:
-        message = "setting broker.url names no host; write amqp://user@host/vhost"
-        raise WrongAddress(message)
+        raise WrongAddress(NO_HOST)
     return host, port
 
 

@@ -16,6 +16,7 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosed
 
 from siteward.broker import BrokerError, BrokerUnavailable
+from siteward.broker.rabbitmq import tables  # noqa: F401  # makes pika outlive tables that it cannot read.
 from siteward.broker.rabbitmq.addresses import Address, parameters_of
 from siteward.broker.rabbitmq.loop import Loop
 from siteward.broker.rabbitmq.refusals import Refusal, told

@@ -14,7 +14,7 @@ from pika.spec import Basic
 from siteward.broker import BrokerUnavailable, Delivery, Message
 from siteward.broker.rabbitmq.addresses import Address
 from siteward.broker.rabbitmq.connection import Link
-from siteward.broker.rabbitmq.messages import headers_of, message_of, published_of
+from siteward.broker.rabbitmq.messages import has_expired, headers_of, message_of, published_of
 from siteward.broker.rabbitmq.parked import parking
 from siteward.broker.rabbitmq.plan import PARKED, RETURNED, queue_of, side_of
 from siteward.broker.rabbitmq.publisher import RabbitPublisher
@@ -176,10 +176,10 @@ class _Inlet:
         # pika has an integer type of its own.
         redelivered = int(before) if isinstance(before, int) else 1
         redelivered = max(redelivered, 1 if method.redelivered else 0)
-        if queue == self._returned:
+        if queue == self._returned and not has_expired(properties):
             redelivered += self._limit
         tag = method.delivery_tag or 0
-        message = message_of(method.routing_key or "", properties, body)
+        message = message_of(method.routing_key, properties, body)
         delivery = Delivery(message, tag, redelivered, published_of(properties))
         self._unsettled[tag] = None
         with self._link.changed:

@@ -17,6 +17,13 @@ from siteward.envelope import JSON, MAX_BYTES, MAX_RECORDS, MSGPACK
 COUNT: Final = "x-siteward-count"
 PUBLISHED: Final = "x-siteward-published"
 """Header: when, microseconds since 1970 UTC; AMQP's own property has seconds only."""
+DEATHS: Final = "x-death"
+"""Header: RabbitMQ's, why a message left a queue for another one; the last time first, whatever a sender wrote."""
+EXPIRED: Final = "expired"
+SHORT: Final = 255
+"""Most bytes of a key, and of every other text beside a body."""
+LATEST: Final = 2**53
+"""Microseconds since 1970 UTC, in the year 2255; a later time is an odd sender's, and breaks calendars."""
 PERSISTENT: Final = 2
 
 Headers = Mapping[str, str | int]
@@ -76,23 +83,49 @@ def _origin(message: Message, sharded: Collection[str]) -> Headers:
     return {PRODUCER: origin.producer, ENVELOPE: name}
 
 
-def message_of(key: str, properties: BasicProperties, body: bytes) -> Message:
-    """The message that was published."""
+def message_of(key: str | bytes | None, properties: BasicProperties, body: bytes) -> Message:
+    """The message that was published, whatever its sender wrote beside the body."""
     count = headers_of(properties).get(COUNT, 1)
     return Message(
-        key=key,
+        key=_short(key),
         body=body,
-        count=min(max(count, 1), MAX_RECORDS) if isinstance(count, int) else 1,
-        content_type=properties.content_type or "",
-        content_encoding=properties.content_encoding or "",
-        id=properties.message_id or "",
+        # pika has an integer type of its own.
+        count=min(max(int(count), 1), MAX_RECORDS) if isinstance(count, int) else 1,
+        content_type=_short(properties.content_type),
+        content_encoding=_short(properties.content_encoding),
+        id=_short(properties.message_id),
     )
+
+
+def text_of(value: object) -> str:
+    """A text as AMQP brings it; with escapes where it is no UTF-8, which pika gives as bytes. Empty for all else."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) else ""
+
+
+def _short(value: object) -> str:
+    """A text that can be sent again: escapes are longer than what they stand for."""
+    text = text_of(value)
+    return text if len(text) <= SHORT // 4 else text.encode("utf-8", "replace")[:SHORT].decode("utf-8", "ignore")
 
 
 def published_of(properties: BasicProperties) -> int:
     """When a message was published, microseconds since 1970 UTC; 0 where its sender did not say."""
-    at = headers_of(properties).get(PUBLISHED, 1_000_000 * int(properties.timestamp or 0))
-    return int(at) if isinstance(at, int) else 0
+    return time_of(headers_of(properties).get(PUBLISHED, 1_000_000 * int(properties.timestamp or 0)))
+
+
+def time_of(value: object) -> int:
+    """A time of a header, microseconds since 1970 UTC; 0 for what is none."""
+    return int(value) if isinstance(value, int) and 0 <= value <= LATEST else 0
+
+
+def has_expired(properties: BasicProperties) -> bool:
+    """Whether a message left its last queue because its sender gave it so little time, not for its deliveries."""
+    deaths = headers_of(properties).get(DEATHS)
+    # Not x-first-death-reason, which a sender can write.
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    return isinstance(last, dict) and last.get("reason") == EXPIRED
 
 
 def headers_of(properties: BasicProperties) -> Mapping[str, Any]:

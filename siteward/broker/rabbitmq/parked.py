@@ -14,7 +14,7 @@ from pika.spec import Basic
 from siteward.broker import ParkedMessage
 from siteward.broker.rabbitmq.addresses import Address
 from siteward.broker.rabbitmq.connection import Link
-from siteward.broker.rabbitmq.messages import Headers, headers_of, message_of, published_of
+from siteward.broker.rabbitmq.messages import Headers, headers_of, message_of, published_of, text_of, time_of
 from siteward.broker.rabbitmq.plan import PARKED, side_of
 from siteward.broker.rabbitmq.refusals import NOT_FOUND, Refusal
 from siteward.records import moment
@@ -30,18 +30,17 @@ def parking(reason: str) -> Headers:
     return {REASON: reason, AT: time.time_ns() // 1000}
 
 
-def parked_of(sink: str, key: str, properties: BasicProperties, body: bytes) -> ParkedMessage:
+def parked_of(sink: str, key: str | bytes | None, properties: BasicProperties, body: bytes) -> ParkedMessage:
     """A message of a parked queue; one that RabbitMQ put there itself has no reason of ours."""
     headers = headers_of(properties)
-    at = headers.get(AT, published_of(properties))
-    reason = str(headers.get(REASON, LIMIT_REASON))
+    at = time_of(headers[AT]) if AT in headers else published_of(properties)
+    reason = text_of(headers.get(REASON, LIMIT_REASON))
+    message = message_of(key, properties, body)
     seal = blake2b(digest_size=6)
-    for part in (sink, key, properties.message_id or "", str(at), reason):
+    for part in (sink, message.key, message.id, str(at), reason):
         seal.update(part.encode("utf-8", "replace") + b"\0")
     seal.update(body)
-    return ParkedMessage(
-        sink, int.from_bytes(seal.digest(), "big"), message_of(key, properties, body), reason, moment(int(at))
-    )
+    return ParkedMessage(sink, int.from_bytes(seal.digest(), "big"), message, reason, moment(at))
 
 
 class Shelf:
@@ -76,7 +75,7 @@ class Shelf:
 
     def _get(self, channel: Channel, queue: str, answer: Any) -> None:  # noqa: ANN401  # a callback.
         def got(_: Channel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
-            answer((method.routing_key or "", method.delivery_tag, properties, body))
+            answer((method.routing_key, method.delivery_tag, properties, body))
 
         if self._empty is None:
             # pika says nothing of an empty queue to who gets from it.
