@@ -90,7 +90,7 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
 
     kinds = load_kinds(settings.kinds)
-    check_names(kinds)
+    check_names(kinds, settings.monitoring.prefix)
     address = address_of(settings.monitoring_url, settings.monitoring)
     found: list[Change] = []
     with closing(client_of(address, settings.monitoring)) as client:

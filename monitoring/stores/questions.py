@@ -206,8 +206,15 @@ def _check_range(column: Column, condition: Filter) -> None:
         _refuse(f"{where}: ranges are for numbers, and it is a {column.type}")
     if condition.negated:
         _refuse(f"{where}: a range cannot be negated; give the opposite range")
-    if any(isinstance(bound, bool) or isnan(bound) for bound in bounds):
-        _refuse(f"{where}: a bound is not a number")
+    if not all(_is_number(bound) for bound in bounds):
+        _refuse(f"{where}: a bound is not a number, or too large for one")
+
+
+def _is_number(bound: float) -> bool:
+    try:
+        return not isinstance(bound, bool) and not isnan(bound)
+    except OverflowError:
+        return False  # An integer of hundreds of digits.
 
 
 def check_limit(limit: int) -> int:

@@ -18,7 +18,8 @@ from opensearch_server import VERSIONS, Node, Place
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import ConnectionTimeout, TransportError
 
-from monitoring.stores.opensearch import bulk
+from monitoring.stores import StoreError
+from monitoring.stores.opensearch import bulk, forgetting
 from monitoring.stores.opensearch.bulk import Bulk, Fate, fate_of
 from monitoring.stores.opensearch.documents import documents_of, placed
 from monitoring.stores.opensearch.store import OpenSearchStore
@@ -419,6 +420,61 @@ def test_forgetting_leaves_no_index_blocked(opensearch: Place, store: OpenSearch
     opensearch.ask("PUT", f"/{index}/_block/write")
     assert store.forget("job", later) == 0
     assert store.write(batch_of(JOB, job_rows(3))).outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+
+
+def test_a_block_is_taken_off_an_index_that_is_kept(opensearch: Place, store: OpenSearchStore) -> None:
+    """Also where the retention was made longer since a process died that forgot with the shorter one."""
+    store.write(batch_of(JOB, job_rows(2)))
+    (index,) = opensearch.indices()
+    opensearch.ask("PUT", f"/{index}/_block/write")
+    assert store.forget("job", NOON - timedelta(days=100)) == 0
+    assert store.write(batch_of(JOB, job_rows(3))).outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+
+
+def test_a_forgetting_that_fails_leaves_no_block(
+    opensearch: Place, store: OpenSearchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong between the block and the deletion is said, and records go on coming in."""
+    store.write(batch_of(JOB, job_rows(2), received=microseconds(NOON)))
+    look = forgetting._received_since  # to fail at its second call.
+    calls: list[int] = []
+    gone = NoConnection("N/A", "gone", OSError("gone"))
+
+    def failing(*given: Any) -> int | None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise gone
+        return look(*given)
+
+    monkeypatch.setattr(forgetting, "_received_since", failing)
+    with pytest.raises(StoreError, match="gone"):
+        store.forget("job", NOON + timedelta(days=100))
+    assert store.write(batch_of(JOB, job_rows(3))).outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+    assert stored(opensearch) == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_that_forgets_leaves_anothers_block(
+    opensearch: Place, store: OpenSearchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that comes while an index is deleted waits, though another process with a slower clock looks as well."""
+    store.write(batch_of(JOB, job_rows(2), received=microseconds(NOON + timedelta(days=100))))
+    look = forgetting._received_since  # to do more at its second call.
+    calls: list[int] = []
+
+    def interrupted(*given: Any) -> int | None:
+        found = look(*given)
+        calls.append(1)
+        if len(calls) == 2:
+            assert store.forget("job", NOON + timedelta(days=99)) == 0
+            with pytest.raises(SinkUnavailable):
+                store.write(batch_of(JOB, job_rows(3)))
+        return found
+
+    monkeypatch.setattr(forgetting, "_received_since", interrupted)
+    assert store.forget("job", NOON + timedelta(days=101)) == 2
+    assert opensearch.indices() == []
+    assert store.write(batch_of(JOB, job_rows(3))).outcomes == [Outcome.STORED] * 3
 
 
 def test_other_kinds_and_strangers_are_not_forgotten(opensearch: Place, store: OpenSearchStore) -> None:

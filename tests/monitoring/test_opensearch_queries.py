@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 from answers import EVENTS, SECOND, SNAPSHOTS, Fields
 from examples import NOON
+from msgspec import structs
 from opensearch_server import Nodes, Place
 from questions import ZERO, assert_answers, batch
 
 from monitoring.stores import StoreError
 from monitoring.stores.opensearch import cycles, question, streaming
 from monitoring.stores.opensearch.aggregations import ERROR
-from monitoring.stores.opensearch.conditions import count_clauses, in_groups, meeting
+from monitoring.stores.opensearch.conditions import MOST_TERMS, among, count_clauses, in_groups, meeting
 from monitoring.stores.opensearch.indices import months, path_of
 from monitoring.stores.opensearch.store import OpenSearchStore
 from monitoring.stores.opensearch.totals import EXACT, Inexact, split_sum, whole_extreme, whole_sum
+from monitoring.stores.questions import check_filters
 from siteward.query import Answer, Filter, Function, Query, QueryError, Value, Wanted
 from siteward.records import Kind, kind_from_table
 
@@ -100,8 +102,10 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of very few buckets and records, and few clauses at once."""
     monkeypatch.setattr("monitoring.stores.opensearch.aggregations.MOST_BUCKETS", 3)
     monkeypatch.setattr("monitoring.stores.opensearch.aggregations.MOST_SKETCHES", 2)
-    monkeypatch.setattr("monitoring.stores.opensearch.snapshots.MOST_CLAUSES", 5)
+    monkeypatch.setattr("monitoring.stores.opensearch.snapshots.MOST_CLAUSES", 12)
     monkeypatch.setattr("monitoring.stores.opensearch.asking.MOST_HITS", 3)
+    monkeypatch.setattr("monitoring.stores.opensearch.asking.LEAST_HITS", 1)
+    monkeypatch.setattr("monitoring.stores.opensearch.conditions.MOST_TERMS", 4)
 
 
 @pytest.mark.usefixtures("small_pages", "computed")
@@ -381,7 +385,36 @@ def test_ranges_stay_within_64_bits() -> None:
     assert found == {"range": {"amount": {"gte": 1, "lte": LARGEST}}}
     assert meeting(EVENTS, [Filter("amount", minimum=1e30)]) == [{"match_none": {}}]
     assert meeting(EVENTS, [Filter("weight", maximum=float("-inf"))]) == [{"match_none": {}}]
-    assert meeting(EVENTS, [Filter("weight", maximum=float("inf"))]) == []
+    assert meeting(EVENTS, [Filter("weight", maximum=float("inf"))]) == [{"exists": {"field": "weight"}}]
+
+
+def test_bounds_beyond_every_number_are_refused() -> None:
+    """An integer of hundreds of digits is a fault of the question, in words."""
+    with pytest.raises(QueryError, match="too large"):
+        check_filters(EVENTS, [Filter("amount", minimum=10**400)])
+
+
+def test_many_values_are_several_clauses() -> None:
+    """More values than one query takes are cut, and every part counts."""
+    clause = among("code", range(2 * MOST_TERMS + 1))
+    assert count_clauses([clause]) == 3
+    assert sum(len(part["terms"]["code"]) for part in clause["bool"]["should"]) == 2 * MOST_TERMS + 1
+    assert among("code", [1]) == {"terms": {"code": [1]}}
+
+
+def test_indices_too_many_for_a_path_give_each_record_once(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a path names indices by years, months are still apart, and a stranger of that year is not asked."""
+    records = [event(n, time=ZERO - n * 20 * 86_400 * SECOND) for n in range(7)]
+    fill(store, place, EVENTS, records)
+    place.ask("PUT", f"/{place.prefix}-{EVENTS.name}-2026.01-copy/_doc/x?refresh=true", {"siteward": {"time": ZERO}})
+    monkeypatch.setattr("monitoring.stores.opensearch.indices.LONGEST_PATH", 10)
+    found = store.records(EVENTS.name)
+    assert [record.id for record in found] == [record["_id"].hex() for record in records]
+    asked = query_of(EVENTS, "count")
+    answer = store.query(structs.replace(asked, start=NOON - timedelta(days=400), end=NOON + timedelta(days=1)))
+    assert answer.totals == (7,)
 
 
 def test_many_indices_are_named_by_years() -> None:

@@ -190,6 +190,17 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         address_of(url, MonitoringSettings())
 
 
+@pytest.mark.parametrize(
+    "password", ["SEC/RET", "SEC#RET", "SEC?RET", "SEC[RET", "SEC]RET", "[SEC]RET", "1/SEC@RET", "SEC℀RET"]
+)
+def test_a_password_that_is_not_encoded_is_not_told(password: str) -> None:
+    """A URL whose parts are cut within the password says what to do, and quotes nothing."""
+    with pytest.raises(AddressError, match="percent-encode the password") as caught:
+        address_of(f"opensearchs://me:{password}@one:9200", MonitoringSettings())
+    assert not any(part in str(caught.value) for part in ("SEC", "RET"))
+    assert caught.value.__cause__ is None
+
+
 def test_a_user_needs_a_password() -> None:
     """A user without a password, or the other way round, is a mistake that is said at once."""
     with pytest.raises(AddressError, match=r"monitoring.password_file is missing"):

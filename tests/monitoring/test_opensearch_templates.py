@@ -123,6 +123,14 @@ def test_a_field_may_not_have_our_own_name() -> None:
         check_names({"thing": clash})
 
 
+def test_names_that_no_index_may_have_are_refused() -> None:
+    """A prefix and a kind that are too long together are said at the start, not when the first record comes."""
+    check_names({"job": JOB}, "p" * 240)
+    with pytest.raises(KindsClash, match=r"256 bytes.*shorten monitoring.prefix") as caught:
+        check_names({"job": JOB}, "p" * 241)
+    assert caught.value.permanent
+
+
 def present(template: dict[str, Any], **indices: dict[str, Any]) -> Present:
     """A template, and indices with their mappings."""
     return Present({"test-thing": template}, indices)

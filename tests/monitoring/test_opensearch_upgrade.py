@@ -17,7 +17,7 @@ from examples import JOB, NOON, batch_of, job_rows
 from opensearch_server import VERSIONS, Nodes, Place, free_ports
 
 from monitoring.stores import StoreError
-from monitoring.stores.opensearch import open_store
+from monitoring.stores.opensearch import open_store, upgrading
 from monitoring.stores.opensearch.differences import Contradiction
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.settings import MonitoringSettings, Settings
@@ -141,6 +141,54 @@ def test_a_changed_retention_moves_no_record(place: Place) -> None:
     with closing(place.open({"thing": short})) as store:
         assert store.write(things(short, 3)).outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
     assert place.indices() == [f"{place.prefix}-thing-2026.03"]
+
+
+def kept_a_week() -> Kind:
+    """The kind of `OLD` where it is new to a cluster: filed by day."""
+    table: dict[str, Any] = {"doc": "A thing.", "shape": "event", "identity": ["name"], "retention_days": 7}
+    return kind_from_table("thing", table | {"dimensions": {name: {"doc": name} for name in ("name", "colour")}})
+
+
+@pytest.mark.parametrize(("first", "then"), [(OLD, kept_a_week()), (kept_a_week(), OLD)], ids=["months", "days"])
+def test_without_a_template_the_indices_say_the_period(place: Place, first: Kind, then: Kind) -> None:
+    """Whoever deletes a template and changes the retention moves no record either."""
+    with closing(place.open({"thing": first})) as store:
+        store.write(things(first, 2))
+    there = place.indices()
+    place.ask("DELETE", f"/_index_template/{place.prefix}-thing")
+    with closing(place.open({"thing": then})) as store:
+        assert store.write(things(then, 3)).outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+    assert place.indices() == there
+
+
+def test_collectors_that_start_together_agree_on_the_period(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template of the faster one holds for both, though they know the kind with different retentions."""
+    short = kept_a_week()
+    look = upgrading.read_present
+    faster: list[Any] = []
+
+    def slow(*given: Any) -> Any:
+        present = look(*given)
+        if not faster:
+            faster.append(None)
+            faster[0] = place.open({"thing": short})
+        return present
+
+    monkeypatch.setattr(upgrading, "read_present", slow)
+    with closing(place.open({"thing": OLD})) as slower, closing(faster[0]) as other:
+        assert slower.write(things(OLD, 1)).outcomes == [Outcome.STORED]
+        assert other.write(things(short, 1)).outcomes == [Outcome.DUPLICATE]
+    assert len(place.indices()) == 1
+
+
+def test_a_copy_of_an_index_is_left_alone(place: Place) -> None:
+    """An index that is named like ours but for a period, whatever it holds, hinders nobody."""
+    copy = f"{place.prefix}-thing-2026.03-copy"
+    with closing(place.open({"thing": OLD})) as store:
+        store.write(things(OLD, 1))
+    place.ask("PUT", f"/{copy}", {"mappings": {"properties": {"name": {"type": "long"}}}})
+    with closing(place.open({"thing": OLD})) as store:
+        assert store.write(things(OLD, 1)).outcomes == [Outcome.DUPLICATE]
 
 
 def test_a_template_that_somebody_deleted_is_made_again(place: Place) -> None:

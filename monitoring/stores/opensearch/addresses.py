@@ -8,7 +8,7 @@ import os
 import ssl
 import weakref
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 from opensearchpy import OpenSearch, Transport, Urllib3HttpConnection
@@ -61,7 +61,7 @@ def address_of(url: str, settings: MonitoringSettings) -> Address:
     Raises:
         AddressError: saying what is wrong with it, without the password.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     given, _, netloc = parts.netloc.rpartition("@")
     if parts.scheme not in {"opensearch", "opensearchs"} or not netloc or parts.query or parts.fragment:
         message = "monitoring.url is not opensearch://host:9200 nor, with TLS, opensearchs://user@host:9200"
@@ -74,6 +74,21 @@ def address_of(url: str, settings: MonitoringSettings) -> Address:
         raise AddressError(message)
     hosts = tuple(_host(text) for text in netloc.split(","))
     return Address(hosts, parts.path.rstrip("/"), unquote(user), password, parts.scheme == "opensearchs")
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of the URL; where they are cut wrongly, some hold a piece of the password and are never quoted."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or url.count("@") > parts.netloc.count("@"):
+        message = (
+            "monitoring.url cannot be read: percent-encode the password in it (/ as %2F, # as %23, ? as %3F, [ as %5B, "
+            "] as %5D, @ as %40), or set monitoring.password_file instead"
+        )
+        raise AddressError(message) from None
+    return parts
 
 
 def _host(text: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from monitoring.stores.opensearch.paging import cell_of, order_of, sources_of
 from monitoring.stores.opensearch.question import Question
 from monitoring.stores.opensearch.rows import record_of
 from monitoring.stores.opensearch.templates import TIME, index_name
-from monitoring.stores.opensearch.view import MOST_HITS, View
+from monitoring.stores.opensearch.view import LEAST_HITS, MOST_HITS, View
 from monitoring.stores.questions import (
     check_filters,
     check_ids,
@@ -91,7 +91,7 @@ class Asking:
         if ids:
             clauses.append({"ids": {"values": [id_text(identifier) for identifier in check_ids(ids)]}})
         view = self._view(known, window, ids)
-        size = min(limit + 1, MOST_HITS)
+        size = max(LEAST_HITS, min(limit + 1, MOST_HITS))
         with closing(view.hits(all_of(clauses), newest=True, size=size)) as hits:
             return [record_of(known, hit) for hit in _newest(hits, limit)]
 

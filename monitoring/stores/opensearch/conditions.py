@@ -21,6 +21,8 @@ MOST_CLAUSES: Final = 500
 """Leaves that one request may have; clusters take 1,024 by default, and count many of them twice."""
 KEPT_CLAUSES: Final = 100
 """Those of them that are left for cycles of snapshots."""
+MOST_TERMS: Final = 50_000
+"""Values of one `terms` query; clusters take 65,536 by default."""
 _ESCAPED: Final = str.maketrans({"\\": "\\\\"})
 """What the wildcard query would take for an escape."""
 
@@ -41,8 +43,9 @@ def none_of(clauses: Iterable[Clause]) -> Clause:
 
 
 def among(field: str, values: Sequence[Any]) -> Clause:
-    """A field is one of some values."""
-    return {"terms": {field: list(values)}}
+    """A field is one of some values, however many: in parts as large as a cluster takes them."""
+    parts = [list(values[first : first + MOST_TERMS]) for first in range(0, len(values), MOST_TERMS)]
+    return any_of([{"terms": {field: part}} for part in parts or [[]]])
 
 
 def within(start: int | None, end: int | None) -> list[Clause]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from monitoring.stores.answers import SECOND
-from monitoring.stores.opensearch.conditions import Clause, all_of, among, any_of, none_of
+from monitoring.stores.opensearch.conditions import Clause, all_of, among, any_of, count_clauses, none_of
 from monitoring.stores.opensearch.paging import more_of, sources_of
 from monitoring.stores.opensearch.templates import TIME
+from monitoring.stores.opensearch.totals import Inexact
 from monitoring.stores.opensearch.view import View
 from siteward.query import QueryError
 
@@ -55,6 +56,9 @@ class Cycles:
 
         Args:
             room: clauses that one request still takes.
+
+        Raises:
+            Inexact: these are too few.
         """
         partial = sorted(self._partial)
         others = none_of([among(_PRODUCER, partial)]) if partial else {"match_all": {}}
@@ -77,6 +81,9 @@ def _joined(chosen: Iterable[tuple[str, Sequence[int], bool]], room: int) -> Ite
     """Producers and their times, those to leave out or those to keep, as few clauses.
 
     Producers that look at the same instants are one condition.
+
+    Raises:
+        Inexact: one condition alone is more than a request takes.
     """
     together: defaultdict[tuple[tuple[int, ...], bool], list[str]] = defaultdict(list)
     for producer, times, is_left_out in chosen:
@@ -85,6 +92,16 @@ def _joined(chosen: Iterable[tuple[str, Sequence[int], bool]], room: int) -> Ite
     for (times, is_left_out), producers in together.items():
         at = among(TIME, times)
         clauses.append(all_of([among(_PRODUCER, producers), none_of([at]) if is_left_out else at]))
-    at_once = max(room // 2, 1)
-    for first in range(0, len(clauses), at_once):
-        yield any_of(clauses[first : first + at_once])
+    part: list[Clause] = []
+    left = room
+    for clause in clauses:
+        size = count_clauses([clause])
+        if size > room:
+            raise Inexact
+        if size > left:
+            yield any_of(part)
+            part, left = [], room
+        part.append(clause)
+        left -= size
+    if part:
+        yield any_of(part)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
+from monitoring.stores.opensearch.conditions import Clause, all_of, among
 from monitoring.stores.opensearch.errors import ClusterError, cluster_error
 from monitoring.stores.opensearch.templates import family, period_end, searched
 from siteward.records import Kind
@@ -70,9 +71,17 @@ def months(prefix: str, kind: Kind, indices: Sequence[str]) -> list[list[str]]:
 
 
 def path_of(prefix: str, kind: Kind, indices: Sequence[str]) -> str:
-    """Indices as a request's path names them; by years where they are too many, the window then chooses within."""
-    path = ",".join(indices)
-    if len(path) <= LONGEST_PATH:
-        return path
+    """Indices as a request's path names them; by years where they are too many, `kept_to` then chooses within."""
+    if not _is_long(indices):
+        return ",".join(indices)
     years = sorted({period_text(prefix, kind, index).partition(".")[0] for index in indices})
     return ",".join(f"{family(prefix, kind)}-{year}.*" for year in years)
+
+
+def kept_to(indices: Sequence[str], query: Clause) -> Clause:
+    """A query that finds nothing in other indices, which a path that names them by years would take too."""
+    return all_of([query, among("_index", indices)]) if _is_long(indices) else query
+
+
+def _is_long(indices: Sequence[str]) -> bool:
+    return len(",".join(indices)) > LONGEST_PATH

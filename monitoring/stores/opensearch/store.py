@@ -38,7 +38,7 @@ class OpenSearchStore:
         Raises:
             StoreError: the cluster does not answer; permanent where a kind has changed as its indices cannot follow.
         """
-        check_names(kinds)
+        check_names(kinds, settings.prefix)
         self.where = where
         self.kinds = kinds
         self._client = client
@@ -129,6 +129,8 @@ class OpenSearchStore:
         places = placed(batch, self._settings.prefix, daily=self._daily[batch.kind.name])
         if not self._seen.issuperset(places.indices):
             self._bring_up_for([batch.kind])
+            # Whoever made the template meanwhile has chosen the period.
+            places = placed(batch, self._settings.prefix, daily=self._daily[batch.kind.name])
             self._seen.update(places.indices)
         bulk = Bulk(self._client, self.where, lambda indices: self._mend(batch.kind, indices), batch)
         bulk.write(places, documents)
@@ -136,7 +138,11 @@ class OpenSearchStore:
 
     def _mend(self, kind: Kind, indices: Sequence[str]) -> None:
         """Put right what is missing: the cluster makes no index by itself, or an index lacks a field."""
+        daily = self._daily[kind.name]
         self._bring_up_for([kind])
+        if self._daily[kind.name] != daily:
+            message = f"{self.where}: the indices of kind {kind.name!r} are of another period now; write again"
+            raise SinkUnavailable(message)
         try:
             upgrading.make_indices(self._client, self.where, indices)
         except ClusterError as error:

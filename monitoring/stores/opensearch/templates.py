@@ -32,6 +32,9 @@ DAILY: Final = timedelta(days=45)
 """Kinds kept no longer than this get an index per day, so that whole indices can be deleted in time."""
 DAY: Final = "day"
 MONTH: Final = "month"
+LONGEST_NAME: Final = 255
+"""Bytes of an index's name, as clusters limit them."""
+_PERIOD: Final = "-2026.11.30"
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DAY_MS: Final = 86_400_000
 _BYTES: Final = "B"
@@ -91,6 +94,11 @@ def period_end(prefix: str, kind: Kind, index: str) -> date | None:
     if parts[2:]:
         return first + timedelta(days=1)
     return (first + timedelta(days=31)).replace(day=1)
+
+
+def is_named_by_day(prefix: str, kind: Kind, index: str) -> bool:
+    """Whether the period of one of a kind's indices is a day, not a month."""
+    return index.removeprefix(f"{family(prefix, kind)}-").count(".") > 1
 
 
 def split_names(kind: Kind) -> tuple[str, ...]:
@@ -159,13 +167,24 @@ def template_of(kind: Kind, settings: MonitoringSettings, *, daily: bool) -> dic
     }
 
 
-def check_names(kinds: Mapping[str, Kind]) -> None:
-    """Refuse kinds whose indices or fields could not be told apart.
+def check_names(kinds: Mapping[str, Kind], prefix: str = "") -> None:
+    """Refuse kinds whose indices or fields could not be told apart, or named at all.
+
+    Args:
+        kinds: by name.
+        prefix: of the installation.
 
     Raises:
         KindsClash: naming them and what to rename.
     """
     for kind in kinds.values():
+        length = len(f"{family(prefix, kind)}{_PERIOD}".encode())
+        if length > LONGEST_NAME:
+            message = (
+                f"the names of the indices of kind {kind.name!r} would have {length} bytes, and OpenSearch takes "
+                f"{LONGEST_NAME}; shorten monitoring.prefix or the kind's name"
+            )
+            raise KindsClash(message)
         if OWN in kind.column or OWN in kind.products:
             message = f"kind {kind.name!r} has a field {OWN!r}, where OpenSearch documents keep our own; rename it"
             raise KindsClash(message)

@@ -11,12 +11,14 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from monitoring.stores.opensearch.differences import DYNAMIC, Change, Contradiction, Present, Step, differences, refusal
-from monitoring.stores.opensearch.errors import cluster_error, status_of
+from monitoring.stores.opensearch.errors import ClusterError, cluster_error, status_of
 from monitoring.stores.opensearch.templates import (
     DAY,
     OWN,
     family,
     is_daily,
+    is_named_by_day,
+    period_end,
     properties_of,
     searched,
     settings_of,
@@ -29,7 +31,7 @@ _NOT_FOUND: Final = 404
 
 
 def read_present(client: OpenSearch, where: str, settings: MonitoringSettings, kind: Kind) -> Present:
-    """What is there for one kind.
+    """What is there for one kind; an index whose name says no period, such as an operator's copy, is none of ours.
 
     Raises:
         ClusterError: the cluster does not answer, or the user may not look.
@@ -44,7 +46,11 @@ def read_present(client: OpenSearch, where: str, settings: MonitoringSettings, k
         raise cluster_error(error, where) from error
     return Present(
         templates,
-        {index: found["mappings"].get("properties", {}) for index, found in mappings.items()},
+        {
+            index: found["mappings"].get("properties", {})
+            for index, found in mappings.items()
+            if period_end(settings.prefix, kind, index) is not None
+        },
         {index: found["settings"].get("index", {}) for index, found in shown.items()},
     )
 
@@ -74,7 +80,16 @@ def bring_up(client: OpenSearch, where: str, settings: MonitoringSettings, kind:
     if refused:
         raise Contradiction(refusal(kind, refused))
     added = [change for change in changes if change.step is Step.START]
-    apply(client, where, settings, kind, present, added)
+    is_new = family(settings.prefix, kind) not in present.templates
+    try:
+        apply(client, where, settings, kind, present, added)
+    except ClusterError:
+        if not is_new or not read_present(client, where, settings, kind).templates:
+            raise
+        # Another process was faster, and may have made it for another declaration; what it says now holds for both.
+        return bring_up(client, where, settings, kind)
+    if is_new:
+        present = read_present(client, where, settings, kind)
     return Brought(added, is_daily=_is_daily(kind, settings, present))
 
 
@@ -121,7 +136,9 @@ def apply(
         _keep(body, present.templates[name])
     try:
         if f"template {name}" in places:
-            client.transport.perform_request("PUT", f"/_index_template/{name}", body=body)
+            # One that another process made meanwhile is not written over: its indices may be of another period.
+            parameters = {} if name in present.templates else {"create": "true"}
+            client.transport.perform_request("PUT", f"/_index_template/{name}", params=parameters, body=body)
         for index in present.indices:
             _apply_to_index(client, settings, kind, index, places.get(f"index {index}", set()))
     except OpenSearchException as error:
@@ -141,9 +158,14 @@ def _apply_to_index(
 
 
 def _is_daily(kind: Kind, settings: MonitoringSettings, present: Present) -> bool:
-    """As the template says, whatever the kind's retention is by now: a record that is sent again has to meet itself."""
+    """As the template says, whatever the kind's retention is by now: a record that is sent again has to meet itself.
+
+    Where somebody deleted the template, the newest of the indices says so by its name.
+    """
     found = present.templates.get(family(settings.prefix, kind))
-    return is_daily(kind) if found is None else found["_meta"][OWN].get("period") == DAY
+    if found is not None:
+        return bool(found["_meta"][OWN].get("period") == DAY)
+    return is_named_by_day(settings.prefix, kind, max(present.indices)) if present.indices else is_daily(kind)
 
 
 def make_indices(client: OpenSearch, where: str, indices: Sequence[str]) -> None:

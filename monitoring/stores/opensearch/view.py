@@ -12,7 +12,7 @@ from opensearchpy.exceptions import OpenSearchException
 
 from monitoring.stores.opensearch.conditions import Clause
 from monitoring.stores.opensearch.errors import TOO_MANY, ClusterError, cluster_error
-from monitoring.stores.opensearch.indices import months, path_of
+from monitoring.stores.opensearch.indices import kept_to, months, path_of
 from monitoring.stores.opensearch.templates import TIME
 from siteward.query import QueryError
 from siteward.records import Kind
@@ -23,6 +23,8 @@ MOST_BUCKETS: Final = 10_000
 """Buckets of one page."""
 MOST_HITS: Final = 5_000
 """Records of one page."""
+LEAST_HITS: Final = 500
+"""Records of a page where fewer are wanted: many may be of the same instant, and all of those are looked at."""
 _WHOLE: Final = {"allow_partial_search_results": "false"}
 _REFUSED: Final = 400
 _TOO_MUCH: Final = ("failed to create query", "too many nested clauses")
@@ -142,6 +144,7 @@ class View:
 
     def _scroll(self, indices: Sequence[str], body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         path = f"/{path_of(self._prefix, self.kind, indices)}/_search"
+        body = body | {"query": kept_to(indices, body["query"])}
         answer = self._checked("POST", path, self._parameters | {"scroll": KEEP}, body)
         try:
             while True:
@@ -157,12 +160,13 @@ class View:
                     self._request("DELETE", "/_search/scroll", {}, {"scroll_id": [answer["_scroll_id"]]})
 
     def search(self, body: dict[str, Any]) -> dict[str, Any]:
-        """One request.
+        """One request, of a query in the indices of the view.
 
         Raises:
             ClusterError: the cluster does not answer, or not wholly.
             QueryError: the filters are more, or more complex, than it takes.
         """
+        body = body | {"query": kept_to(self._indices, body["query"])}
         if not self._point:
             return self._checked("POST", f"/{self._path}/_search", self._parameters, body)
         return self._checked("POST", "/_search", _WHOLE, body | {"pit": {"id": self._point, "keep_alive": KEEP}})
