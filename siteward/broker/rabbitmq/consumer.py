@@ -67,8 +67,8 @@ class RabbitConsumer:
             BrokerUnavailable: the connection is lost, or the queue is gone.
         """
         with self._link.changed:
-            if len(self._held) < self._prefetch:
-                self._link.wait(lambda: bool(self._inlet.arrived or self._lost()), wait)
+            has_room = len(self._held) < self._prefetch
+            self._link.wait(lambda: bool((has_room and self._inlet.arrived) or self._lost()), wait)
             lost = self._lost()
             if lost:
                 raise BrokerUnavailable(lost)
