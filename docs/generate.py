@@ -125,9 +125,7 @@ def settings() -> str:
                 _type(field.type),
                 _default(field),
                 docs.get((section.__name__, field.name), ""),
-                ""
-                if get_origin(field.type) is dict or "KIND" in place
-                else code(PREFIX + key.upper().replace(".", "__")),
+                code(PREFIX + key.upper().replace(".", "__")) if has_variable else "",
             )
         )
     secrets = ", ".join(code(f"{secret}_file") for secret in SECRETS)
