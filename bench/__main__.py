@@ -44,9 +44,10 @@ def main() -> None:
     """Measure, print, and write the full run's figures down."""
     size = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"]
     if "engines" in sys.argv[2:]:
-        list(map(_said, servers.report(servers.ENGINE_SIZES[size.name])))
-        return
-    lines = list(_report(size))
+        before = RESULTS.read_text(encoding="utf-8").partition(f"\n{servers.TITLE}")[0].rstrip().splitlines()
+        lines = [*before, *map(_said, servers.report(servers.ENGINE_SIZES[size.name]))]
+    else:
+        lines = list(_report(size))
     if size.name == "full":
         RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"\nwritten to {RESULTS.name}")

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 VERSION: Final = "3.3.2"
+TITLE: Final = "## Emit → RabbitMQ (quorum queue, confirmed) → collectors → OpenSearch"
 
 
 class EngineSize(msgspec.Struct):
@@ -53,7 +55,8 @@ def report(size: EngineSize) -> Iterator[str]:
 
 
 def _measured(size: EngineSize) -> Iterator[str]:
-    yield f"\n## Emit → RabbitMQ (quorum queue, confirmed) → collectors → OpenSearch {VERSION}\n"
+    yield f"\n{TITLE} {VERSION}\n"
+    yield f"Made by `make bench ARGS=engines`, or as the end of `make bench`, on {datetime.now(UTC):%Y-%m-%d}."
     yield "All share the machine. Every figure is of the same documents in the same kind of index, none repeated.\n"
     with ExitStack() as stack:
         rabbit, node = stack.enter_context(_nodes())

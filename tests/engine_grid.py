@@ -161,6 +161,10 @@ class Grid:
         total: int = found.get("_all", {}).get("primaries", {}).get("indexing", {}).get("index_total", 0)
         return total
 
+    def has_spooled(self) -> bool:
+        """Whether the emitter has had to keep anything on disk; the file is not made before."""
+        return (self.settings("emitter").spool / "spool.sqlite").exists()
+
     def progress(self, records: int = RATE // 2) -> None:
         """Wait until more records arrive."""
         reached = self.indexed()

@@ -65,6 +65,7 @@ def stop_broker(grid: Grid, seconds: float) -> None:
     """The broker goes away and comes back."""
     grid.rabbit.stop()
     time.sleep(seconds)
+    assert grid.has_spooled()
     grid.rabbit.start()
 
 
@@ -72,6 +73,7 @@ def kill_broker(grid: Grid, seconds: float) -> None:
     """The broker dies without a word."""
     grid.rabbit.kill()
     time.sleep(seconds)
+    assert grid.has_spooled()
     grid.rabbit.start()
 
 
@@ -79,6 +81,7 @@ def fill_disk(grid: Grid, seconds: float) -> None:
     """The broker believes its disk to be full, and blocks whoever publishes."""
     grid.rabbit.ctl("set_disk_free_limit", "900000GB")
     time.sleep(seconds)
+    assert grid.has_spooled()
     grid.rabbit.ctl("set_disk_free_limit", "50MB")
 
 
@@ -129,7 +132,10 @@ def block_writes(block: str) -> Callable[[Grid, float], None]:
     def blocked(grid: Grid, seconds: float) -> None:
         path = f"/{grid.place.prefix}-*/_settings"
         grid.place.ask("PUT", path, {f"index.blocks.{block}": True})
-        time.sleep(seconds)
+        time.sleep(seconds / 2)
+        reached = grid.indexed()
+        time.sleep(seconds / 2)
+        assert grid.indexed() == reached, "the indices were not read-only"
         grid.place.ask("PUT", path, {f"index.blocks.{block}": None})
 
     return blocked
