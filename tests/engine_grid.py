@@ -182,9 +182,9 @@ class Grid:
         with closing(open_declared(self.settings("test"))) as broker:
 
             def is_empty() -> bool:
-                # The management plugin tells what is unacknowledged, and needs a moment to notice.
+                # The management plugin tells what is unacknowledged, and needs a moment to notice; unknown is not none.
                 time.sleep(0.5)
-                return all(queue.ready == 0 and not queue.unacked for queue in broker.status())
+                return all(queue.ready == 0 and queue.unacked == 0 for queue in broker.status())
 
             eventually(lambda: is_empty() and is_empty() and is_empty(), "an empty queue")
         self.place.refresh()

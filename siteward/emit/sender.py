@@ -160,6 +160,10 @@ class Sender:
                     self._spool.take_back()
                     taken_back = time.monotonic()
                 while not self._closing.is_set() and (messages := self._spool.peek()):
+                    barred = next((message.key for message in messages if message.key in self.forbidden), "")
+                    if barred:
+                        self._spool.set_aside(barred, "the broker has refused this key lately")
+                        continue
                     if publisher is None:
                         broker = opening.open_declared(self._settings)
                         publisher = broker.publisher()
