@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
@@ -26,7 +27,12 @@ MOST_HITS: Final = 5_000
 LEAST_HITS: Final = 500
 """Records of a page where fewer are wanted: many may be of the same instant, and all of those are looked at."""
 _WHOLE: Final = {"allow_partial_search_results": "false"}
+STARTING_SECONDS: Final = 5.0
+"""How long a question waits for an index whose shards are just starting, as each new period's do for a moment."""
+STARTING_PAUSE: Final = 0.1
 _REFUSED: Final = 400
+_NOT_NOW: Final = 503
+_NEXT_PAGE: Final = "/_search/scroll"
 _TOO_MUCH: Final = ("failed to create query", "too many nested clauses")
 """What the cluster says of filters that it does not take, as a fault of the question or of its own."""
 Bucket = dict[str, Any]
@@ -152,7 +158,7 @@ class View:
                 if len(answer["hits"]["hits"]) < body["size"]:
                     return
                 again = {"scroll": KEEP, "scroll_id": answer["_scroll_id"]}
-                answer = self._checked("POST", "/_search/scroll", {}, again)
+                answer = self._checked("POST", _NEXT_PAGE, {}, again)
         finally:
             # Nothing is kept where the last of the indices was deleted just now.
             if "_scroll_id" in answer:
@@ -180,6 +186,19 @@ class View:
 
     def _request(
         self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        until = time.monotonic() + STARTING_SECONDS
+        while True:
+            try:
+                return self._requested(method, path, parameters, body)
+            except ClusterError as error:
+                # The next page of a scroll is asked for once only: nobody knows whether it was given.
+                if error.status != _NOT_NOW or path == _NEXT_PAGE or time.monotonic() > until:
+                    raise
+            time.sleep(STARTING_PAUSE)
+
+    def _requested(
+        self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any] | None
     ) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = self._client.transport.perform_request(method, path, params=parameters, body=body)
