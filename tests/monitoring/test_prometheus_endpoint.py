@@ -19,7 +19,7 @@ import pytest
 from answers import SNAPSHOTS
 from examples import JOB, batch_of, job, job_rows
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import check_metrics, running, until
+from prometheus_server import check_metrics, increase, running, until
 
 from collectors.service import collect
 from monitoring.prometheus import counters, exposition, open_sink
@@ -286,15 +286,6 @@ def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
     stop.set()
     thread.join(30)
     assert not thread.is_alive()
-
-
-def increase(series: tuple[Series, ...]) -> float:
-    """The growth of counters over their points, from zero after a reset, without rate()'s extrapolation."""
-    total = 0.0
-    for each in series:
-        for before, after in zip(each.points, each.points[1:], strict=False):
-            total += after.value - before.value if after.value >= before.value else after.value
-    return total
 
 
 def answers(ask: Callable[[], tuple[Series, ...]], wanted: float) -> Callable[[], bool]:
