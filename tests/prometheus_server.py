@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from servers import missing
 
+from collectors.service import collect
 from monitoring.prometheus.promql import Series
+from siteward.settings import Settings
 
 LIMIT: Final = 60.0
 """Seconds after which what is waited for will not come."""
@@ -83,6 +86,18 @@ def running(folder: Path, token: str = "") -> Iterator[PrometheusServer]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
+    """A collector that feeds the sink `prometheus`, as `siteward collect prometheus` does."""
+    stop = Event()
+    thread = Thread(target=collect, args=(settings, stop, ["prometheus"]), kwargs={"name": name})
+    thread.start()
+    yield
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def until(condition: Callable[[], object], limit: float = LIMIT) -> None:

@@ -36,7 +36,6 @@ from composition import (
     postgresql,
     run,
     running,
-    tool,
 )
 from examples import NOON, NOW, batch_of, job, job_rows
 from servers import REPOSITORY
@@ -290,36 +289,6 @@ def search(settings: Settings, user: str, method: str, path: str, body: bytes | 
     password = (folder / f"opensearch-{user}").read_text() if user else ""
     host = settings.monitoring.url.rpartition("@")[2]
     return asked(f"https://{host}{path}", user, password, method=method, body=body, ca=settings.monitoring.ca)
-
-
-def test_prometheus_takes_its_configuration(volumes: Path, tmp_path: Path) -> None:
-    """promtool accepts prometheus.yml with the files of its tokens, and the rules that it names."""
-    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
-    (tmp_path / "prometheus.yml").write_text(text.replace("/run/secrets", str(volumes / "prometheus")))
-    (tmp_path / "rules").symlink_to(DEPLOY / "prometheus" / "rules")
-    done = run(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
-    assert done.returncode == 0, done.stderr
-    assert "SUCCESS" in done.stdout
-    assert "rules found" in done.stdout
-
-
-def test_alertmanager_takes_its_configuration() -> None:
-    """amtool accepts alertmanager.yml; what is only to be looked at wakes nobody, everything else goes to operators."""
-    amtool, file = tool("amtool"), DEPLOY / "alertmanager" / "alertmanager.yml"
-    done = run(amtool, "check-config", file)
-    assert done.returncode == 0, done.stderr
-    for severity, receiver in (("critical", "operators"), ("warning", "operators"), ("info", "nobody")):
-        done = run(amtool, "config", "routes", "test", f"--config.file={file}", f"severity={severity}")
-        assert done.stdout.strip() == receiver
-
-
-def test_inhibition_names_alerts_that_exist() -> None:
-    """Every alert that silences, or is silenced, is one of the rules."""
-    rules = "".join(path.read_text() for path in sorted((DEPLOY / "prometheus" / "rules").glob("*.yml")))
-    known = {*re.findall(r"- alert: (\w+)", rules)}
-    named = {*re.findall(r"Siteward\w+", (DEPLOY / "alertmanager" / "alertmanager.yml").read_text())}
-    assert named
-    assert named <= known
 
 
 def test_postgresql_makes_its_databases(volumes: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -19,9 +18,8 @@ import pytest
 from answers import SNAPSHOTS
 from examples import JOB, batch_of, job, job_rows
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import check_metrics, increase, running, until
+from prometheus_server import check_metrics, collector, increase, running, until
 
-from collectors.service import collect
 from monitoring.prometheus import counters, exposition, open_sink
 from monitoring.prometheus.connection import PrometheusError
 from monitoring.prometheus.families import families_of
@@ -292,18 +290,6 @@ def test_a_taken_port_is_named_and_free_again_after_close() -> None:
             pass
     with sink(port=port) as second:
         assert get(second.port)[0] == 200
-
-
-@contextmanager
-def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
-    """A collector that feeds the sink `prometheus`, as `siteward collect prometheus` does."""
-    stop = Event()
-    thread = Thread(target=collect, args=(settings, stop, ["prometheus"]), kwargs={"name": name})
-    thread.start()
-    yield
-    stop.set()
-    thread.join(30)
-    assert not thread.is_alive()
 
 
 def answers(ask: Callable[[], tuple[Series, ...]], wanted: float) -> Callable[[], bool]:
