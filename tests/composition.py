@@ -213,6 +213,16 @@ def arguments(service: str) -> list[str]:
     return re.findall(r"^      - (\S+)$", found[1], re.MULTILINE)
 
 
+def health(service: str) -> list[str]:
+    """The command of a service's health check in docker-compose.yml."""
+    text = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
+    found = re.search(rf"^  {service}:\n(?:    .*\n)*?      test: \[(CMD|CMD-SHELL), (.+)\]$", text, re.MULTILINE)
+    assert found
+    if found[1] == "CMD-SHELL":
+        return ["/bin/sh", "-c", found[2].strip("'").replace("$$", "$")]
+    return [word.strip('"') for word in found[2].split(", ")]
+
+
 @contextmanager
 def configured_prometheus(folder: Path, secrets: Path, places: Mapping[str, str]) -> Iterator[str]:
     """Prometheus with the composition's arguments, file and rules; its address.

@@ -31,11 +31,13 @@ from composition import (
     credentials,
     free_ports,
     hand_out,
+    health,
     listens,
     own_settings,
     postgresql,
     run,
     running,
+    tool,
 )
 from examples import NOON, NOW, batch_of, job, job_rows
 from servers import REPOSITORY
@@ -213,6 +215,16 @@ def test_opensearch_takes_its_configuration(search_settings: Settings) -> None:
         assert store.forget("job", NOON + timedelta(days=400)) == 10
 
 
+def test_opensearch_says_that_it_is_well(search_settings: Settings) -> None:
+    """The health check of the composition is content with OpenSearch as configured, and with nothing else there."""
+    tool("curl")
+    ca, host = search_settings.monitoring.ca, search_settings.monitoring.url.rpartition("@")[2]
+    for place, well in ((host, True), (f"localhost:{free_ports(1)[0]}", False)):
+        *shell, check = health("opensearch")
+        check = check.replace("config/certificates/ca.pem", ca).replace("localhost:9200", place)
+        assert (run(*shell, check).returncode == 0) is well
+
+
 def test_opensearch_users_have_their_rights_only(search_settings: Settings) -> None:
     """Nobody asks without a password; our user has siteward-* only; who looks at records changes none."""
     assert search(search_settings, "", "GET", "/")[0] == 401
@@ -292,13 +304,16 @@ def search(settings: Settings, user: str, method: str, path: str, body: bytes | 
 
 
 def test_postgresql_makes_its_databases(volumes: Path) -> None:
-    """The script for a new data folder makes two databases; each user enters its own, by password, and no other."""
+    """A new data folder has two databases; each user enters its own, by password, and no other; the server is well."""
     text = (DEPLOY / "postgresql" / "databases.sql").read_text(encoding="utf-8")
     assert "/run/secrets/" in text
     with postgresql() as psql:
         script = text.replace("/run/secrets", str(volumes / "postgresql"))
         done = run(*psql, "--file", "-", input=script)
         assert done.returncode == 0, done.stderr
+        check, *rest = health("postgresql")
+        for port, well in ((str(psql[psql.index("--port") + 1]), True), (str(free_ports(1)[0]), False)):
+            assert (run(tool(check), *rest, env={**os.environ, "PGPORT": port}).returncode == 0) is well
         for user, database, enters in (
             ("grafana", "grafana", True),
             ("siteward", "siteward", True),

@@ -18,10 +18,12 @@ import pytest
 from composition import (
     DEPLOY,
     PATIENCE,
+    answers,
     arguments,
     configured_alertmanager,
     configured_prometheus,
     hand_out,
+    health,
     run,
     told,
     tool,
@@ -85,7 +87,7 @@ def alerts(url: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def test_prometheus_and_alertmanager_run_as_configured(alertmanager: str, volumes: Path, tmp_path: Path) -> None:
-    """Prometheus scrapes everybody with the token made for each, and its rules' alerts come to Alertmanager."""
+    """Prometheus scrapes all with the tokens made for them, its rules' alerts reach Alertmanager, and both are well."""
     with scraped() as (place, shown):
         others = dict.fromkeys(("app:8080", "collector:9469", "rabbitmq:15692"), place)
         places = {**others, "alertmanager:9093": alertmanager.removeprefix("http://")}
@@ -98,6 +100,8 @@ def test_prometheus_and_alertmanager_run_as_configured(alertmanager: str, volume
             jobs = ("siteward", "siteward-collector", "rabbitmq", "prometheus")
             eventually(healthy, {(job, "up") for job in jobs})
             eventually(lambda: alerts(alertmanager).get("SitewardQueueParked"), ("active", ["operators"]))
+            assert answers(health("prometheus")[-1].replace("http://127.0.0.1:9090", url))
+            assert answers(health("alertmanager")[-1].replace("http://127.0.0.1:9093", alertmanager))
             (active,) = told(f"{url}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
             assert active["url"] == f"{alertmanager}/api/v2/alerts"
     tokens = [(volumes / "prometheus" / name).read_text() for name in ("siteward-token", "metrics-token")]

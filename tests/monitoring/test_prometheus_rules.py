@@ -50,10 +50,18 @@ def emit(settings: Settings, first: int) -> None:
             )
             emitter.emit(
                 DataOperation(
-                    vo="v", start=start, end=now, reference=str(number), operation="transfer", source="A", destination="B",
-                    state=("done", "failed")[number % 2], size=2**30, files_total=1,
+                    vo="v",
+                    start=start,
+                    end=now,
+                    reference=str(number),
+                    operation="transfer",
+                    source="A",
+                    destination="B",
+                    state=("done", "failed")[number % 2],
+                    size=2**30,
+                    files_total=1,
                 )
-            )  # fmt: skip
+            )
         emitter.emit(
             StorageOccupancy(
                 vo="v", producer="p", time=now, cycle_size=1, site="A", endpoint="e", storage="s", total=4, used=1
