@@ -85,9 +85,9 @@ def test_all_addresses_of_a_name_share_the_timeout(named: Callable[[Sequence[str
     named(SILENT)
     with silent() as port:
         begun = time.monotonic()
-        with pytest.raises(PrometheusError, match=r"does not answer: not within 1 s") as error:
-            PromQL(f"http://{NAME}:{port}", timeout=1.0).instant("up")
-        assert 0.9 < time.monotonic() - begun < 1.5
+        with pytest.raises(PrometheusError, match=r"does not answer: not within 2 s") as error:
+            PromQL(f"http://{NAME}:{port}", timeout=2.0).instant("up")
+        assert 1.9 < time.monotonic() - begun < 4
     assert not error.value.permanent
 
 
@@ -96,8 +96,8 @@ def test_a_good_address_behind_dead_ones_is_reached(named: Callable[[Sequence[st
     named([*SILENT, "127.0.0.1"])
     with answering() as port, silent(port):
         begun = time.monotonic()
-        assert PromQL(f"http://{NAME}:{port}", timeout=2.0).instant("up").series[0].last.value == 7
-        assert 1.4 < time.monotonic() - begun < 2.0
+        assert PromQL(f"http://{NAME}:{port}", timeout=6.0).instant("up").series[0].last.value == 7
+        assert 4.4 < time.monotonic() - begun < 6
 
 
 def test_an_address_that_refuses_costs_no_time(named: Callable[[Sequence[str]], None]) -> None:
@@ -107,8 +107,8 @@ def test_an_address_that_refuses_costs_no_time(named: Callable[[Sequence[str]], 
         assert PromQL(f"http://{NAME}:{port}", timeout=2.0).instant("up").series[0].last.value == 7
     begun = time.monotonic()
     with pytest.raises(PrometheusError, match=r"does not answer: .*refused") as error:
-        PromQL(f"http://{NAME}:{port}", timeout=2.0).instant("up")
-    assert time.monotonic() - begun < 1
+        PromQL(f"http://{NAME}:{port}", timeout=6.0).instant("up")
+    assert time.monotonic() - begun < 1.5
     assert not error.value.permanent
 
 
@@ -126,7 +126,7 @@ def test_a_look_up_that_hangs_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(PrometheusError, match=r"does not answer: not within 0\.5 s") as error:
         PromQL(f"http://{NAME}:9090", timeout=0.5).instant("up")
     assert called.is_set()
-    assert 0.4 < time.monotonic() - begun < 1
+    assert 0.4 < time.monotonic() - begun < 2
     assert not error.value.permanent
     done.set()
 
@@ -163,6 +163,6 @@ def test_a_proxy_that_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> 
         begun = time.monotonic()
         with pytest.raises(PrometheusError, match=r"does not answer: not within 0\.5 s"):
             PromQL(f"https://{NAME}", timeout=0.5).instant("up")
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 3
         done.set()
         thread.join()
