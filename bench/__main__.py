@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from bench import data_path, log_import, machine, servers
+from bench.asked import Asked
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
 from bench.latency import seconds_to_queryable
@@ -40,20 +41,24 @@ Figure = TypeVar("Figure")
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 
 
-def main() -> None:
-    """Measure, print, and write the full run's figures down."""
-    size = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"]
+def main() -> int:
+    """Measure, print, and write the full run's figures down; 1 where a figure is short, or a server is not there."""
+    size, asked = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"], Asked()
     if "engines" in sys.argv[2:]:
         before = RESULTS.read_text(encoding="utf-8").partition(f"\n{servers.TITLE}")[0].rstrip().splitlines()
-        lines = [*before, *map(_said, servers.report(servers.ENGINE_SIZES[size.name]))]
+        lines = [*before, *map(_said, servers.report(servers.ENGINE_SIZES[size.name], asked))]
     else:
-        lines = list(_report(size))
+        lines = list(_report(size, asked))
     if size.name == "full":
         RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"\nwritten to {RESULTS.name}")
+    failures = [*asked.failures(full=size.name == "full")]
+    for each in failures:
+        print(each, file=sys.stderr)
+    return 1 if failures else 0
 
 
-def _report(size: Size) -> Iterator[str]:
+def _report(size: Size, asked: Asked) -> Iterator[str]:
     yield _said(f"""# Figures
 
 Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} processors, Python {platform.python_version()},
@@ -72,7 +77,7 @@ Every job record has {FIELDS_GIVEN} fields given and validated; 2 % of what is e
     yield from _data_path(size, limit)
     yield from _latency(size)
     yield from _log()
-    yield from map(_said, servers.report(servers.ENGINE_SIZES[size.name]))
+    yield from map(_said, servers.report(servers.ENGINE_SIZES[size.name], asked))
 
 
 def _data_path(size: Size, limit: float) -> Iterator[str]:
@@ -130,4 +135,4 @@ def _said(line: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

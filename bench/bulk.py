@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 import urllib3
 from opensearchpy import OpenSearch, helpers
 
 from bench.examples import job
 from monitoring.stores.opensearch import open_store
+from monitoring.stores.opensearch.bulk import IN_FLIGHT, MOST_RECORDS
 from monitoring.stores.opensearch.documents import documents_of, lines_of, placed
 from siteward.kinds import load_kinds
 from siteward.kinds.job import Job
@@ -21,15 +24,31 @@ from siteward.settings import load_settings
 from siteward.sinks import Batch
 
 JOB = kind_of(Job)
-SIZE = 5_000
-"""Records of one request; our own store sends half as many, two requests at once."""
+SIZE: Final = 5_000
+"""Records of one request where requests follow one another."""
 
 
-def batches(first: int, count: int) -> Iterator[Batch]:
+class Way(msgspec.Struct, frozen=True):
+    """How a bare loop sends: so many requests at once, of so many records each."""
+
+    at_once: int
+    size: int
+
+    def __str__(self) -> str:
+        """As the figures name it."""
+        requests = "one request" if self.at_once == 1 else f"{self.at_once} requests"
+        return f"{requests} of {self.size:,} at a time"
+
+
+WAYS: Final = (Way(1, SIZE), Way(IN_FLIGHT, MOST_RECORDS))
+"""The plain one, and that of our own store; the faster one is the machine's limit."""
+
+
+def batches(first: int, count: int, size: int = SIZE) -> Iterator[Batch]:
     """Validated jobs, as a collector has them in hand."""
     now = time.time_ns() // 1000
-    for start in range(first, first + count, SIZE):
-        rows = [JOB.row_of(job(number), now) for number in range(start, min(start + SIZE, first + count))]
+    for start in range(first, first + count, size):
+        rows = [JOB.row_of(job(number), now) for number in range(start, min(start + size, first + count))]
         columns = {name: [getattr(row, name) for row in rows] for name in JOB.names}
         messages = [start.to_bytes(16, "big")] * len(rows)
         yield Batch(JOB, [JOB.id_of(row) for row in rows], columns, ["bench@host"] * len(rows), messages, now)
@@ -41,21 +60,28 @@ def prepare(url: str, prefix: str, folder: Path) -> None:
     open_store(url, settings, load_kinds()).close()
 
 
-def bare_loop(url: str, prefix: str, first: int, count: int) -> float:
-    """Records per second of prebuilt bodies, ids included, sent one after the other over one connection."""
-    bodies = [lines_of(placed(batch, prefix).actions, documents_of(batch)) for batch in batches(first, count)]
+def bare_loop(url: str, prefix: str, count: int, way: Way) -> float:
+    """Records per second of prebuilt bodies, ids included, over as many connections as requests are sent at once."""
+    bodies = [lines_of(placed(batch, prefix).actions, documents_of(batch)) for batch in batches(0, count, way.size)]
     address = urlsplit(url)
-    with urllib3.HTTPConnectionPool(str(address.hostname), address.port, maxsize=1) as pool:
+
+    def send(body: bytes) -> None:
+        answer = pool.request(
+            "POST",
+            "/_bulk?filter_path=errors,items.*.status,items.*.error",
+            body=body,
+            headers={"content-type": "application/x-ndjson"},
+        )
+        if b'"errors":false' not in answer.data:
+            raise RuntimeError(answer.data[:500])
+
+    with (
+        urllib3.HTTPConnectionPool(str(address.hostname), address.port, maxsize=way.at_once) as pool,
+        ThreadPoolExecutor(way.at_once) as senders,
+    ):
         began = time.perf_counter()
-        for body in bodies:
-            answer = pool.request(
-                "POST",
-                "/_bulk?filter_path=errors,items.*.status,items.*.error",
-                body=body,
-                headers={"content-type": "application/x-ndjson"},
-            )
-            if b'"errors":false' not in answer.data:
-                raise RuntimeError(answer.data[:500])
+        for _ in senders.map(send, bodies):
+            pass
         return count / (time.perf_counter() - began)
 
 
@@ -75,8 +101,6 @@ def streaming_bulk(url: str, prefix: str, first: int, count: int) -> float:
 
 
 def _actions(batch: Batch, prefix: str) -> Sequence[dict[str, Any]]:
-    import msgspec  # noqa: PLC0415  # only here.
-
     encoded = lines_of(placed(batch, prefix).actions, documents_of(batch)).splitlines()
     decode = msgspec.json.decode
     made = []

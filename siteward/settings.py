@@ -168,13 +168,14 @@ class PrometheusSettings(_Section):
     stale: Seconds = 86_400.0
     """Counters that did not grow for so many seconds are dropped."""
     labels: dict[str, tuple[str, ...]] = {}
-    """Dimensions that become labels, by kind. By default all that are neither personal nor nearly unique per record."""
+    """Dimensions that become labels, by kind. By default all that are neither personal nor nearly unique per record. Of
+    snapshots one of the latter may be asked for, such as a machine's name; a personal one is refused everywhere."""
     url: str = ""
     """The Prometheus server that is asked for facts, such as `http://127.0.0.1:9090`. Empty: none is."""
     url_token: str = ""
     """Sent to it as a bearer's. `url_token_file` keeps it out of this file."""
     timeout: Seconds = 10.0
-    """Longest wait for its answer."""
+    """Longest wait for its answer, the look-up of its name and connecting included."""
     remote_write: str = ""
     """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
     remote_write_token: str = ""

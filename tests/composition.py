@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 from opensearch_server import Node, distribution
 from servers import REPOSITORY, missing
@@ -201,6 +203,86 @@ def configured_opensearch(version: str, volumes: Path, plugin: str = "") -> Iter
         yield node
     finally:
         node.remove()
+
+
+def arguments(service: str) -> list[str]:
+    """What docker-compose.yml gives a service's program under `command`, where each argument has a line."""
+    text = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
+    found = re.search(rf"^  {service}:\n(?:    .*\n)*?    command:\n((?:      .*\n)+)", text, re.MULTILINE)
+    assert found
+    return re.findall(r"^      - (\S+)$", found[1], re.MULTILINE)
+
+
+def health(service: str) -> list[str]:
+    """The command of a service's health check in docker-compose.yml."""
+    text = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
+    found = re.search(rf"^  {service}:\n(?:    .*\n)*?      test: \[(CMD|CMD-SHELL), (.+)\]$", text, re.MULTILINE)
+    assert found
+    if found[1] == "CMD-SHELL":
+        return ["/bin/sh", "-c", found[2].strip("'").replace("$$", "$")]
+    return [word.strip('"') for word in found[2].split(", ")]
+
+
+@contextmanager
+def configured_prometheus(folder: Path, secrets: Path, places: Mapping[str, str]) -> Iterator[str]:
+    """Prometheus with the composition's arguments, file and rules; its address.
+
+    Args:
+        folder: for data and what is changed; new.
+        secrets: the folder of its tokens.
+        places: host and port in the file of whom it scrapes and of Alertmanager, and what stands in for them.
+    """
+    (port,) = free_ports(1)
+    here = f"127.0.0.1:{port}"
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    # Collectors are found by a name server, which a test has none of its own.
+    asked = re.search(r"dns_sd_configs:\n((?:      .*\n)+)", text)
+    assert asked
+    quick = {"scrape_interval: 15s": "scrape_interval: 500ms", "scrape_timeout: 10s": "scrape_timeout: 500ms"}
+    found = {
+        asked[0]: "static_configs:\n      - targets: [collector:9469]\n",
+        "evaluation_interval: 15s": "evaluation_interval: 1s",
+    }
+    for written, meant in {**quick, **found, "/run/secrets": str(secrets), "localhost:9090": here, **places}.items():
+        assert written in text
+        text = text.replace(written, meant)
+    folder.mkdir()
+    (folder / "rules").symlink_to(DEPLOY / "prometheus" / "rules")
+    (folder / "prometheus.yml").write_text(text, encoding="utf-8")
+    given = [each.replace("/etc/prometheus", str(folder)) for each in arguments("prometheus")]
+    given = [each.replace("path=/prometheus", f"path={folder / 'data'}") for each in given]
+    command = [tool("prometheus"), *given, f"--web.listen-address={here}", "--log.level=warn"]
+    with running(command, folder / "log", lambda: answers(f"http://{here}/-/ready")):
+        yield f"http://{here}"
+
+
+@contextmanager
+def configured_alertmanager(folder: Path) -> Iterator[str]:
+    """Alertmanager with the composition's arguments and file; its address."""
+    (port,) = free_ports(1)
+    here = f"127.0.0.1:{port}"
+    folder.mkdir()
+    given = [each.replace("/etc/alertmanager", str(DEPLOY / "alertmanager")) for each in arguments("alertmanager")]
+    given = [each.replace("path=/alertmanager", f"path={folder / 'data'}") for each in given]
+    command = [tool("prometheus-alertmanager"), *given, f"--web.listen-address={here}"]
+    with running(command, folder / "log", lambda: answers(f"http://{here}/-/ready")):
+        yield f"http://{here}"
+
+
+def answers(url: str) -> bool:
+    """Whether a server says that it is well."""
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def told(url: str, body: object = None) -> Any:  # JSON.
+    """What an HTTP API answers, in JSON; with a body it is posted."""
+    sent = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(url, sent, {"Content-Type": "application/json"}), timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
 
 
 @contextmanager

@@ -10,11 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from servers import missing
+
+from collectors.service import collect
+from monitoring.prometheus.promql import Series
+from siteward.settings import Settings
 
 LIMIT: Final = 60.0
 """Seconds after which what is waited for will not come."""
@@ -83,6 +88,18 @@ def running(folder: Path, token: str = "") -> Iterator[PrometheusServer]:
                 process.wait()
 
 
+@contextmanager
+def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
+    """A collector that feeds the sink `prometheus`, as `siteward collect prometheus` does."""
+    stop = Event()
+    thread = Thread(target=collect, args=(settings, stop, ["prometheus"]), kwargs={"name": name})
+    thread.start()
+    yield
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + limit
@@ -104,3 +121,12 @@ def check_metrics(text: bytes) -> str:
     """What `promtool check metrics` has to say; "" is no complaint."""
     done = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
     return (done.stdout + done.stderr).decode()
+
+
+def increase(series: tuple[Series, ...]) -> float:
+    """The growth of counters over their points, from zero after a reset, without rate()'s extrapolation."""
+    total = 0.0
+    for each in series:
+        for before, after in zip(each.points, each.points[1:], strict=False):
+            total += after.value - before.value if after.value >= before.value else after.value
+    return total

@@ -110,10 +110,10 @@ need_java() {
     return 1
 }
 
-# What reads docker-compose.yml the way Docker Compose does, a small Go program, and the servers that only the composition
-# has. Go from 1.21 on fetches the version that the program asks for.
+# What reads docker-compose.yml the way Docker Compose does, a small Go program, the servers that only the composition
+# has, and what its health checks call. Go from 1.21 on fetches the version that the program asks for.
 need_compose() {
-    debian postgresql prometheus-alertmanager
+    debian postgresql prometheus-alertmanager curl
     type -P go >/dev/null || debian golang-go ca-certificates
     case "$(go env GOVERSION 2>/dev/null)" in
         '' | go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.20*)

@@ -31,6 +31,7 @@ from composition import (
     credentials,
     free_ports,
     hand_out,
+    health,
     listens,
     own_settings,
     postgresql,
@@ -214,6 +215,16 @@ def test_opensearch_takes_its_configuration(search_settings: Settings) -> None:
         assert store.forget("job", NOON + timedelta(days=400)) == 10
 
 
+def test_opensearch_says_that_it_is_well(search_settings: Settings) -> None:
+    """The health check of the composition is content with OpenSearch as configured, and with nothing else there."""
+    tool("curl")
+    ca, host = search_settings.monitoring.ca, search_settings.monitoring.url.rpartition("@")[2]
+    for place, well in ((host, True), (f"localhost:{free_ports(1)[0]}", False)):
+        *shell, check = health("opensearch")
+        check = check.replace("config/certificates/ca.pem", ca).replace("localhost:9200", place)
+        assert (run(*shell, check).returncode == 0) is well
+
+
 def test_opensearch_users_have_their_rights_only(search_settings: Settings) -> None:
     """Nobody asks without a password; our user has siteward-* only; who looks at records changes none."""
     assert search(search_settings, "", "GET", "/")[0] == 401
@@ -292,44 +303,17 @@ def search(settings: Settings, user: str, method: str, path: str, body: bytes | 
     return asked(f"https://{host}{path}", user, password, method=method, body=body, ca=settings.monitoring.ca)
 
 
-def test_prometheus_takes_its_configuration(volumes: Path, tmp_path: Path) -> None:
-    """promtool accepts prometheus.yml with the files of its tokens, and the rules that it names."""
-    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
-    (tmp_path / "prometheus.yml").write_text(text.replace("/run/secrets", str(volumes / "prometheus")))
-    (tmp_path / "rules").symlink_to(DEPLOY / "prometheus" / "rules")
-    done = run(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
-    assert done.returncode == 0, done.stderr
-    assert "SUCCESS" in done.stdout
-    assert "rules found" in done.stdout
-
-
-def test_alertmanager_takes_its_configuration() -> None:
-    """amtool accepts alertmanager.yml; what is only to be looked at wakes nobody, everything else goes to operators."""
-    amtool, file = tool("amtool"), DEPLOY / "alertmanager" / "alertmanager.yml"
-    done = run(amtool, "check-config", file)
-    assert done.returncode == 0, done.stderr
-    for severity, receiver in (("critical", "operators"), ("warning", "operators"), ("info", "nobody")):
-        done = run(amtool, "config", "routes", "test", f"--config.file={file}", f"severity={severity}")
-        assert done.stdout.strip() == receiver
-
-
-def test_inhibition_names_alerts_that_exist() -> None:
-    """Every alert that silences, or is silenced, is one of the rules."""
-    rules = "".join(path.read_text() for path in sorted((DEPLOY / "prometheus" / "rules").glob("*.yml")))
-    known = {*re.findall(r"- alert: (\w+)", rules)}
-    named = {*re.findall(r"Siteward\w+", (DEPLOY / "alertmanager" / "alertmanager.yml").read_text())}
-    assert named
-    assert named <= known
-
-
 def test_postgresql_makes_its_databases(volumes: Path) -> None:
-    """The script for a new data folder makes two databases; each user enters its own, by password, and no other."""
+    """A new data folder has two databases; each user enters its own, by password, and no other; the server is well."""
     text = (DEPLOY / "postgresql" / "databases.sql").read_text(encoding="utf-8")
     assert "/run/secrets/" in text
     with postgresql() as psql:
         script = text.replace("/run/secrets", str(volumes / "postgresql"))
         done = run(*psql, "--file", "-", input=script)
         assert done.returncode == 0, done.stderr
+        check, *rest = health("postgresql")
+        for port, well in ((str(psql[psql.index("--port") + 1]), True), (str(free_ports(1)[0]), False)):
+            assert (run(tool(check), *rest, env={**os.environ, "PGPORT": port}).returncode == 0) is well
         for user, database, enters in (
             ("grafana", "grafana", True),
             ("siteward", "siteward", True),

@@ -109,7 +109,7 @@ class Counters:
         self._observe = [_observing(family) for family in histograms]
 
     def write(self, batch: Batch, now: int) -> Counted:
-        """Count a batch; a record that was counted once is never counted again."""
+        """Count a batch; a record that this object counted once, it never counts again."""
         found = self._window.sort(batch, now)
         over: Counter[str] = Counter()
         coarse: defaultdict[Labels, list[int]] = defaultdict(list)

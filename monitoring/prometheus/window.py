@@ -26,7 +26,7 @@ class Why(StrEnum):
     AHEAD = "ahead"
     """Its time lies further in the future than the window is long."""
     REPLAYED = "replayed"
-    """Its id has been here already: delivered again, or a newer revision."""
+    """Its id has been here already, in this process: delivered again, or a newer revision."""
     IMPORTED = "imported"
     """It was read from a file."""
     INCOMPLETE = "incomplete"
@@ -51,6 +51,8 @@ class Window:
     """The ids of one kind's records whose times lie between `length` before now and `length` after it.
 
     An id says nothing that its record's time does not: what has left the window is late, and need not be remembered.
+    Nor is it remembered beyond this process: its counts end with it, and the next starts from zero. What was counted
+    and not acknowledged has to be counted again there, or it would be in neither where no scrape came in between.
     """
 
     def __init__(self, length: int, most: int = MOST_IDS) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -37,6 +38,20 @@ SERVICES: Final = {
     "prometheus",
     "rabbitmq",
 }
+ADDED: Final = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+"""Capabilities of the one service that gives files to their owners, which only root can."""
+HEALTH: Final = {
+    "alertmanager": {"wget"},
+    "app": {"python"},
+    "collector": {"find", "grep"},
+    "grafana": {"wget"},
+    "opensearch": {"curl", "test"},
+    "opensearch-dashboards": {"curl", "grep"},
+    "postgresql": {"pg_isready"},
+    "prometheus": {"wget"},
+    "rabbitmq": {"rabbitmq-diagnostics"},
+}
+"""The programs of each health check. find and grep are essential in Debian, whose Python image ours is built on."""
 PINNED: Final = re.compile(r"^[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?$")
 SECRET: Final = re.compile(r"/run/secrets/([\w.-]+)")
 Project = dict[str, Any]
@@ -84,11 +99,12 @@ def test_every_mounted_file_exists(project: Project) -> None:
 
 
 def test_services_have_no_more_rights_than_they_need(project: Project) -> None:
-    """No capability, no new privileges, a user who is not root, and a bound on memory, processors and processes."""
+    """No capability and no root but where files are given away, no new privileges, a bound on whatever is shared."""
     for name, service in project["services"].items():
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not service.get("privileged")
+        assert service.get("cap_add", []) == (ADDED if name == ONCE else [])
         assert {*service["deploy"]["resources"]["limits"]} == {"cpus", "memory", "pids"}
         if name != ONCE:
             assert int(service["user"].partition(":")[0]) > 0
@@ -97,15 +113,40 @@ def test_services_have_no_more_rights_than_they_need(project: Project) -> None:
 
 
 def test_services_say_whether_they_are_well(project: Project) -> None:
-    """Every service that stays has a health check and is started again; none starts before the secrets are made."""
-    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    """Every service that stays has a health check that runs and can fail, and is started again, after the secrets."""
     for name, service in project["services"].items():
         if name == ONCE:
             continue
-        assert "healthcheck" in service or (name == "app" and "\nHEALTHCHECK" in dockerfile)
+        check = service.get("healthcheck") or (health_of_image() if name == "app" else {})
+        assert not check.get("disable"), name
+        assert 0 < seconds(check["timeout"]) <= 30
+        assert seconds(check["timeout"]) <= 2 * seconds(check["interval"]) <= 60
+        assert 0 < seconds(check["start_period"]) <= 120
+        assert 2 <= check["retries"] <= 10
+        form, *words = check["test"]
+        shell = re.findall(r"(?:^|\$\(|\| )([a-z_-]+) ", words[0]) if form == "CMD-SHELL" else [words[0]]
+        assert form in {"CMD", "CMD-SHELL"}
+        assert {*shell} == HEALTH[name]
         assert service["restart"] == "unless-stopped"
         if any("/run/secrets" in mount["target"] or "credentials" in mount["source"] for mount in mounts(service)):
             assert service["depends_on"][ONCE]["condition"] == "service_completed_successfully"
+
+
+def seconds(text: str) -> int:
+    """A duration as Compose and Docker write it, such as 1m30s."""
+    assert re.fullmatch(r"(\d+m)?(\d+s)?", text)
+    return sum(int(number) * {"m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([ms])", text))
+
+
+def health_of_image() -> dict[str, Any]:
+    """The health check that our own image brings, in the words of a composition."""
+    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"^HEALTHCHECK (--.+) \\\n +CMD (\[.+\])$", text, re.MULTILINE)
+    assert found
+    options = dict(re.findall(r"--([a-z-]+)=(\S+)", found[1]))
+    retries = int(options.pop("retries"))
+    named = {name.replace("-", "_"): value for name, value in options.items()}
+    return named | {"retries": retries, "test": ["CMD", *json.loads(found[2])]}
 
 
 def test_images_are_pinned(project: Project) -> None:

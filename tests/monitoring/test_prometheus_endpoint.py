@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -19,17 +18,16 @@ import pytest
 from answers import SNAPSHOTS
 from examples import JOB, batch_of, job, job_rows
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_server import check_metrics, running, until
+from prometheus_server import check_metrics, collector, increase, running, until
 
-from collectors.service import collect
 from monitoring.prometheus import counters, exposition, open_sink
 from monitoring.prometheus.connection import PrometheusError
+from monitoring.prometheus.families import families_of
 from monitoring.prometheus.promql import PromQL, Series
 from monitoring.prometheus.sink import PrometheusSink
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
-from siteward.kinds.host import Host
-from siteward.records import Kind, Row, kind_from_table
+from siteward.records import Kind, Row, Type, kind_from_table
 from siteward.settings import CollectorSettings, PrometheusSettings, Settings, SettingsError
 from siteward.sinks import Outcome, Sink
 from siteward.telemetry import METRICS, MetricType, telemetry
@@ -106,43 +104,61 @@ def test_records_and_own_telemetry_are_shown(at_once: None) -> None:
     assert {"siteward_build_info", "process_resident_memory_bytes"} <= {each.name for each in samples}
 
 
-def test_promtool_has_no_complaint() -> None:
-    """`promtool check metrics` is content with every family of ours, with odd kinds, and with all own telemetry."""
-    odd = kind_from_table(
-        "odd",
-        {
-            "doc": 'A "doc" with \\ and\nlines.',
-            "shape": "snapshot",
-            "dimensions": {"le": {"doc": "bound"}},
-            "measures": {
-                "jobs_total": {"doc": "jobs", "unit": "1"},
-                "job_count": {"doc": "jobs", "unit": "1"},
-                "wait_bucket": {"doc": "wait", "unit": "s"},
-                "power": {"doc": "power", "unit": "W", "combine": "mean"},
-                "warmth": {"doc": "temperature", "unit": "K"},
-                "score": {"doc": "score", "unit": "HS06.s"},
-                "carbon": {"doc": "carbon", "unit": "g"},
-                "clock": {"doc": "clock", "unit": "Hz"},
-            },
+ODD = kind_from_table(
+    "odd",
+    {
+        "doc": 'A "doc" with \\ and\nlines.',
+        "shape": "snapshot",
+        "dimensions": {"le": {"doc": "bound"}},
+        "measures": {
+            "jobs_total": {"doc": "jobs", "unit": "1"},
+            "job_count": {"doc": "jobs", "unit": "1"},
+            "wait_bucket": {"doc": "wait", "unit": "s"},
+            "power": {"doc": "power", "unit": "W", "combine": "mean"},
+            "warmth": {"doc": "temperature", "unit": "K"},
+            "score": {"doc": "score", "unit": "HS06.s"},
+            "carbon": {"doc": "carbon", "unit": "g"},
+            "clock": {"doc": "clock", "unit": "Hz"},
         },
+    },
+)
+
+
+def live_row(kind: Kind) -> Row:
+    """A record of any kind that happens now and knows everything; a snapshot is a cycle of its own."""
+    plain = {
+        Type.STRING: 'v"\\\n',
+        Type.INTEGER: 1,
+        Type.NUMBER: 1.0,
+        Type.BOOLEAN: False,
+        Type.TIME: time.time_ns() // 1000,
+    }
+    return kind.row(
+        **{column.name: column.values[0] if column.values else plain[column.type] for column in kind.columns}
     )
-    now = datetime.now(UTC)
-    row: dict[str, Any] = {"vo": 'v"\\\n', "producer": "p", "time": time.time_ns() // 1000, "cycle_size": 1, "le": "x"}
-    row |= {"simulated": False, "revision": 0} | {column.name: 1 for column in odd.measures}
+
+
+def test_promtool_has_no_complaint(at_once: None) -> None:
+    """`promtool check metrics` is content with every family of every kind, odd ones too, and with all own telemetry."""
+    del at_once
     for metric in METRICS:
         (telemetry.add if metric.type is MetricType.COUNTER else telemetry.set)(metric, 0, *metric.labels)
-    host = Host(
-        vo="v", site="S", host="h", producer="p", time=now, processors=1, cpu_used=0.5, load=1.0,
-        memory_total=1, memory_used=1, disk_total=1, disk_used=1,
-    )  # fmt: skip
-    with sink({**KINDS, "odd": odd, SNAPSHOTS.name: SNAPSHOTS}) as opened:
-        opened.write(batch_of(JOB, live_rows(50)))
-        opened.write(batch_of(KINDS["host"], [KINDS["host"].row_of(host, row["time"])]))
-        opened.write(batch_of(odd, [odd.row(**row)]))
+    kinds = {**KINDS, ODD.name: ODD, SNAPSHOTS.name: SNAPSHOTS}
+    wanted: set[str] = set()
+    with sink(kinds) as opened:
+        for name, each in families_of(kinds, {}).items():
+            assert opened.write(batch_of(each.kind, [live_row(each.kind)])).outcomes == [Outcome.STORED]
+            wanted |= {family.name for family in each.values}
+            wanted |= {f"{family.name}_{part}" for family in each.histograms for part in ("bucket", "sum", "count")}
+            assert len(each.values) > 1 or name == "downtime"
+        get(opened.port)
         text = get(opened.port)[1]
-    for name in ("siteward_odd_jobs_total_value", "siteward_host_memory_used_bytes", "siteward_job_records_total"):
-        assert f"\n{name}{{" in text
+    shown = {each.name: each.value for family in text_string_to_metric_families(text) for each in family.samples}
+    assert {name for name in wanted if not shown.get(name)} == set()
+    assert {*shown} >= {metric.name for metric in METRICS} | {"siteward_build_info"}
+    assert {"siteward_odd_jobs_total_value", "siteward_host_memory_used_bytes"} <= wanted
     assert check_metrics(text.encode()) == ""
+    assert check_metrics(b"# TYPE jobs_total gauge\njobs_total 1\n") != ""
 
 
 def test_the_budget_bounds_the_answer() -> None:
@@ -274,27 +290,6 @@ def test_a_taken_port_is_named_and_free_again_after_close() -> None:
             pass
     with sink(port=port) as second:
         assert get(second.port)[0] == 200
-
-
-@contextmanager
-def collector(settings: Settings, name: str = "collector") -> Iterator[None]:
-    """A collector that feeds the sink `prometheus`, as `siteward collect prometheus` does."""
-    stop = Event()
-    thread = Thread(target=collect, args=(settings, stop, ["prometheus"]), kwargs={"name": name})
-    thread.start()
-    yield
-    stop.set()
-    thread.join(30)
-    assert not thread.is_alive()
-
-
-def increase(series: tuple[Series, ...]) -> float:
-    """The growth of counters over their points, from zero after a reset, without rate()'s extrapolation."""
-    total = 0.0
-    for each in series:
-        for before, after in zip(each.points, each.points[1:], strict=False):
-            total += after.value - before.value if after.value >= before.value else after.value
-    return total
 
 
 def answers(ask: Callable[[], tuple[Series, ...]], wanted: float) -> Callable[[], bool]:

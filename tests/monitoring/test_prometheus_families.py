@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.prometheus.families import FamilyType, families_of
 from siteward.kinds import load_kinds
-from siteward.records import Kind, kind_from_table
+from siteward.records import Kind, Shape, kind_from_table
 from siteward.settings import SettingsError
 from siteward.telemetry import METRICS
 
@@ -79,6 +79,44 @@ def test_labels_that_cannot_be_are_refused(labels: dict[str, list[str]], said: s
     with pytest.raises(SettingsError, match=re.escape(said)) as error:
         families_of(KINDS, labels)
     assert f"prometheus.labels.{next(iter(labels))}" in str(error.value)
+
+
+def test_what_names_persons_is_never_a_label() -> None:
+    """No request makes a label of a personal dimension: of no installed kind, and not of snapshots either."""
+    dimensions = {
+        "owner": {"doc": "who", "personal": True},
+        "account": {"doc": "who, for each record", "personal": True, "bucketed": False},
+    }
+    kinds = KINDS | {
+        name: each
+        for shape in Shape
+        for name, each in kind(f"of-{shape}", shape, dimensions=dimensions, measures={"n": measure()}).items()
+    }
+    personal = [(name, column.name) for name, each in kinds.items() for column in each.dimensions if column.personal]
+    assert {name for name, _ in personal} >= {"job", "data-operation", "of-event", "of-interval", "of-snapshot"}
+    for name, dimension in personal:
+        assert dimension not in families_of(kinds, {})[name].dimensions
+        with pytest.raises(SettingsError, match=f"'{dimension}' names persons"):
+            families_of(kinds, {name: ["vo", dimension]})
+
+
+def test_what_is_nearly_unique_is_a_label_of_snapshots_on_request_only() -> None:
+    """By default no kind has such a label; a snapshot's may be asked for, an event's or an interval's is refused."""
+    refused = asked = 0
+    for name, each in KINDS.items():
+        for column in each.dimensions:
+            if getattr(column.role, "bucketed", True):
+                continue
+            assert column.name not in families_of(KINDS, {})[name].dimensions
+            if each.shape is Shape.SNAPSHOT:
+                asked += 1
+                assert column.name in families_of(KINDS, {name: [column.name]})[name].dimensions
+            else:
+                refused += 1
+                with pytest.raises(SettingsError, match="nearly unique"):
+                    families_of(KINDS, {name: [column.name]})
+    assert asked
+    assert refused
 
 
 def test_names_are_given_once() -> None:
