@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from traceback import format_exception
+from typing import Any
 
 import pytest
 from examples import JOB, NOW, job_rows
 from pika import BasicProperties
 from rich.pretty import pretty_repr
 
-from siteward.broker import Message
+from siteward.broker import Message, QueueStatus
 from siteward.broker.opening import open_declared
-from siteward.broker.rabbitmq import open_broker
+from siteward.broker.rabbitmq import open_broker, standing
 from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
 from siteward.broker.rabbitmq.checking import Difference, compared
 from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundQueue
@@ -152,6 +154,40 @@ def test_a_body_that_is_no_envelope_is_sent_all_the_same() -> None:
 def test_a_message_of_another_program_has_no_headers() -> None:
     """Whoever writes envelopes without our libraries need not know our headers."""
     assert message_of("a.job", BasicProperties(), b"x") == Message("a.job", b"x", content_type="")
+
+
+@pytest.mark.parametrize(
+    ("heads", "oldest"),
+    [
+        ((1_700_000_100, 1_700_000_050), datetime(2023, 11, 14, 22, 14, 10, tzinfo=UTC)),
+        ((None, 1_700_000_100), datetime(2023, 11, 14, 22, 15, tzinfo=UTC)),
+        ((None, None), None),
+    ],
+)
+def test_the_oldest_message_of_all_queues_of_a_sink_is_told(
+    monkeypatch: pytest.MonkeyPatch, heads: tuple[int | None, int | None], oldest: datetime | None
+) -> None:
+    """From RabbitMQ 4.1 on the heads of a sink's queues say when they were published; before that nobody knows."""
+    ready = {"siteward.jobs": 3, "siteward.jobs.job.0": 4, "siteward.jobs.parked": 1}
+    monkeypatch.setattr(standing, "waiting_in", lambda _link, name: ready.get(name))
+    known = {
+        name: FoundQueue(name, messages=5, messages_unacknowledged=1, message_bytes=9, head_message_timestamp=head)
+        for name, head in zip(("siteward.jobs", "siteward.jobs.job.0"), heads, strict=True)
+    }
+    # What was put aside waits for nobody.
+    known["siteward.jobs.parked"] = FoundQueue("siteward.jobs.parked", head_message_timestamp=1_000_000_000)
+    link: Any = None
+    assert standing.standing_of("jobs", link, BrokerSettings(), known) == QueueStatus(
+        queue="jobs",
+        ready=7,
+        unacked=2,
+        parked=1,
+        records=None,
+        bytes=18,
+        oldest=oldest,
+        published=None,
+        acknowledged=None,
+    )
 
 
 def _found(plan: Plan) -> tuple[dict[str, FoundExchange], dict[str, FoundQueue], list[FoundBinding]]:
