@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rabbitmq_server import RabbitNode, Vhost
+from rabbitmq_server import RabbitNode, Vhost, eventually
 from typer.testing import CliRunner
 
 from siteward.broker import BrokerError, BrokerUnavailable, Forbidden, Message, opening
 from siteward.broker.rabbitmq import RabbitBroker, open_broker
-from siteward.broker.rabbitmq.checking import Difference
+from siteward.broker.rabbitmq.difference import Difference
 from siteward.cli import application
 from siteward.settings import Settings
 
@@ -197,6 +197,47 @@ def test_check_tells_what_differs(vhost: Vhost) -> None:
         assert "rabbitmq_management" in report.unseen[0]
         opened.declare(TOPOLOGY)
         assert opened.status()[0].unacked is None
+
+
+def test_check_tells_what_policies_do(vhost: Vhost, broker: RabbitBroker) -> None:
+    """Policies that discard records are listed, operators' too, those of exchanges too, to a user who only looks."""
+    user = vhost.user("word", "^$", "^$", ".*", tags="monitoring")
+    for kind, name, target, pattern, definition in (
+        ("set_policy", "tidy", "queues", r"^siteward\.everything$", {"overflow": "drop-head", "max-length": 2}),
+        ("set_operator_policy", "short", "queues", "^siteward", {"message-ttl": 86_400_000, "expires": 86_400_000}),
+        ("set_policy", "spare", "exchanges", "^siteward", {"alternate-exchange": "amq.fanout"}),
+        ("set_policy", "other", "queues", "^other", {"message-ttl": 1}),
+    ):
+        vhost.node.ctl(kind, "--vhost", vhost.name, "--apply-to", target, name, pattern, json.dumps(definition))
+    queue = "siteward.everything"
+    sides = [f"short -> {queue}.parked", f"short -> {queue}.returned"]
+    day = "86400000"
+    wanted = {
+        Difference("policy", f"tidy + short -> {queue}", "discards", "overflow", "drop-head", "reject-publish"),
+        Difference("policy", f"tidy + short -> {queue}", "differs", "max-length", "2", "1000000"),
+        *(
+            Difference("policy", name, "discards", key, day)
+            for name in (f"tidy + short -> {queue}", *sides)
+            for key in ("message-ttl", "expires")
+        ),
+        *(
+            Difference("policy", f"spare -> {name}", "discards", "alternate-exchange", "amq.fanout")
+            for name in ("siteward.unsharded", queue, f"{queue}.returned", f"{queue}.parked")
+        ),
+    }
+    settings = _as(vhost, user, "word")
+    with open_broker(settings.broker.url, settings) as opened:
+        eventually(lambda: set(opened.check(TOPOLOGY).differences) == wanted)
+        assert opened.check(TOPOLOGY).unseen == ()
+    # It is as said: what should be refused is taken, and what was there first is no longer where it was.
+    with closing(broker.publisher()) as publisher:
+        for number in range(5):
+            publisher.publish([Message("v.job", b"x", id=str(number))])
+    eventually(lambda: vhost.node.api("GET", f"queues/{vhost.path}/{queue}").get("messages") == 2)
+    for name in ("tidy", "spare", "other"):
+        vhost.node.ctl("clear_policy", "--vhost", vhost.name, name)
+    vhost.node.ctl("clear_operator_policy", "--vhost", vhost.name, "short")
+    eventually(lambda: broker.check(TOPOLOGY).differences == ())
 
 
 def test_the_check_command_exits_1_where_something_differs(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from traceback import format_exception
 from typing import Any
 
+import msgspec
 import pytest
 from examples import JOB, NOW, job_rows
 from pika import BasicProperties
@@ -15,10 +16,12 @@ from siteward.broker import Message, QueueStatus
 from siteward.broker.opening import open_declared
 from siteward.broker.rabbitmq import open_broker, standing
 from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
-from siteward.broker.rabbitmq.checking import Difference, compared
-from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundQueue
+from siteward.broker.rabbitmq.checking import compared
+from siteward.broker.rabbitmq.difference import Difference
+from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundPolicy, FoundQueue
 from siteward.broker.rabbitmq.messages import headers_of, message_of, properties_of
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
+from siteward.broker.rabbitmq.policies import effects
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
 from siteward.settings import BrokerSettings, Settings, ShardSettings, without_password
@@ -230,4 +233,68 @@ def test_each_difference_is_named() -> None:
         # It would get messages in place of the sinks, which a queue bound to the second exchange does not.
         Difference("binding", "siteward -> somebody's (#)", "superfluous"),
         Difference("binding", "siteward.unsharded -> siteward.jobs (#.host)", "superfluous"),
+    ]
+
+
+def _policed(name: str, policy: dict[str, object] | list[object], operator: str | None = None) -> list[Difference]:
+    """What is told of the policies of one queue."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    exchanges, queues, _ = _found(plan)
+    queues[name] = msgspec.structs.replace(
+        queues[name], policy="p", operator_policy=operator, effective_policy_definition=policy
+    )
+    return list(effects(plan, queues, exchanges, {}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "problem", "wanted"),
+    [
+        ({"message-ttl": 60_000}, "discards", ""),
+        ({"expires": 60_000}, "discards", ""),
+        ({"overflow": "drop-head"}, "discards", "reject-publish"),
+        ({"max-length": 7}, "differs", "1000000"),
+        ({"delivery-limit": 6}, "differs", "7"),
+        ({"dead-letter-exchange": "elsewhere"}, "differs", "siteward.jobs.returned"),
+        ({"a-key-of-next-year": [1]}, "differs", ""),
+    ],
+)
+def test_a_policy_that_matters_is_told(policy: dict[str, object], problem: str, wanted: str) -> None:
+    """What lets records vanish discards, what is otherwise not as asked for differs; both policies are named."""
+    ((key, value),) = policy.items()
+    for operator, name in ((None, "p -> siteward.jobs"), ("o", "p + o -> siteward.jobs")):
+        (told,) = _policed("siteward.jobs", policy, operator)
+        assert told == Difference("policy", name, problem, key, str(value), wanted)  # type: ignore[arg-type]  # parametrized.
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        [],
+        {"overflow": "reject-publish", "max-length": 10**9, "delivery-limit": 7, "ha-mode": "all", "ha-params": [1]},
+    ],
+)
+def test_a_policy_that_changes_nothing_is_not_told(policy: dict[str, object] | list[object]) -> None:
+    """What is as asked for, a limit beyond the queue's own, and where a queue lives lose nothing."""
+    assert _policed("siteward.jobs", policy) == []
+
+
+def test_whoever_looks_at_parked_messages_must_not_use_them_up() -> None:
+    """A delivery limit on what was put aside discards: there is no further queue behind it."""
+    (told,) = _policed("siteward.jobs.parked", {"delivery-limit": 100})
+    assert (told.problem, told.argument) == ("discards", "delivery-limit")
+
+
+def test_an_alternate_exchange_is_told_where_it_applies() -> None:
+    """It takes what no queue takes, so that no sender hears of it; the first exchange has one of ours, which wins."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    exchanges, queues, _ = _found(plan)
+    for name in ("siteward", "siteward.unsharded", "siteward.jobs"):
+        exchanges[name] = msgspec.structs.replace(exchanges[name], policy="all" if name != "siteward.jobs" else "other")
+    policies = {
+        "all": FoundPolicy("all", {"alternate-exchange": "spare", "message-ttl": 5}),
+        "other": FoundPolicy("other", {"message-ttl": 5}),
+    }
+    assert list(effects(plan, queues, exchanges, policies)) == [
+        Difference("policy", "all -> siteward.unsharded", "discards", "alternate-exchange", "spare")
     ]
