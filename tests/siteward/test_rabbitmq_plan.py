@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from traceback import format_exception
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, Fou
 from siteward.broker.rabbitmq.messages import headers_of, message_of, properties_of
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
 from siteward.broker.rabbitmq.policies import effects
+from siteward.broker.rabbitmq.publisher import _Outgoing, _Outlet
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
 from siteward.settings import BrokerSettings, Settings, ShardSettings, without_password
@@ -157,6 +159,22 @@ def test_a_body_that_is_no_envelope_is_sent_all_the_same() -> None:
 def test_a_message_of_another_program_has_no_headers() -> None:
     """Whoever writes envelopes without our libraries need not know our headers."""
     assert message_of("a.job", BasicProperties(), b"x") == Message("a.job", b"x", content_type="")
+
+
+def test_a_message_that_is_being_sent_is_not_taken_for_confirmed() -> None:
+    """At no moment between waiting and being on its way does a call look as if it were over."""
+    outgoing = _Outgoing([Message("v.job", b"1")], {})
+    seen: list[bool] = []
+
+    class Watching:
+        def basic_publish(self, *_message: object, mandatory: bool) -> None:
+            seen.append(mandatory and outgoing.over)
+
+    link: Any = SimpleNamespace(blocked="")
+    channel: Any = Watching()
+    _Outlet(link, "siteward", BrokerSettings()).send(outgoing, channel)
+    assert seen == [False]
+    assert not outgoing.over
 
 
 @pytest.mark.parametrize(
