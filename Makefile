@@ -35,7 +35,7 @@ bench: $(VENV)/.dev ## measure speed beside the machine's own limits; BENCH=shor
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
 soak: $(VENV)/.dev ## the long fault runs, with their counts: four hundred kills, outages of a minute; about forty minutes
-	$(BIN)/python -m pytest -m soak -rP $(ARGS)
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

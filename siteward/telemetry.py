@@ -56,6 +56,12 @@ SINK_FAILURES = Metric(
     "siteward_collector_sink_failures_total", _C, "Times a sink could not commit and was retried.", ("sink",)
 )
 BATCH_SECONDS = Metric("siteward_collector_write_seconds_total", _C, "Seconds spent in the sink's write().", ("sink",))
+OPENSEARCH_RETRIED = Metric(
+    "siteward_opensearch_records_retried_total",
+    _C,
+    "Records that OpenSearch did not take for now, each time; they are sent again. `status` is HTTP's, or `none`.",
+    ("kind", "status"),
+)
 GATEWAY_QUEUED = Metric(
     "siteward_gateway_records_queued_total", _C, "Records the HTTP gateway has queued durably.", ("kind",)
 )

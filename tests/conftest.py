@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from counts import pytest_terminal_summary, tell_counts  # noqa: F401  # a hook, and a fixture.
 from opensearch_server import opensearch, opensearch_nodes  # noqa: F401  # fixtures.
 from rabbitmq_server import rabbitmq, vhost  # noqa: F401  # fixtures.
 from servers import LPC_LOG, chromium_path, data_file

@@ -70,7 +70,7 @@ class RabbitNode:
     def __init__(self) -> None:
         """Write the configuration; nothing runs yet."""
         self._server = program("rabbitmq-server")
-        self._ctl = program("rabbitmqctl")
+        program("rabbitmqctl")
         self.folder = Path(tempfile.mkdtemp(prefix="siteward-rabbitmq-"))
         self.port, self.tls_port, self.management, distribution, self._names = free_ports(5)
         self.authority = trustme.CA()
@@ -185,12 +185,17 @@ class RabbitNode:
             return True
         return False
 
-    def ctl(self, *arguments: str) -> str:
-        """Run rabbitmqctl as an operator would; what it prints."""
+    def ctl(self, *arguments: str, typed: str = "") -> str:
+        """Run rabbitmqctl as an operator would, who types what it asks for; what it prints."""
+        return self.tool("rabbitmqctl", *arguments, typed=typed)
+
+    def tool(self, name: str, *arguments: str, typed: str = "") -> str:
+        """As ctl, with any of RabbitMQ's tools."""
         done = subprocess.run(
-            [self._ctl, "--node", self.name, "--quiet", *arguments],
+            [program(name), "--node", self.name, "--quiet", *arguments],
             env=self._environment,
             cwd=self.folder,
+            input=typed,
             capture_output=True,
             text=True,
             check=False,

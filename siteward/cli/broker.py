@@ -106,7 +106,7 @@ def check(
     context: typer.Context,
     unbind: Annotated[bool, typer.Option("--unbind", help="Take away superfluous bindings.")] = False,
 ) -> None:
-    """Compare exchanges, queues, bindings and limits on RabbitMQ with what settings and installed sinks ask for.
+    """Compare queues, bindings, limits and policies on RabbitMQ with what settings and installed sinks ask for.
 
     Lists each difference, and exits 1 where there is one. What is missing is made whenever a collector starts.
     """

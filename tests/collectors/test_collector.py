@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from examples import JOB, NOON, job_rows
-from in_memory import MemoryBroker, MemorySink, broken, dies_after_commit, unavailable
+from in_memory import MemoryBroker, MemoryConsumer, MemorySink, broken, dies_after_commit, unavailable
 
 from collectors import pipeline as pipeline_module
 from collectors.consumer import Collector
@@ -20,13 +20,13 @@ from collectors.pipeline import Pipeline
 from collectors.receipts import Receipts
 from collectors.session import Filling
 from collectors.steps import UNREADABLE, Enrichment
-from siteward.broker import Message
+from siteward.broker import Delivery, Message
 from siteward.broker.topology import routing_key
 from siteward.envelope import JSON, open_envelope, seal
 from siteward.records import microseconds
 from siteward.settings import BrokerSettings, CollectorSettings, Settings
 from siteward.sinks import Batch
-from siteward.telemetry import CONSUMED, DEAD_LETTERED, SINK_FAILURES, WRITTEN, telemetry
+from siteward.telemetry import CONSUMED, DEAD_LETTERED, HELD_OLDEST, SINK_FAILURES, WRITTEN, telemetry
 
 SENT = microseconds(NOON)
 QUICK = CollectorSettings(batch_records=2_000, batch_age=0.02)
@@ -363,9 +363,43 @@ def test_the_next_batch_is_decoded_while_one_is_written(tmp_path: Path) -> None:
         until(lambda: scene.done == 100)
 
 
+class DatedConsumer(MemoryConsumer):
+    """Says when a message was published, as its id names it in seconds since 1970."""
+
+    def receive(self, wait: float) -> list[Delivery]:
+        return [
+            msgspec.structs.replace(each, published=round(float(each.message.id or 0) * 1e6))
+            for each in super().receive(wait)
+        ]
+
+
+def test_the_age_of_the_oldest_message_in_hand_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows while the sink does not get on, whatever newer messages come, and ends when the message is stored."""
+    go_on = threading.Event()
+
+    def slow(_sink: MemorySink, _batch: Batch) -> None:
+        assert go_on.wait(10)
+
+    def age() -> float:
+        return telemetry.value(HELD_OLDEST, "monitoring")
+
+    monkeypatch.setattr(
+        MemoryBroker, "consumer", lambda broker, queue, _name, prefetch: DatedConsumer(broker, queue, prefetch)
+    )
+    now = time.time()
+    with collecting(tmp_path, MemorySink([slow])) as scene:
+        assert age() == 0
+        scene.publish(*(msgspec.structs.replace(message(1, n), id=str(now - 100 * n)) for n in (1, 3, 2)))
+        until(lambda: 300 <= age() < 400)
+        reached = age()
+        scene.publish(msgspec.structs.replace(message(1, 4), id=str(now - 50)), message(1, 5))
+        until(lambda: reached < age() < 400)
+        go_on.set()
+        until(lambda: scene.done == 5 and age() == 0)
+
+
 def test_filling_waits_for_records_age_or_messages() -> None:
     """A haul is due by whichever limit is met first, and takes no more than the limits say."""
-    from siteward.broker import Delivery  # noqa: PLC0415  # only here.
 
     def deliveries(*counts: int) -> list[Delivery]:
         return [Delivery(Message("a.b", b"", count), tag) for tag, count in enumerate(counts)]

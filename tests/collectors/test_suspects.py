@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,9 +13,11 @@ from examples import JOB, NOON, NOW, batch_of, job_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import MemoryBroker
+from rabbitmq_server import Vhost, eventually
 
 from collectors.suspects import Suspects
 from siteward.broker import Message
+from siteward.broker.rabbitmq import RabbitConsumer, open_broker
 from siteward.broker.topology import routing_key
 from siteward.compression import compress_zstd, decompress
 from siteward.envelope import JSON, MAX_BYTES, MSGPACK, ZSTD, Parcel, divide, open_envelope, seal
@@ -167,3 +171,48 @@ def test_parts_know_their_places() -> None:
     """Receipts and dead letters name the place in the envelope that the producer sent."""
     parts = opened(divide(transfers(3), JSON), JSON)
     assert [part.header.first for part in parts] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("unseen", [0, 3])
+def test_on_rabbitmq_the_record_that_kills_is_parked_alone(vhost: Vhost, unseen: int) -> None:
+    """At the delivery limit, or beyond it in the queue for what was returned, an envelope is tried record by record."""
+    settings = vhost.settings(delivery_limit=2)
+    ids = batch_of(JOB, job_rows(4)).ids
+    stored: Counter[bytes] = Counter()
+    deaths = 0
+
+    def collect_or_die(consumer: RabbitConsumer) -> bool:
+        """One collector, which dies of the third record before it acknowledges anything; whether it lives."""
+        suspects = Suspects("q", consumer, settings.broker.delivery_limit)
+        while deliveries := consumer.receive(1.0):
+            for delivery in suspects.taken_out(deliveries):
+                (parcel,) = opened([delivery.message.body], delivery.message.content_type)
+                if ids[2] in parcel.ids:
+                    return False
+                stored.update(parcel.ids)
+                consumer.acknowledge([delivery])
+        return True
+
+    with open_broker(settings.broker.url, settings) as broker:
+        broker.declare({"q": ("#",)})
+        with closing(broker.publisher()) as publisher:
+            publisher.publish([message(4)])
+        for _ in range(unseen):
+            # Whoever dies of something else does so before anybody looks at how often the message came.
+            with closing(broker.consumer("q", "c", 1)) as consumer:
+                eventually(lambda: bool(consumer.receive(1.0)))  # called before the next turn.
+        place = f"queues/{vhost.path}/siteward.q.returned" if unseen else f"queues/{vhost.path}/siteward.q"
+        eventually(lambda: vhost.node.api("GET", place).get("messages") == 1)
+        lives = False
+        while not lives and deaths < 10:
+            # One at a time: what is held beside the deadly record when its collector dies counts as delivered too.
+            with closing(broker.consumer("q", "c", 1)) as consumer:
+                lives = collect_or_die(consumer)
+            deaths += not lives
+        (parked,) = broker.parked()
+        assert opened([parked.message.body], parked.message.content_type)[0].ids == [ids[2]]
+        assert parked.reason == "was delivered 2 times and never acknowledged: it may kill its collectors"
+        assert (broker.status()[0].ready, broker.status()[0].parked) == (0, 1)
+    assert stored == Counter({each: 1 for each in ids if each != ids[2]})
+    # Twice of the whole envelope, where somebody looked, and twice of the record alone.
+    assert deaths == (2 if unseen else 4)

@@ -142,7 +142,7 @@ def _installation(folder: Path) -> Iterator[tuple[Settings, dict[str, Process], 
         poster.join()
 
 
-def _survives(folder: Path, kills: int, seed: int) -> None:
+def _survives(folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> None:
     chance = random.Random(seed)
     with _installation(folder) as (settings, processes, poster):
         _wait(lambda: (folder / "emitted").exists() and poster.queued > 0, "the first records")
@@ -162,7 +162,7 @@ def _survives(folder: Path, kills: int, seed: int) -> None:
         # The last batch may have got through without being noted.
         counts = _counts_by_id(settings, emitted + 10_000_000)
     killed = {name: process.kills for name, process in processes.items()}
-    print(f"killed {killed}; {emitted:,} emitted and flushed, {poster.queued:,} posted, {len(counts):,} stored")
+    tell(f"killed {killed}; {emitted:,} emitted and flushed, {poster.queued:,} posted, {len(counts):,} stored")
     assert sum(killed.values()) == kills
     assert min(killed.values()) > 0
     assert set(counts.values()) == {1}
@@ -201,13 +201,15 @@ def _free_port() -> int:
         return port
 
 
-def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, tell_counts: Callable[[str], None]) -> None:
     """Emitter, collector and application die at random points; every flushed and every queued record is stored once."""
-    _survives(tmp_path, kills=21, seed=20)
+    _survives(tmp_path, 21, 20, tell_counts)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(4))
-def test_two_hundred_kills_lose_nothing_and_double_nothing(tmp_path: Path, seed: int) -> None:
+def test_two_hundred_kills_lose_nothing_and_double_nothing(
+    tmp_path: Path, seed: int, tell_counts: Callable[[str], None]
+) -> None:
     """The same for longer, from four different beginnings: 200 kills in all."""
-    _survives(tmp_path, kills=50, seed=seed)
+    _survives(tmp_path, 50, seed, tell_counts)

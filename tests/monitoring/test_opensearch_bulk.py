@@ -25,6 +25,7 @@ from monitoring.stores.opensearch.documents import documents_of, placed
 from monitoring.stores.opensearch.store import OpenSearchStore
 from siteward.records import kind_from_table, microseconds
 from siteward.sinks import Batch, Outcome, SinkUnavailable
+from siteward.telemetry import OPENSEARCH_RETRIED, telemetry
 
 KINDS = {kind.name: kind for kind in (JOB, EVENTS)}
 Answer = Any
@@ -143,6 +144,17 @@ def test_a_cluster_that_is_away_is_asked_again_for_a_while(error: Exception) -> 
     """Within the time budget the same records are sent again; the outcome is as if nothing had happened."""
     made = Scripted(script(error, error, items(201, 201))).write(batch_of(JOB, job_rows(2)))
     assert made.outcomes == [Outcome.STORED] * 2
+
+
+def test_what_is_sent_again_is_counted() -> None:
+    """Each record and each time, by the status that the record or its whole request had; 5xx and silence too."""
+    telemetry.reset()
+    silent = NoConnection("N/A", "refused", OSError("refused"))
+    cluster = Scripted(script(items(201, 429, 503), silent, refused(429), items(429, 201), items(201)))
+    cluster.write(batch_of(JOB, job_rows(3)))
+    counted = {status: telemetry.value(OPENSEARCH_RETRIED, "job", status) for status in ("429", "503", "none")}
+    assert counted == {"429": 1 + 2 + 1, "503": 1, "none": 2}
+    assert telemetry.total(OPENSEARCH_RETRIED) == 7
 
 
 def test_the_time_budget_ends() -> None:

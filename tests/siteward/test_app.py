@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from monitoring.api import ASKED_AT_ONCE
 from monitoring.api import router as monitoring
 from monitoring.stores import StoreError
 from siteward import extensions
-from siteward.broker import BrokerUnavailable
+from siteward.broker import BrokerUnavailable, QueueStatus
 from siteward.emit import Emitter
 from siteward.query import Answer, AnswerRow, Filter, Query, QueryError, StoredRecord
 from siteward.query_json import AnswerDocument
@@ -30,7 +30,7 @@ from siteward.server.auth import Permission, requires
 from siteward.server.problems import MEDIA_TYPE
 from siteward.server.resources import Closed, Resources
 from siteward.settings import MonitoringSettings, ServerSettings, Settings, SettingsError
-from siteward.telemetry import EMITTED, GATEWAY_QUEUED, Telemetry, telemetry
+from siteward.telemetry import EMITTED, GATEWAY_QUEUED, HELD_OLDEST, REDELIVERED, Telemetry, telemetry
 
 HERE = "http://127.0.0.1"
 BIG = 2**70
@@ -235,6 +235,15 @@ def test_openapi_lists_the_routes(client: TestClient) -> None:
     assert client.get("/docs").status_code == 404
 
 
+def samples_of(response: httpx2.Response) -> dict[tuple[Any, ...], float]:
+    """The value of every sample by its name and labels."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
 def test_metrics_are_valid_exposition(client: TestClient, settings: Settings) -> None:
     """The metrics of this and of other services parse as Prometheus' text format, with queues and label service."""
     telemetry.add(GATEWAY_QUEUED, 3, "job")
@@ -244,15 +253,61 @@ def test_metrics_are_valid_exposition(client: TestClient, settings: Settings) ->
     (settings.folder / "telemetry" / "broken.json").write_text("{")
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    samples = {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    samples = samples_of(response)
     emitted = ("siteward_emitter_records_emitted_total", ("kind", "job"), ("service", "host-probe"))
     assert samples[emitted] == 7
     assert samples["siteward_gateway_records_queued_total", ("kind", "job"), ("service", "app")] >= 3
     assert samples["siteward_queue_records", ("queue", "monitoring")] == 0
+
+
+class OneStatusBroker:
+    """A broker with queues as RabbitMQ tells them: it counts no records."""
+
+    def __init__(self, *queues: QueueStatus) -> None:
+        self._queues = list(queues)
+
+    def status(self) -> list[QueueStatus]:
+        return self._queues
+
+
+def test_what_rabbitmq_tells_is_on_metrics_and_what_it_does_not_is_absent(
+    settings: Settings, store: OneAnswerStore
+) -> None:
+    """Ready, unacknowledged, parked, bytes and the oldest age are shown as told; what is not known is never zero."""
+    unknown = QueueStatus("hosts", 3, None, 0, None, None, None, None, None)
+    told = QueueStatus("monitoring", 5, 2, 1, None, 700, datetime.now(UTC) - timedelta(hours=1), None, None)
+    empty = QueueStatus("jobs", 0, 0, 0, None, 0, None, None, None)
+    resources = Resources(settings)
+    resources._objects |= {"store": store, "broker": OneStatusBroker(unknown, empty, told)}
+    with TestClient(create_app(settings, routers=[], resources=resources), base_url=HERE) as client:
+        samples = samples_of(client.get("/metrics"))
+    queues = {(name, labels[0][1]): value for (name, *labels), value in samples.items() if "_queue_" in name}
+    age = queues.pop(("siteward_queue_oldest_seconds", "monitoring"))
+    assert 3600 <= age < 3660
+    assert queues == {
+        ("siteward_queue_ready_messages", "hosts"): 3,
+        ("siteward_queue_ready_messages", "jobs"): 0,
+        ("siteward_queue_ready_messages", "monitoring"): 5,
+        ("siteward_queue_unacked_messages", "jobs"): 0,
+        ("siteward_queue_unacked_messages", "monitoring"): 2,
+        ("siteward_queue_parked_messages", "hosts"): 0,
+        ("siteward_queue_parked_messages", "jobs"): 0,
+        ("siteward_queue_parked_messages", "monitoring"): 1,
+        ("siteward_queue_bytes", "jobs"): 0,
+        ("siteward_queue_bytes", "monitoring"): 700,
+    }
+
+
+def test_redeliveries_and_held_ages_of_collectors_are_on_metrics(client: TestClient, settings: Settings) -> None:
+    """What a collector counts of its messages, and how old its oldest is, stands beside the queues, by sink."""
+    collector = Telemetry()
+    collector.add(REDELIVERED, 4, "monitoring")
+    collector.set(HELD_OLDEST, 12.5, "monitoring")
+    collector.share(settings.folder / "telemetry", "collector")
+    samples = samples_of(client.get("/metrics"))
+    labels = (("service", "collector"), ("sink", "monitoring"))
+    assert samples["siteward_collector_messages_redelivered_total", *labels] == 4
+    assert samples["siteward_collector_oldest_seconds", *labels] == 12.5
 
 
 def test_health(client: TestClient, store: OneAnswerStore) -> None:

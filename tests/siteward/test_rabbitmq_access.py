@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from rabbitmq_server import RabbitNode, Vhost
+from rabbitmq_server import PLUGINS, RabbitNode, Vhost, eventually
+from servers import REPOSITORY
 from typer.testing import CliRunner
 
-from siteward.broker import BrokerError, BrokerUnavailable, Forbidden, Message, opening
-from siteward.broker.rabbitmq import RabbitBroker, open_broker
-from siteward.broker.rabbitmq.checking import Difference
+from siteward.broker import BrokerError, BrokerUnavailable, Delivery, Forbidden, Message, opening
+from siteward.broker.rabbitmq import RabbitBroker, RabbitConsumer, open_broker
+from siteward.broker.rabbitmq.checking import Report
+from siteward.broker.rabbitmq.connection import Link
+from siteward.broker.rabbitmq.difference import Difference
+from siteward.broker.rabbitmq.making import make_queue
+from siteward.broker.rabbitmq.plan import Queue
 from siteward.cli import application
-from siteward.settings import Settings
+from siteward.settings import BrokerSettings, Settings, ShardSettings
 
 TOPOLOGY = {"everything": ("#",)}
 
@@ -34,31 +42,127 @@ def _as(vhost: Vhost, user: str, password: str, **settings: object) -> Settings:
     return vhost.settings(**{"url": url, "password": password, **settings})
 
 
-@pytest.mark.usefixtures("broker")
-def test_who_may_publish_for_one_vo_cannot_for_another(vhost: Vhost, rabbitmq: RabbitNode) -> None:
-    """With the commands of the manual a user publishes for its own VOs only; the key that was refused is named."""
-    rabbitmq.ctl("add_user", "pilot", "secret word")
+WORD = "secret word"
+MANUAL = (REPOSITORY / "docs" / "how-to" / "rabbitmq.md").read_text(encoding="utf-8")
+
+
+def _commands(tool: str) -> list[list[str]]:
+    """The arguments of every line of the manual that runs a tool of RabbitMQ's, in order."""
+    return [shlex.split(line)[2:] for line in MANUAL.splitlines() if line.startswith(f"$ {tool} ")]
+
+
+@pytest.fixture
+def manual(rabbitmq: RabbitNode) -> Iterator[Callable[..., Settings]]:
+    """A node that was prepared as the manual says; settings for one of its users."""
+    commands = _commands("rabbitmqctl")
     try:
-        rabbitmq.ctl("set_permissions", "--vhost", vhost.name, "pilot", "^$", "^siteward$", "^$")
-        rabbitmq.ctl(
-            "set_topic_permissions", "--vhost", vhost.name, "pilot", "siteward", r"^vo\.example\.org\.[^.]+$", "^$"
+        for command in commands:
+            # The manual shows no password; it is asked for.
+            rabbitmq.ctl(*command, typed=f"{WORD}\n" if command[0] == "add_user" else "")
+        yield lambda user, **settings: Settings(
+            broker=BrokerSettings(
+                url=f"amqp://{user}@127.0.0.1:{rabbitmq.port}/siteward",
+                password=WORD,
+                management=f"http://127.0.0.1:{rabbitmq.management}",
+                timeout=10.0,
+                **settings,
+            )
         )
-        settings = _as(vhost, "pilot", "secret word")
-        with open_broker(settings.broker.url, settings) as opened, closing(opened.publisher()) as publisher:
-            opened.declare(TOPOLOGY)
-            publisher.publish([Message("vo.example.org.job", b"mine")])
-            for key in ("other.job", "vo.example.org.x.job", "job"):
-                with pytest.raises(Forbidden) as caught:
-                    publisher.publish([Message("vo.example.org.job", b"mine"), Message(key, b"not mine")])
-                assert caught.value.key == key
-                assert "secret word" not in str(caught.value)
-            publisher.publish([Message("vo.example.org.job", b"mine")])
-            # It sees how much waits, and no more than that.
-            assert opened.status()[0].unacked is None
-            with pytest.raises(BrokerError, match="403"):
-                opened.consumer("everything", "thief", 1)
     finally:
-        rabbitmq.ctl("delete_user", "pilot")
+        for what, name in (each[:2] for each in commands if each[0] in {"add_vhost", "add_user"}):
+            with suppress(AssertionError):
+                rabbitmq.ctl(what.replace("add", "delete"), name)
+
+
+def test_who_may_publish_for_one_vo_cannot_for_another(manual: Callable[..., Settings]) -> None:
+    """With the commands of the manual a user publishes for its own VOs only; the key that was refused is named."""
+    collectors = manual("siteward")
+    with open_broker(collectors.broker.url, collectors) as opened:
+        opened.declare(TOPOLOGY)
+    settings = manual("pilot")
+    with open_broker(settings.broker.url, settings) as opened, closing(opened.publisher()) as publisher:
+        opened.declare(TOPOLOGY)
+        publisher.publish([Message("vo.example.org.job", b"mine")])
+        for key in ("other.job", "vo.example.org.x.job", "job"):
+            with pytest.raises(Forbidden) as caught:
+                publisher.publish([Message("vo.example.org.job", b"mine"), Message(key, b"not mine")])
+            assert caught.value.key == key
+            assert WORD not in str(caught.value)
+        publisher.publish([Message("vo.example.org.job", b"mine")])
+        # It sees how much waits, and no more than that.
+        assert opened.status()[0].unacked is None
+        with pytest.raises(BrokerError, match="403"):
+            opened.consumer("everything", "thief", 1)
+
+
+def test_the_rights_of_the_manual_are_all_that_collectors_need(manual: Callable[..., Settings]) -> None:
+    """Making, publishing, consuming, cutting up, returning, parking, looking, checking and removing; nothing else."""
+    settings = manual("siteward", delivery_limit=2, shards={"host": ShardSettings(queues=2)})
+    with open_broker(settings.broker.url, settings) as opened:
+        opened.declare(TOPOLOGY)
+        assert opened.check(TOPOLOGY) == Report(())
+        with closing(opened.publisher()) as publisher:
+            publisher.publish([Message("v.host", b"1"), Message("v.job", b"2", id="poison")])
+        with closing(opened.consumer("everything", "c", 10)) as consumer:
+            taken = _taken(consumer, 2)
+            consumer.replace(taken["1"], [Message("v.job", b"3")])
+            consumer.acknowledge([_taken(consumer, 1)["3"]])
+        for _ in range(6):
+            with closing(opened.consumer("everything", "c", 1)) as consumer:
+                consumer.receive(1.0)
+        eventually(lambda: len(opened.parked()) == 1)
+        eventually(lambda: opened.status()[0].unacked == 0)
+        assert opened.replay([each.number for each in opened.parked()]) == 1
+        with closing(opened.consumer("everything", "c", 1)) as consumer:
+            consumer.park(_taken(consumer, 1)["2"], "unreadable")
+        assert opened.discard([each.number for each in opened.parked()]) == 1
+        assert opened.remove("everything") == 0
+        with pytest.raises(BrokerError, match="403"):
+            make_queue(Link(opened.address, settings.broker, "stranger"), Queue("elsewhere"))
+
+
+def _taken(consumer: RabbitConsumer, count: int) -> dict[str, Delivery]:
+    """So many deliveries by their bodies."""
+    taken: dict[str, Delivery] = {}
+
+    def enough() -> bool:
+        taken.update({each.message.body.decode(): each for each in consumer.receive(0.5)})
+        return len(taken) == count
+
+    eventually(enough)
+    return taken
+
+
+def test_the_composition_gives_the_rights_of_the_manual() -> None:
+    """Whoever runs `docker compose up` and whoever follows the manual have the same user, no more and no less."""
+    made = json.loads((REPOSITORY / "deploy" / "rabbitmq" / "definitions.json").read_text(encoding="utf-8"))
+    (given,) = [each for each in made["permissions"] if each["user"] == "siteward"]
+    commands = _commands("rabbitmqctl")
+    rights = ["set_permissions", "--vhost", given["vhost"], "siteward"]
+    assert [*rights, given["configure"], given["write"], given["read"]] in commands
+    (tags,) = [each["tags"] for each in made["users"] if each["name"] == "siteward"]
+    assert ["set_user_tags", "siteward", *tags] in commands
+    (plugins,) = _commands("rabbitmq-plugins")
+    enabled = (REPOSITORY / "deploy" / "rabbitmq" / "enabled_plugins").read_text(encoding="utf-8")
+    assert {*plugins[1:]} <= {*re.findall(r"\w+", enabled)}
+    assert {*plugins[1:]} == {*re.findall(r"\w+", PLUGINS)}
+
+
+def test_the_oldest_message_can_be_looked_at_without_counting(vhost: Vhost) -> None:
+    """Where nothing else tells its age, the manual's command does, and the message is as if nobody had looked."""
+    settings, now = vhost.settings(), time.time()
+    (peek,) = _commands("rabbitmq-queues")
+    with open_broker(settings.broker.url, settings) as opened:
+        opened.declare({"monitoring": ("#",)})
+        with closing(opened.publisher()) as publisher:
+            publisher.publish([Message("v.job", b"x"), Message("v.job", b"y")])
+        for _ in range(2):
+            shown = vhost.node.tool("rabbitmq-queues", *(vhost.name if each == "siteward" else each for each in peek))
+            published = re.search(r"header\.x-siteward-published\b.*?(\d{16})", shown)
+            assert published
+            assert now - 1 < int(published[1]) / 1e6 < now + 60
+        with closing(opened.consumer("monitoring", "c", 2)) as consumer:
+            assert [each.redelivered for each in _taken(consumer, 2).values()] == [0, 0]
 
 
 def test_a_publisher_without_rights_waits_for_the_exchange(vhost: Vhost) -> None:
@@ -197,6 +301,47 @@ def test_check_tells_what_differs(vhost: Vhost) -> None:
         assert "rabbitmq_management" in report.unseen[0]
         opened.declare(TOPOLOGY)
         assert opened.status()[0].unacked is None
+
+
+def test_check_tells_what_policies_do(vhost: Vhost, broker: RabbitBroker) -> None:
+    """Policies that discard records are listed, operators' too, those of exchanges too, to a user who only looks."""
+    user = vhost.user("word", "^$", "^$", ".*", tags="monitoring")
+    for kind, name, target, pattern, definition in (
+        ("set_policy", "tidy", "queues", r"^siteward\.everything$", {"overflow": "drop-head", "max-length": 2}),
+        ("set_operator_policy", "short", "queues", "^siteward", {"message-ttl": 86_400_000, "expires": 86_400_000}),
+        ("set_policy", "spare", "exchanges", "^siteward", {"alternate-exchange": "amq.fanout"}),
+        ("set_policy", "other", "queues", "^other", {"message-ttl": 1}),
+    ):
+        vhost.node.ctl(kind, "--vhost", vhost.name, "--apply-to", target, name, pattern, json.dumps(definition))
+    queue = "siteward.everything"
+    sides = [f"short -> {queue}.parked", f"short -> {queue}.returned"]
+    day = "86400000"
+    wanted = {
+        Difference("policy", f"tidy + short -> {queue}", "discards", "overflow", "drop-head", "reject-publish"),
+        Difference("policy", f"tidy + short -> {queue}", "differs", "max-length", "2", "1000000"),
+        *(
+            Difference("policy", name, "discards", key, day)
+            for name in (f"tidy + short -> {queue}", *sides)
+            for key in ("message-ttl", "expires")
+        ),
+        *(
+            Difference("policy", f"spare -> {name}", "discards", "alternate-exchange", "amq.fanout")
+            for name in ("siteward.unsharded", queue, f"{queue}.returned", f"{queue}.parked")
+        ),
+    }
+    settings = _as(vhost, user, "word")
+    with open_broker(settings.broker.url, settings) as opened:
+        eventually(lambda: set(opened.check(TOPOLOGY).differences) == wanted)
+        assert opened.check(TOPOLOGY).unseen == ()
+    # It is as said: what should be refused is taken, and what was there first is no longer where it was.
+    with closing(broker.publisher()) as publisher:
+        for number in range(5):
+            publisher.publish([Message("v.job", b"x", id=str(number))])
+    eventually(lambda: vhost.node.api("GET", f"queues/{vhost.path}/{queue}").get("messages") == 2)
+    for name in ("tidy", "spare", "other"):
+        vhost.node.ctl("clear_policy", "--vhost", vhost.name, name)
+    vhost.node.ctl("clear_operator_policy", "--vhost", vhost.name, "short")
+    eventually(lambda: broker.check(TOPOLOGY).differences == ())
 
 
 def test_the_check_command_exits_1_where_something_differs(

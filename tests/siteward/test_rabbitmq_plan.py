@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from traceback import format_exception
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 from examples import JOB, NOW, job_rows
 from pika import BasicProperties
 from rich.pretty import pretty_repr
 
-from siteward.broker import Message
+from siteward.broker import Message, QueueStatus
 from siteward.broker.opening import open_declared
-from siteward.broker.rabbitmq import open_broker
+from siteward.broker.rabbitmq import open_broker, standing
 from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
-from siteward.broker.rabbitmq.checking import Difference, compared
-from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundQueue
+from siteward.broker.rabbitmq.checking import compared
+from siteward.broker.rabbitmq.difference import Difference
+from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundPolicy, FoundQueue
 from siteward.broker.rabbitmq.messages import headers_of, message_of, properties_of
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
+from siteward.broker.rabbitmq.policies import effects
+from siteward.broker.rabbitmq.publisher import _Outgoing, _Outlet
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
 from siteward.settings import BrokerSettings, Settings, ShardSettings, without_password
@@ -154,6 +161,56 @@ def test_a_message_of_another_program_has_no_headers() -> None:
     assert message_of("a.job", BasicProperties(), b"x") == Message("a.job", b"x", content_type="")
 
 
+def test_a_message_that_is_being_sent_is_not_taken_for_confirmed() -> None:
+    """At no moment between waiting and being on its way does a call look as if it were over."""
+    outgoing = _Outgoing([Message("v.job", b"1")], {})
+    seen: list[bool] = []
+
+    class Watching:
+        def basic_publish(self, *_message: object, mandatory: bool) -> None:
+            seen.append(mandatory and outgoing.over)
+
+    link: Any = SimpleNamespace(blocked="")
+    channel: Any = Watching()
+    _Outlet(link, "siteward", BrokerSettings()).send(outgoing, channel)
+    assert seen == [False]
+    assert not outgoing.over
+
+
+@pytest.mark.parametrize(
+    ("heads", "oldest"),
+    [
+        ((1_700_000_100, 1_700_000_050), datetime(2023, 11, 14, 22, 14, 10, tzinfo=UTC)),
+        ((None, 1_700_000_100), datetime(2023, 11, 14, 22, 15, tzinfo=UTC)),
+        ((None, None), None),
+    ],
+)
+def test_the_oldest_message_of_all_queues_of_a_sink_is_told(
+    monkeypatch: pytest.MonkeyPatch, heads: tuple[int | None, int | None], oldest: datetime | None
+) -> None:
+    """From RabbitMQ 4.1 on the heads of a sink's queues say when they were published; before that nobody knows."""
+    ready = {"siteward.jobs": 3, "siteward.jobs.job.0": 4, "siteward.jobs.parked": 1}
+    monkeypatch.setattr(standing, "waiting_in", lambda _link, name: ready.get(name))
+    known = {
+        name: FoundQueue(name, messages=5, messages_unacknowledged=1, message_bytes=9, head_message_timestamp=head)
+        for name, head in zip(("siteward.jobs", "siteward.jobs.job.0"), heads, strict=True)
+    }
+    # What was put aside waits for nobody.
+    known["siteward.jobs.parked"] = FoundQueue("siteward.jobs.parked", head_message_timestamp=1_000_000_000)
+    link: Any = None
+    assert standing.standing_of("jobs", link, BrokerSettings(), known) == QueueStatus(
+        queue="jobs",
+        ready=7,
+        unacked=2,
+        parked=1,
+        records=None,
+        bytes=18,
+        oldest=oldest,
+        published=None,
+        acknowledged=None,
+    )
+
+
 def _found(plan: Plan) -> tuple[dict[str, FoundExchange], dict[str, FoundQueue], list[FoundBinding]]:
     exchanges = {each.name: FoundExchange(each.name, each.type, arguments=each.arguments) for each in plan.exchanges}
     queues = {each.name: FoundQueue(each.name, each.arguments, "quorum") for each in plan.queues}
@@ -194,4 +251,68 @@ def test_each_difference_is_named() -> None:
         # It would get messages in place of the sinks, which a queue bound to the second exchange does not.
         Difference("binding", "siteward -> somebody's (#)", "superfluous"),
         Difference("binding", "siteward.unsharded -> siteward.jobs (#.host)", "superfluous"),
+    ]
+
+
+def _policed(name: str, policy: dict[str, object] | list[object], operator: str | None = None) -> list[Difference]:
+    """What is told of the policies of one queue."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    exchanges, queues, _ = _found(plan)
+    queues[name] = msgspec.structs.replace(
+        queues[name], policy="p", operator_policy=operator, effective_policy_definition=policy
+    )
+    return list(effects(plan, queues, exchanges, {}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "problem", "wanted"),
+    [
+        ({"message-ttl": 60_000}, "discards", ""),
+        ({"expires": 60_000}, "discards", ""),
+        ({"overflow": "drop-head"}, "discards", "reject-publish"),
+        ({"max-length": 7}, "differs", "1000000"),
+        ({"delivery-limit": 6}, "differs", "7"),
+        ({"dead-letter-exchange": "elsewhere"}, "differs", "siteward.jobs.returned"),
+        ({"a-key-of-next-year": [1]}, "differs", ""),
+    ],
+)
+def test_a_policy_that_matters_is_told(policy: dict[str, object], problem: str, wanted: str) -> None:
+    """What lets records vanish discards, what is otherwise not as asked for differs; both policies are named."""
+    ((key, value),) = policy.items()
+    for operator, name in ((None, "p -> siteward.jobs"), ("o", "p + o -> siteward.jobs")):
+        (told,) = _policed("siteward.jobs", policy, operator)
+        assert told == Difference("policy", name, problem, key, str(value), wanted)  # type: ignore[arg-type]  # parametrized.
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        [],
+        {"overflow": "reject-publish", "max-length": 10**9, "delivery-limit": 7, "ha-mode": "all", "ha-params": [1]},
+    ],
+)
+def test_a_policy_that_changes_nothing_is_not_told(policy: dict[str, object] | list[object]) -> None:
+    """What is as asked for, a limit beyond the queue's own, and where a queue lives lose nothing."""
+    assert _policed("siteward.jobs", policy) == []
+
+
+def test_whoever_looks_at_parked_messages_must_not_use_them_up() -> None:
+    """A delivery limit on what was put aside discards: there is no further queue behind it."""
+    (told,) = _policed("siteward.jobs.parked", {"delivery-limit": 100})
+    assert (told.problem, told.argument) == ("discards", "delivery-limit")
+
+
+def test_an_alternate_exchange_is_told_where_it_applies() -> None:
+    """It takes what no queue takes, so that no sender hears of it; the first exchange has one of ours, which wins."""
+    plan = plan_of(TOPOLOGY, SHARDED)
+    exchanges, queues, _ = _found(plan)
+    for name in ("siteward", "siteward.unsharded", "siteward.jobs"):
+        exchanges[name] = msgspec.structs.replace(exchanges[name], policy="all" if name != "siteward.jobs" else "other")
+    policies = {
+        "all": FoundPolicy("all", {"alternate-exchange": "spare", "message-ttl": 5}),
+        "other": FoundPolicy("other", {"message-ttl": 5}),
+    }
+    assert list(effects(plan, queues, exchanges, policies)) == [
+        Difference("policy", "all -> siteward.unsharded", "discards", "alternate-exchange", "spare")
     ]

@@ -18,6 +18,7 @@ from monitoring.stores.opensearch.errors import TOO_MANY, ClusterError, cluster_
 from siteward.log import get_logger
 from siteward.records import Refused
 from siteward.sinks import Batch, Outcome, SinkUnavailable
+from siteward.telemetry import OPENSEARCH_RETRIED, telemetry
 
 MOST_RECORDS: Final = 2_500
 """Records of one request."""
@@ -157,6 +158,7 @@ class Bulk:
                     else:
                         is_away = True
                         again += part
+                        self._count_again(len(part), error.status)
                         self._note(error)
                     continue
                 again += found[Fate.LATER]
@@ -170,6 +172,9 @@ class Bulk:
         self._why = str(error)
         if error.status is not None and error.status < 500 and error.status != TOO_MANY:  # noqa: PLR2004  # HTTP.
             raise SinkUnavailable(self._why) from error
+
+    def _count_again(self, records: int, status: int | None) -> None:
+        telemetry.add(OPENSEARCH_RETRIED, records, self._batch.kind.name, str(status or "none"))
 
     def _body(self, places: Placed, documents: Sequence[Document], part: Sequence[int]) -> bytes:
         """The body for some records; empty where it has to be cut first, or its one record cannot be written."""
@@ -228,6 +233,7 @@ class Bulk:
             fate = fate_of(status, error.get("type", ""))
             if fate in found:
                 found[fate].append(position)
+                self._count_again(1, status)
                 self._why = f"answers {status}: {reason_of(error)}"
             elif fate is Fate.REJECTED:
                 self._reject(position, self._refusal(position, reason_of(error)))

@@ -5,45 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from siteward.broker import BrokerUnavailable
 from siteward.broker.rabbitmq.connection import Link
+from siteward.broker.rabbitmq.difference import Difference, Thing
 from siteward.broker.rabbitmq.making import exchange_is_there, make_exchange, make_queue, waiting_in
-from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundQueue, Management
+from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundPolicy, FoundQueue, Management
 from siteward.broker.rabbitmq.plan import EXCHANGE, Arguments, Binding, Exchange, Plan, Queue, sink_of
+from siteward.broker.rabbitmq.policies import effects
 from siteward.broker.rabbitmq.refusals import ACCESS_REFUSED, PRECONDITION_FAILED, Refusal
 
 LIMITS: Final = ("x-max-length", "x-max-length-bytes", "x-delivery-limit")
 """Arguments whose difference loses nothing: the queue goes on with those it was made with."""
 _INEQUIVALENT: Final = re.compile(r"inequivalent arg '([^']*)'.*?received (.*?) but current is (.*)", re.DOTALL)
-
-
-Thing = Literal["exchange", "queue", "binding"]
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """One thing that is not as it should be.
-
-    Attributes:
-        thing: what it is.
-        name: its name; of a binding, `source -> destination (key)`.
-        problem: it is missing, nobody asked for it, or one of its arguments differs.
-        argument: the argument that differs.
-        found: its value there.
-        wanted: its value here.
-        messages: what waits in a queue that nobody asked for.
-    """
-
-    thing: Thing
-    name: str
-    problem: Literal["missing", "superfluous", "differs"]
-    argument: str = ""
-    found: str = ""
-    wanted: str = ""
-    messages: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -60,13 +37,26 @@ def checked(plan: Plan, link: Link, management: Management) -> Report:
         BrokerUnavailable: not even AMQP answers.
     """
     try:
-        found = management.exchanges(), management.queues(), management.bindings()
+        exchanges, queues, bindings = management.exchanges(), management.queues(), management.bindings()
     except BrokerUnavailable as error:
         differences, unseen = _over_amqp(plan, link)
-        return Report(
-            tuple(differences), (str(error), "bindings and superfluous queues cannot be seen without it", *unseen)
-        )
-    return Report(tuple(compared(plan, *found)))
+        told = "policies, bindings and superfluous queues cannot be seen without it"
+        return Report(tuple(differences), (str(error), told, *unseen))
+    policies, unseen = _policies(exchanges, management)
+    differences = [*compared(plan, exchanges, queues, bindings), *effects(plan, queues, exchanges, policies)]
+    return Report(tuple(differences), tuple(unseen))
+
+
+def _policies(
+    exchanges: Mapping[str, FoundExchange], management: Management
+) -> tuple[dict[str, FoundPolicy], list[str]]:
+    """Policies by name where exchanges of ours have one, and what cannot be seen of them."""
+    if not any(each.policy for each in exchanges.values()):
+        return {}, []
+    try:
+        return {policy.name: policy for policy in management.policies()}, []
+    except BrokerUnavailable as error:
+        return {}, [f"policies of exchanges: {error}"]
 
 
 def compared(

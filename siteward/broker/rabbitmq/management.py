@@ -24,7 +24,10 @@ SECONDS: Final = 3.0
 CACHE_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
 """How long nobody asks again after it could not be reached."""
-_QUEUE: Final = "name,arguments,type,durable,messages,messages_unacknowledged,message_bytes,head_message_timestamp"
+_QUEUE: Final = (
+    "name,arguments,type,durable,messages,messages_unacknowledged,message_bytes,head_message_timestamp,"
+    "policy,operator_policy,effective_policy_definition"
+)
 
 T = TypeVar("T")
 
@@ -41,6 +44,10 @@ class FoundQueue(msgspec.Struct, frozen=True):
     message_bytes: int | None = None
     head_message_timestamp: int | None = None
     """Seconds since 1970 at which the first message was published; RabbitMQ tells it from version 4.1 on."""
+    policy: str | None = None
+    operator_policy: str | None = None
+    effective_policy_definition: dict[str, object] | list[object] = {}
+    """What both policies together say; some versions have a list where they say nothing."""
 
 
 class FoundExchange(msgspec.Struct, frozen=True):
@@ -50,6 +57,14 @@ class FoundExchange(msgspec.Struct, frozen=True):
     type: str
     durable: bool = True
     arguments: Arguments = {}
+    policy: str | None = None
+
+
+class FoundPolicy(msgspec.Struct, frozen=True):
+    """A policy; what it says of a queue stands with the queue, what it says of an exchange only here."""
+
+    name: str
+    definition: dict[str, object] = {}
 
 
 class FoundBinding(msgspec.Struct, frozen=True):
@@ -107,8 +122,12 @@ class Management:
 
     def exchanges(self) -> dict[str, FoundExchange]:
         """Our exchanges by name; raises as queues()."""
-        found = _convert(self._get("exchanges", columns="name,type,durable,arguments"), list[FoundExchange])
+        found = _convert(self._get("exchanges", columns="name,type,durable,arguments,policy"), list[FoundExchange])
         return {each.name: each for each in found if each.name == EXCHANGE or each.name.startswith(f"{EXCHANGE}.")}
+
+    def policies(self) -> list[FoundPolicy]:
+        """Policies of the virtual host; raises as queues()."""
+        return _convert(self._get("policies"), list[FoundPolicy])
 
     def bindings(self) -> list[FoundBinding]:
         """What our exchanges are bound to; raises as queues()."""

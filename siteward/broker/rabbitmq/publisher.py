@@ -144,7 +144,7 @@ class _Outlet:
             size = len(outgoing.waiting[0].body)
             if outgoing.flying and outgoing.bytes + size > WINDOW_BYTES:
                 return
-            message = outgoing.waiting.popleft()
+            message = outgoing.waiting[0]
             try:
                 properties = properties_of(message, self._sharded, outgoing.headers)
                 channel.basic_publish(self._exchange, message.key, message.body, properties, mandatory=True)
@@ -154,6 +154,8 @@ class _Outlet:
             self._number += 1
             outgoing.flying[self._number] = size
             outgoing.bytes += size
+            # Last: whoever waits looks at any time, and takes what neither waits nor flies for confirmed.
+            outgoing.waiting.popleft()
 
     def _on_confirm(self, channel: Channel, frame: Any) -> None:  # noqa: ANN401  # pika's frame.
         outgoing, method = self._outgoing, frame.method
