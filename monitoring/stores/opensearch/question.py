@@ -25,11 +25,12 @@ from monitoring.stores.opensearch.conditions import (
 from monitoring.stores.opensearch.cycles import Cycles
 from monitoring.stores.opensearch.errors import ClusterError
 from monitoring.stores.opensearch.paging import EVERYTHING, OTHER, Cell, Cells, gathered, order_of
+from monitoring.stores.opensearch.ranking import Contest, rank
 from monitoring.stores.opensearch.snapshots import Found, Snapshots
 from monitoring.stores.opensearch.streaming import ask_streamed
 from monitoring.stores.opensearch.totals import Inexact
 from monitoring.stores.opensearch.view import View
-from monitoring.stores.questions import MOST_ROWS, is_by_cycle
+from monitoring.stores.questions import MOST_ROWS, PERCENTILES, is_by_cycle
 from siteward.query import Answer, Function, Query, Value, Wanted
 from siteward.records import microseconds
 
@@ -135,11 +136,19 @@ class Question:
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
     def _ranked(self, cycles: Cycles | None) -> tuple[list[Group], int]:
-        """The top groups and the number of all."""
+        """The top groups and the number of all.
+
+        Raises:
+            Inexact: only the records tell which are the top ones, and they are few enough to be asked.
+        """
         query = self._query
+        first = query.wanted[0]
+        if first.function in PERCENTILES:
+            contest = Contest(self._view, query, self._chosen, self._plan)
+            return contest.top, contest.groups
         numbers = count()
-        ranked = zip(self._cells(cycles, query.wanted[:1], by=query.by), numbers, strict=False)
-        top = nsmallest(query.top, ranked, key=_rank)
+        ranked = zip(self._cells(cycles, [first], by=query.by), numbers, strict=False)
+        top = nsmallest(query.top, ranked, key=lambda ranked: rank(ranked[0][0][1], ranked[0][1][0]))
         return [group for ((_, group), _), _ in top], next(numbers)
 
     def _divided(self, cycles: Cycles | None, top: Sequence[Group], groups: int) -> Iterator[tuple[Cell, Values]]:
@@ -155,12 +164,6 @@ class Question:
         kept = self._cells(cycles, query.wanted, [any_of(clauses)], by=query.by, width=query.width) if top else ()
         rest = self._cells(cycles, query.wanted, [none_of(clauses)], width=query.width) if len(top) < groups else ()
         return chain(kept, rest)
-
-
-def _rank(ranked: tuple[tuple[Cell, Values], int]) -> tuple[Any, ...]:
-    """What groups are ranked by: the largest first value first, then the group."""
-    ((_, group), (value, *_)), _ = ranked
-    return value is None, -(value or 0), order_of(group)
 
 
 def _time(number: int | None) -> tuple[int, ...]:
