@@ -323,6 +323,41 @@ def test_a_read_only_index_makes_records_wait(opensearch: Place, store: OpenSear
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_red_index_makes_records_wait(opensearch: Place, store: OpenSearchStore) -> None:
+    """Where a primary shard is nowhere, the records of its index wait; nothing is lost, and all is stored once."""
+    setting = "index.routing.allocation.require._name"
+    red = f"{opensearch.prefix}-job-2026.03"
+    opensearch.ask("PUT", f"/{red}?wait_for_active_shards=0", {"settings": {setting: "nobody"}})
+    assert opensearch.ask("GET", f"/_cluster/health/{red}")["status"] == "red"
+    early = job_rows(3, start=NOON - timedelta(days=41), end=NOON - timedelta(days=40))
+    batch = batch_of(JOB, [*early, *job_rows(5)])
+    with pytest.raises(SinkUnavailable, match=r"5 of 8 records are not stored yet.*primary shard is not active"):
+        store.write(batch)
+    opensearch.ask("PUT", f"/{red}/_settings", {setting: None})
+    opensearch.ask("GET", f"/_cluster/health/{red}?wait_for_status=yellow&timeout=30s")
+    assert store.write(batch).outcomes == [Outcome.DUPLICATE] * 3 + [Outcome.STORED] * 5
+    assert stored(opensearch) == 8
+
+
+def test_a_cluster_that_says_429_is_asked_again(opensearch: Place, store: OpenSearchStore) -> None:
+    """A node that takes no more just now, the flood stage of its disk for one, has the records once it takes them."""
+    store.write(batch_of(JOB, job_rows(1)))
+    (index,) = opensearch.indices()
+    block = "index.blocks.read_only_allow_delete"
+    opensearch.ask("PUT", f"/{index}/_settings", {block: True})
+    with pytest.raises(TransportError) as refused_:
+        opensearch.ask("PUT", f"/{index}/_doc/x?op_type=create", {})
+    assert refused_.value.status_code == 429
+    release = threading.Timer(0.5, opensearch.ask, ("PUT", f"/{index}/_settings", {block: None}))
+    release.start()
+    try:
+        assert store.write(batch_of(JOB, job_rows(4))).outcomes == [Outcome.DUPLICATE] + [Outcome.STORED] * 3
+    finally:
+        release.join()
+    assert stored(opensearch) == 4
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_closed_index_makes_records_wait(opensearch: Place, store: OpenSearchStore) -> None:
     """An index that somebody closed is no fault of the records."""
     store.write(batch_of(JOB, job_rows(1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -13,18 +14,29 @@ from answers import EVENTS, SECOND, SNAPSHOTS, Fields
 from examples import NOON
 from msgspec import structs
 from opensearch_server import Nodes, Place
-from questions import ZERO, assert_answers, batch
+from questions import ZERO, assert_answers, assert_same, batch
 
 from monitoring.stores import StoreError
-from monitoring.stores.opensearch import cycles, question, streaming
+from monitoring.stores.duckdb.store import DuckStore
+from monitoring.stores.opensearch import cycles, question, ranking, streaming
 from monitoring.stores.opensearch.aggregations import ERROR
-from monitoring.stores.opensearch.conditions import MOST_TERMS, among, count_clauses, in_groups, meeting
+from monitoring.stores.opensearch.conditions import (
+    KEPT_CLAUSES,
+    MOST_TERMS,
+    Clause,
+    among,
+    count_clauses,
+    in_groups,
+    meeting,
+)
 from monitoring.stores.opensearch.indices import months, path_of
 from monitoring.stores.opensearch.store import OpenSearchStore
 from monitoring.stores.opensearch.totals import EXACT, Inexact, split_sum, whole_extreme, whole_sum
+from monitoring.stores.opensearch.view import View
 from monitoring.stores.questions import check_filters
 from siteward.query import Answer, Filter, Function, Query, QueryError, Value, Wanted
 from siteward.records import Kind, kind_from_table
+from siteward.settings import MonitoringSettings
 
 LIKE: dict[str, Any] = {"doc": "Like the other.", "shape": "event", "dimensions": {"name": {"doc": "name"}}}
 KINDS = {kind.name: kind for kind in (EVENTS, SNAPSHOTS)}
@@ -112,11 +124,11 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_group_is_found_whatever_the_page(store: OpenSearchStore, place: Place) -> None:
     """Groups go on over pages, unknown values at a page's end included; top-N and Other are exact."""
     records = [
-        event(n, site=None if n % 7 == 0 else f"S{n % 5}", code=None if n % 3 else n % 4, factor=n, name=f"n{n}")
+        event(n, site=f"S{n % 5}", good=n % 7 > 3 if n % 7 else None, code=None if n % 3 else n % 4, factor=n)
         for n in range(60)
     ]
     fill(store, place, EVENTS, records)
-    for by in (("site", "code"), ("name",), ("code", "good")):
+    for by in (("site", "code"), ("name",), ("code", "good"), ("good", "site")):
         for top in (0, 4):
             for width in (0, 11):
                 wanted = ("sum:amount", "p90:factor", "mean:factor", "max:area", "count")
@@ -238,11 +250,107 @@ def test_more_groups_and_producers_than_one_request_takes(store: OpenSearchStore
         assert answer.incomplete == 54
 
 
-def test_more_top_groups_than_one_request_takes(store: OpenSearchStore, place: Place) -> None:
-    """Beyond that, the answer comes from the records."""
-    records = [event(n, site=f"S{n}") for n in range(400)]
+@pytest.mark.usefixtures("small_pages", "computed")
+def test_more_top_groups_than_one_request_takes(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond that all groups are walked, and those of Other put together: events, cycles and their last values."""
+    monkeypatch.setattr(question, "MOST_CLAUSES", KEPT_CLAUSES + 6)
+    records = [event(n, site=f"S{n}", factor=n if n % 4 else None, weight=n / 8) for n in range(40)]
     fill(store, place, EVENTS, records)
-    check(store, EVENTS, records, query_of(EVENTS, "sum:amount", by=("name", "site"), top=300))
+    wanted = (
+        "sum:amount",
+        "mean:amount",
+        "min:factor",
+        "max:area",
+        "sum:weight",
+        "mean:factor",
+        "count",
+        "rate:amount",
+    )
+    for parts in ({}, {"width": 7}, {"width": 86_400}):
+        check(store, EVENTS, records, query_of(EVENTS, *wanted, by=("name", "site"), top=30, **parts))
+    cycles_ = [
+        snapshot(
+            10 * minute + n,
+            f"p{n % 2}",
+            minute,
+            5 + (minute == n == 1),
+            element=f"e{n}",
+            site=f"S{minute if n > 6 else 0}",
+            files=None if (minute + n) % 3 else n,
+            peak=n,
+        )
+        for minute in range(4)
+        for n in range(10)
+    ]
+    fill(store, place, SNAPSHOTS, cycles_)
+    lasts = ("count", "mean:used", "last:used", "mean:files", "last:files", "last:limit", "last:level", "last:peak")
+    for parts in ({}, {"width": 120}):
+        check(store, SNAPSHOTS, cycles_, query_of(SNAPSHOTS, *lasts, by=("element", "site"), top=8, **parts))
+
+
+def test_thousands_of_top_groups_and_an_exact_other(
+    store: OpenSearchStore, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20,000 groups over three dimensions any number may be the top ones: DuckDB's answer, and no record fetched."""
+    monkeypatch.setattr(streaming, "MOST_RECORDS", 5)
+    records = [
+        event(
+            n % 3600 * 10 + n % 7,
+            name=f"n{n % 50}",
+            site=f"S{n // 50 % 20}",
+            code=n // 1000 % 20 or None,
+            amount=2**50 + n * n % 9973,
+            factor=n % 5 or None,
+            _id=(ZERO // 1000).to_bytes(6, "big") + n.to_bytes(10, "big"),
+        )
+        for n in range(25_000)
+    ]
+    fill(store, place, EVENTS, records)
+    wanted = ("sum:amount", "count", "mean:amount", "min:amount", "max:amount", "sum:factor", "max:area")
+    with closing(DuckStore(tmp_path / "same.duckdb", MonitoringSettings(), KINDS)) as duckdb:
+        duckdb.write(batch(EVENTS, records))
+        for parts in ({"top": 500}, {"top": 5000}, {"top": 500, "width": 3 * 3600}):
+            asked = query_of(EVENTS, *wanted, by=("name", "site", "code"), **parts)
+            answer = store.query(asked)
+            assert answer.groups == 20_000
+            assert_same(answer, duckdb.query(asked))
+
+
+def test_groups_are_ranked_by_exact_percentiles(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups whose percentiles no histogram tells apart are ranked by their records, and by no others."""
+    fetched: list[int] = []
+    ask = streaming.ask_streamed
+
+    def counted(view: View, asked: Query, clauses: Sequence[Clause]) -> Answer:
+        answer = ask(view, asked, clauses)
+        fetched.append(answer.groups)
+        return answer
+
+    monkeypatch.setattr(ranking, "ask_streamed", counted)
+    near = [event(n, site=f"S{n % 9}", factor=1_000_000 + n % 9 + n // 9) for n in range(270)]
+    far = [event(270 + n, site=f"T{n % 2}", factor=n % 2 * 10**7) for n in range(2 * ranking.ENOUGH)]
+    unknown = [event(2000, site="U", factor=None)]
+    records = [*near, *far, *unknown]
+    fill(store, place, EVENTS, records)
+    for top in (1, 3, 9, 10, 11, 12):
+        check(store, EVENTS, records, query_of(EVENTS, "p50:factor", "count", by=("site",), top=top))
+    assert fetched == [9, 9], "the group far above and those far below need no look, nor does the whole of what is near"
+
+
+def test_beyond_the_limit_histograms_rank(
+    store: OpenSearchStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too many records are near the cut the ranking is as exact as its column, whose error the answer states."""
+    monkeypatch.setattr(streaming, "MOST_RECORDS", 5)
+    records = [event(n, site=f"S{n % 9}", factor=1_000_000 + n % 9 + n // 9) for n in range(270)]
+    fill(store, place, EVENTS, records)
+    answer = store.query(query_of(EVENTS, "p50:factor", "count", by=("site",), top=3))
+    assert answer.errors == (ERROR, 0.0)
+    assert (answer.groups, [row.values[1] for row in answer.rows]) == (9, [30, 30, 30, 180])
 
 
 def test_rows_and_totals_are_of_one_state(store: OpenSearchStore, place: Place) -> None:
@@ -374,9 +482,9 @@ def test_only_certain_sums_are_taken() -> None:
 def test_groups_are_few_clauses() -> None:
     """A thousand groups of one dimension are two clauses; of several, one more for each combination of the others."""
     groups = [(number,) for number in range(1000)] + [(None,)]
-    assert count_clauses(in_groups(("code",), groups)) == 2
+    assert count_clauses(in_groups(EVENTS, ("code",), groups)) == 2
     pairs = [(site, number) for site in ("a", None) for number in range(10)]
-    assert count_clauses(in_groups(("site", "code"), pairs)) == 4
+    assert count_clauses(in_groups(EVENTS, ("site", "code"), pairs)) == 4
 
 
 def test_ranges_stay_within_64_bits() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -191,7 +191,7 @@ def test_a_template_of_others_is_left_alone(changes: dict[str, Any], said: str) 
     assert caught.value.permanent
 
 
-@pytest.mark.parametrize(("days", "age"), [(400, "432d"), (30, "32d")])
+@pytest.mark.parametrize(("days", "age"), [(400, "432d"), (30, "62d")])
 def test_a_policy_deletes_no_record_too_early(days: int, age: str) -> None:
     """Age counts from an index's first record: retention, the period, and how far ahead records may lie."""
     policy = policy_of(kind(retention_days=days), "test")
@@ -199,3 +199,24 @@ def test_a_policy_deletes_no_record_too_early(days: int, age: str) -> None:
     (transition,) = policy["policy"]["states"][0]["transitions"]
     assert transition["conditions"] == {"min_index_age": age}
     assert policy_of(kind(), "test") is None
+
+
+@pytest.mark.parametrize("first", [7, 45, 46, 400])
+@pytest.mark.parametrize("then", [7, 30, 45, 46, 400])
+def test_a_policy_follows_a_changed_retention(first: int, then: int) -> None:
+    """Whatever the retention was when the template was made, the policy of now deletes no record that is too young."""
+    began, changed = kind(retention_days=first), kind(retention_days=then)
+    policy = policy_of(changed, "test")
+    assert policy is not None
+    (transition,) = policy["policy"]["states"][0]["transitions"]
+    age = timedelta(days=int(transition["conditions"]["min_index_age"].removesuffix("d")))
+    for month in range(1, 13):
+        start = datetime(2026, month, 1, tzinfo=UTC)
+        identifier = int(start.timestamp() * 1000).to_bytes(6, "big") + bytes(10)
+        index = index_name("test", began, identifier, daily=is_daily(began))
+        end = period_end("test", began, index)
+        assert end is not None
+        made = start - timedelta(microseconds=changed.ahead)
+        last = datetime.combine(end, time(), UTC)
+        assert made + age - last >= timedelta(days=then)
+        assert any(named(index, pattern) for pattern in policy["policy"]["ism_template"][0]["index_patterns"])

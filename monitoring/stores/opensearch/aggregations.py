@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from monitoring.stores.opensearch.conditions import Clause, among
-from monitoring.stores.opensearch.templates import HIGH, LOW, WIDE, split_names
-from monitoring.stores.opensearch.totals import Inexact, mean, split_sum, whole_extreme, whole_sum
+from monitoring.stores.opensearch.conditions import Clause, all_of, any_of, lacking
+from monitoring.stores.opensearch.defaults import default_of
+from monitoring.stores.opensearch.templates import HIGH, LOW, split_names
+from monitoring.stores.opensearch.totals import Inexact, Part, added, mean, split_sum, whole_extreme, whole_sum
 from monitoring.stores.opensearch.view import MOST_BUCKETS, Bucket
 from monitoring.stores.questions import PERCENTILES, factors_of, is_whole
 from siteward.query import Function, Value, Wanted
@@ -26,8 +27,12 @@ MOST_SKETCHES: Final = 100
 """Buckets of a page where each holds a histogram, of up to half a megabyte."""
 _EXACTLY_ROUNDED: Final = 499
 """Below it, the error is less than a half, so that whole values are found by rounding."""
-_WIDE: Final = "wide"
+_NOT_HELD: Final = "not_held"
 _PERCENT: Final = {function: f"{share * 100:.1f}" for function, share in PERCENTILES.items()}
+
+
+Parts = tuple[Part, ...]
+"""One part for each wanted column."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -86,76 +91,120 @@ class Aggregations:
         )
 
     def watch(self, measures: Iterable[str]) -> None:
-        """Also look for products among some measures that no document holds, because they pass 64 bits."""
+        """Also look for records that have a product among some measures which their documents do not hold.
+
+        It passes 64 bits there, or a factor was gained later, or the product was.
+        """
         products = sorted({measure for measure in measures if measure in self.kind.products})
         if products:
-            self.body[_WIDE] = {"filter": among(WIDE, products)}
+            self.body[_NOT_HELD] = {"filter": any_of([self._is_not_held(product) for product in products])}
+
+    def _is_not_held(self, product: str) -> Clause:
+        factors = [name for name in factors_of(self.kind, product) if default_of(self.kind, name) is None]
+        return all_of([lacking(product), *({"exists": {"field": name}} for name in factors)])
 
     def _add(self, column: Wanted) -> None:
         measure, function = column.measure, column.function
         if function is Function.COUNT:
             return
-        self.body[f"stats_{measure}"] = {"stats": {"field": measure}}
+        self.body[f"stats_{measure}"] = {"stats": self._field(measure)}
         if measure in self.plan.in_parts and function not in {Function.MIN, Function.MAX, *PERCENTILES}:
+            self.body[f"held_{measure}"] = {"value_count": {"field": measure}}
             self.body[f"low_{measure}"] = {"stats": {"field": f"{LOW}.{measure}"}}
             self.body[f"high_{measure}"] = {"stats": {"field": f"{HIGH}.{measure}"}}
         if measure in self.plan.by_order and function is Function.MIN:
-            self.body[f"least_{measure}"] = _by_order(measure, "asc")
+            self.body[f"least_{measure}"] = self._by_order(measure, "asc")
         if measure in self.plan.by_order and function is Function.MAX:
-            self.body[f"most_{measure}"] = _by_order(measure, "desc")
+            self.body[f"most_{measure}"] = self._by_order(measure, "desc")
         if function in PERCENTILES:
-            self._add_share(measure, _PERCENT[function])
+            self.add_share(measure, float(_PERCENT[function]))
 
-    def _add_share(self, measure: str, percent: str) -> None:
+    def add_share(self, measure: str, percent: float) -> None:
+        """Also ask for a percentile of a measure; see share.
+
+        Raises:
+            Inexact: the measure may be negative.
+        """
         if may_be_negative(self.kind, measure):
             raise Inexact
-        sketch = {"field": measure, "hdr": {"number_of_significant_value_digits": DIGITS}, "percents": []}
+        digits = {"number_of_significant_value_digits": DIGITS}
+        sketch = {**self._field(measure), "hdr": digits, "percents": []}
         shares = self.body.setdefault(f"shares_{measure}", {"percentiles": sketch})["percentiles"]
-        shares["percents"] = sorted({*shares["percents"], float(percent)})
+        shares["percents"] = sorted({*shares["percents"], percent})
 
-    def values(self, bucket: Bucket) -> tuple[Value, ...]:
-        """The wanted values of a bucket; sums where rates are wanted.
+    def _field(self, measure: str) -> Clause:
+        """The measure of all records, also of those that are older than it."""
+        default = default_of(self.kind, measure)
+        return {"field": measure} if default is None else {"field": measure, "missing": default}
+
+    def _by_order(self, measure: str, order: str) -> Clause:
+        default = default_of(self.kind, measure)
+        sort = [{measure: {"order": order, "missing": "_last" if default is None else default}}]
+        return {"top_hits": {"size": 1, "_source": False, "track_scores": False, "sort": sort}}
+
+    def parts(self, bucket: Bucket) -> Parts:
+        """What the wanted values of a bucket are made of; see add_parts.
 
         Raises:
             Inexact: one of them may be rounded; says how to ask instead.
         """
-        if bucket.get(_WIDE, {}).get("doc_count"):
+        if bucket.get(_NOT_HELD, {}).get("doc_count"):
             raise Inexact
-        return tuple(self._value(bucket, column) for column in self.wanted)
+        return tuple(self._part(bucket, column) for column in self.wanted)
 
-    def _value(self, bucket: Bucket, column: Wanted) -> Value:
+    def _part(self, bucket: Bucket, column: Wanted) -> Part:
         if column.function is Function.COUNT:
-            return int(bucket["doc_count"])
-        stats = bucket[f"stats_{column.measure}"]
-        if not stats["count"]:
-            return None
+            return Part(bucket["doc_count"], int(bucket["doc_count"]))
+        known = bucket[f"stats_{column.measure}"]["count"]
+        if not known:
+            return Part(0, None)
         match column.function:
-            case Function.SUM | Function.RATE:
-                return self.total(bucket, column.measure)
-            case Function.MEAN:
-                return mean(self.total(bucket, column.measure), stats["count"])
+            case Function.SUM | Function.RATE | Function.MEAN:
+                return Part(known, self._total(bucket, column.measure))
             case Function.MIN | Function.MAX:
-                return self._extreme(bucket, column)
+                return Part(known, self._extreme(bucket, column))
             case _:
-                return self._share(bucket, column)
+                return Part(known, self._share(bucket, column))
 
-    def total(self, bucket: Bucket, measure: str) -> Value:
-        """The sum of a measure in a bucket; None of nothing.
+    def add_parts(self, some: Parts, others: Parts) -> Parts:
+        """What the values of two buckets' records together are made of: of integers exactly.
+
+        Raises:
+            Inexact: percentiles of parts say nothing of the whole.
+        """
+        return tuple(map(added, (column.function for column in self.wanted), some, others))
+
+    def values(self, parts: Parts) -> tuple[Value, ...]:
+        """The wanted values; sums where rates are wanted."""
+        return tuple(
+            mean(part.value, part.known) if column.function is Function.MEAN else part.value
+            for column, part in zip(self.wanted, parts, strict=True)
+        )
+
+    def _total(self, bucket: Bucket, measure: str) -> Value:
+        """The sum of a measure in a bucket that knows it.
 
         Raises:
             Inexact: it may be rounded.
         """
         stats = bucket[f"stats_{measure}"]
-        if not stats["count"]:
-            return None
         if not is_whole(self.kind, measure):
             return float(stats["sum"])
         found = whole_sum(stats)
         if found is None and measure in self.plan.in_parts:
-            found = split_sum(bucket[f"low_{measure}"], bucket[f"high_{measure}"])
+            found = self._in_parts(bucket, measure)
         if found is None:
             raise Inexact(measure, IN_PARTS)
         return found
+
+    def _in_parts(self, bucket: Bucket, measure: str) -> int | None:
+        """The sum from the two parts; records that are older than the measure have neither it nor parts."""
+        low, high, held = (bucket[f"{name}_{measure}"] for name in ("low", "high", "held"))
+        found = split_sum(low, high)
+        older = int(bucket[f"stats_{measure}"]["count"] - held["value"])
+        if found is None or held["value"] != low["count"]:
+            return None
+        return found + older * int(default_of(self.kind, measure) or 0)
 
     def _extreme(self, bucket: Bucket, column: Wanted) -> Value:
         least = column.function is Function.MIN
@@ -172,11 +221,15 @@ class Aggregations:
             raise Inexact(column.measure, BY_ORDER) from None
 
     def _share(self, bucket: Bucket, column: Wanted) -> float:
-        found = float(bucket[f"shares_{column.measure}"]["values"][_PERCENT[column.function]])
+        found = self.share(bucket, column.measure, _PERCENT[column.function])
         stats = bucket[f"stats_{column.measure}"]
         if found <= _EXACTLY_ROUNDED and is_whole(self.kind, column.measure):
             found = float(round(found))
         return float(min(max(found, stats["min"]), stats["max"]))
+
+    def share(self, bucket: Bucket, measure: str, percent: str) -> float:
+        """A percentile of a bucket that knows the measure, as the cluster's histogram gives it."""
+        return float(bucket[f"shares_{measure}"]["values"][percent])
 
 
 def errors_of(wanted: Sequence[Wanted]) -> tuple[float, ...]:
@@ -189,8 +242,3 @@ def may_be_negative(kind: Kind, measure: str) -> bool:
     """Whether the declaration lets a measure, or a factor of the product, be below zero."""
     roles = [kind.column[name].role for name in factors_of(kind, measure)]
     return any(isinstance(role, Measure) and role.minimum < 0 for role in roles)
-
-
-def _by_order(measure: str, order: str) -> dict[str, Any]:
-    sort = [{measure: {"order": order, "missing": "_last"}}]
-    return {"top_hits": {"size": 1, "_source": False, "track_scores": False, "sort": sort}}

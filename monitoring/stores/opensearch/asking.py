@@ -7,13 +7,14 @@ from contextlib import closing
 from datetime import datetime
 from heapq import nlargest, nsmallest
 from itertools import groupby
+from operator import add
 from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
 from monitoring.stores.opensearch.conditions import all_of, meeting, within
 from monitoring.stores.opensearch.indices import found_indices
-from monitoring.stores.opensearch.paging import cell_of, order_of, sources_of
+from monitoring.stores.opensearch.paging import Cells, gathered, order_of
 from monitoring.stores.opensearch.question import Question
 from monitoring.stores.opensearch.rows import record_of
 from monitoring.stores.opensearch.templates import TIME, index_name
@@ -67,10 +68,11 @@ class Asking:
         check_limit(limit)
         query = all_of(meeting(known, filters))
         with self._view(known, _ALL).held() as view:
-            found = view.buckets(query, sources_of((field,), 0), {})
-            counts = ((-bucket["doc_count"], *cell_of(bucket, (field,), 0)[1]) for bucket in found)
-            ordered = nsmallest(limit, counts, key=lambda counted: (counted[0], order_of(counted[1:])))
-        return [value for _, value in ordered]
+            cells = Cells(known, (field,), 0)
+            buckets = view.buckets(query, cells.sources(), {})
+            counts = gathered(((*cells.placed(bucket), bucket["doc_count"]) for bucket in buckets), add)
+            ordered = nsmallest(limit, counts, key=lambda counted: (-counted[1], order_of(counted[0][1])))
+        return [value for (_, (value,)), _ in ordered]
 
     def records(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import ceil, floor, inf
 from typing import Any, Final
 
+from monitoring.stores.opensearch.defaults import default_of
 from monitoring.stores.opensearch.templates import TIME
 from siteward.query import Filter
 from siteward.records import Kind, Type
@@ -25,6 +27,7 @@ MOST_TERMS: Final = 50_000
 """Values of one `terms` query; clusters take 65,536 by default."""
 _ESCAPED: Final = str.maketrans({"\\": "\\\\"})
 """What the wildcard query would take for an escape."""
+_WILD: Final = {"*": ".*", "?": "."}
 
 
 def all_of(clauses: Iterable[Clause]) -> Clause:
@@ -48,6 +51,11 @@ def among(field: str, values: Sequence[Any]) -> Clause:
     return any_of([{"terms": {field: part}} for part in parts or [[]]])
 
 
+def lacking(field: str) -> Clause:
+    """A field is not in the document: it is unknown, or the record is older than the field."""
+    return none_of([{"exists": {"field": field}}])
+
+
 def within(start: int | None, end: int | None) -> list[Clause]:
     """A half-open window of the partition time, microseconds since 1970 UTC."""
     bounds = {name: bound for name, bound in (("gte", start), ("lt", end)) if bound is not None}
@@ -61,21 +69,32 @@ def meeting(kind: Kind, filters: Sequence[Filter]) -> list[Clause]:
 
 def _filter(kind: Kind, condition: Filter) -> list[Clause]:
     whole = kind.column[condition.field].type is Type.INTEGER
+    absent = default_of(kind, condition.field)
     clauses = []
     if condition.values:
         accepted = _accepted(condition, whole=whole)
+        if absent is not None and _is_accepted(condition, absent):
+            accepted = any_of([accepted, lacking(condition.field)])
         clauses.append(none_of([accepted]) if condition.negated else accepted)
     bounds: dict[str, float | int] = {}
     if condition.minimum is not None and condition.minimum != -inf:
         bounds["gte"] = condition.minimum
     if condition.maximum is not None and condition.maximum != inf:
         bounds["lte"] = condition.maximum
-    if not bounds and (condition.minimum is not None or condition.maximum is not None):
-        # Bounds without an end take every value that is known.
-        clauses.append({"exists": {"field": condition.field}})
-    if bounds:
-        clauses.append(_range(condition.field, bounds, whole=whole))
-    return clauses
+    if condition.minimum is None and condition.maximum is None:
+        return clauses
+    # Bounds without an end take every value that is known.
+    found = _range(condition.field, bounds, whole=whole) if bounds else {"exists": {"field": condition.field}}
+    if absent is not None and bounds.get("gte", -inf) <= absent <= bounds.get("lte", inf):
+        found = any_of([found, lacking(condition.field)])
+    return [*clauses, found]
+
+
+def _is_accepted(condition: Filter, value: object) -> bool:
+    if not condition.wildcard:
+        return value in condition.values
+    patterns = ("".join(_WILD.get(sign, re.escape(sign)) for sign in str(each)) for each in condition.values)
+    return any(re.fullmatch(pattern, str(value), re.DOTALL) for pattern in patterns)
 
 
 def _accepted(condition: Filter, *, whole: bool) -> Clause:
@@ -99,24 +118,24 @@ def _range(field: str, bounds: dict[str, float | int], *, whole: bool) -> Clause
     return {"range": {field: bounds}}
 
 
-def in_groups(names: Sequence[str], groups: Sequence[Group]) -> list[Clause]:
+def in_groups(kind: Kind, names: Sequence[str], groups: Sequence[Group]) -> list[Clause]:
     """One of some groups, as clauses of which one holds: groups that differ only in the last value are one clause."""
     together: defaultdict[Group, list[Any]] = defaultdict(list)
     for group in groups:
         together[group[:-1]].append(group[-1])
     clauses = []
     for first, values in together.items():
-        parts = [_is(name, value) for name, value in zip(names, first, strict=False)]
-        known = [value for value in values if value is not None]
-        last = [among(names[-1], known)] if known else []
-        if len(known) < len(values):
-            last.append(_is(names[-1], None))
-        clauses.append(all_of([*parts, any_of(last)]))
+        parts = [_is_one_of(kind, name, [value]) for name, value in zip(names, first, strict=False)]
+        clauses.append(all_of([*parts, _is_one_of(kind, names[-1], values)]))
     return clauses
 
 
-def _is(name: str, value: object) -> Clause:
-    return none_of([{"exists": {"field": name}}]) if value is None else {"term": {name: value}}
+def _is_one_of(kind: Kind, name: str, values: Sequence[Any]) -> Clause:
+    known = [value for value in values if value is not None]
+    clauses = [among(name, known)] if known else []
+    if None in values or default_of(kind, name) in values:
+        clauses.append(lacking(name))
+    return any_of(clauses)
 
 
 def count_clauses(clauses: Iterable[Clause]) -> int:

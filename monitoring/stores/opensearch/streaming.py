@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from monitoring.stores.opensearch.conditions import Clause, all_of
+from monitoring.stores.opensearch.defaults import value_of
 from monitoring.stores.opensearch.documents import microseconds_of
 from monitoring.stores.opensearch.view import MOST_HITS, View
 from monitoring.stores.questions import factors_of
@@ -38,7 +39,7 @@ def ask_streamed(view: View, query: Query, clauses: Sequence[Clause]) -> Answer:
     from monitoring.stores.duckdb.store import DuckStore  # noqa: PLC0415  # only where it is needed.
 
     wanted = all_of(clauses)
-    _refuse_too_many(sum(bucket["doc_count"] for bucket in view.buckets(wanted, (), {})))
+    _refuse_too_many(_count(view, wanted))
     kind = view.kind
     fields = _fields(kind, query)
     with (
@@ -52,6 +53,15 @@ def ask_streamed(view: View, query: Query, clauses: Sequence[Clause]) -> Answer:
             _refuse_too_many(count)
             store.write(_batch(kind, fields, part))
         return store.query(query)
+
+
+def may_stream(view: View, clauses: Sequence[Clause]) -> bool:
+    """Whether the records that meet all clauses are few enough."""
+    return _count(view, all_of(clauses)) <= MOST_RECORDS
+
+
+def _count(view: View, wanted: Clause) -> int:
+    return sum(bucket["doc_count"] for bucket in view.buckets(wanted, (), {}))
 
 
 def _refuse_too_many(count: int) -> None:
@@ -94,4 +104,4 @@ def _batch(kind: Kind, fields: Sequence[str], hits: Sequence[Mapping[str, Any]])
 def _read(kind: Kind, name: str, sources: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
     if kind.column[name].type is Type.TIME:
         return (microseconds_of(source[name]) for source in sources)
-    return (source.get(name) for source in sources)
+    return (value_of(kind, name, source) for source in sources)

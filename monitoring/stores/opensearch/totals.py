@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from monitoring.stores.opensearch.templates import LOW_BITS
-from siteward.query import Value
+from monitoring.stores.questions import PERCENTILES
+from siteward.query import Function, Value
 
 Stats = Mapping[str, Any]
 """What the aggregation `stats` gives: count, min, max and sum; all but count and sum are None where count is 0."""
@@ -58,6 +59,39 @@ def whole_extreme(value: float | None) -> int | None:
     if value is not None and abs(value) >= EXACT:
         raise Inexact
     return None if value is None else int(value)
+
+
+class Part(NamedTuple):
+    """What the value of a column is made of, in some records.
+
+    Attributes:
+        known: number of the records that know it.
+        value: their number, sum, smallest or largest value, or percentile; the sum where a mean is wanted. None where
+            none knows it.
+    """
+
+    known: int
+    value: Value
+
+
+def added(function: Function, some: Part, others: Part) -> Part:
+    """What the value of some records and others together is made of.
+
+    Raises:
+        Inexact: percentiles of parts say nothing of the whole.
+    """
+    if some.value is None or others.value is None:
+        return others if some.value is None else some
+    if function in PERCENTILES:
+        raise Inexact
+    known = some.known + others.known
+    match function:
+        case Function.MIN:
+            return Part(known, min(some.value, others.value))
+        case Function.MAX:
+            return Part(known, max(some.value, others.value))
+        case _:
+            return Part(known, some.value + others.value)
 
 
 def mean(total: Value, count: int) -> Value:
