@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
@@ -46,10 +46,9 @@ def kind_of(cls: type[Record]) -> Kind:
         message = f'{cls.__qualname__}: derive from Event, Snapshot or Interval and give kind="…"'
         raise DeclarationError(message)
     fields = {field.name: field for field in msgspec.structs.fields(cls)}
-    hints = get_type_hints(cls, include_extras=True)
-    moments = [field for field in fields if hints[field] is datetime]
+    moments = [name for name, field in fields.items() if field.type is datetime]
     columns = [
-        _with_default(_column(name, field, hints[field]), fields[field])
+        _with_default(_column(name, field, fields[field].type), fields[field])
         for field in _ordered(tuple(fields), shape, moments)
     ]
     return Kind(
@@ -166,6 +165,7 @@ class DimensionTable(msgspec.Struct, forbid_unknown_fields=True):
     optional: bool = False
     max_length: int = 255
     bucketed: bool = True
+    live: bool = True
     values: tuple[str, ...] = ()
 
 
@@ -180,6 +180,7 @@ class MeasureTable(msgspec.Struct, forbid_unknown_fields=True):
     minimum: int = 0
     maximum: int | None = None
     limit: int | None = None
+    live: bool = True
 
 
 class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -188,6 +189,7 @@ class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
     factors: tuple[str, ...]
     unit: str
     doc: str = ""
+    live: bool = True
 
 
 class RatioTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -236,9 +238,8 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
         message = f"kind {name!r}: {error}"
         raise DeclarationError(message) from error
     base = SHAPES[declared.shape]
-    hints = get_type_hints(base, include_extras=True)
     given = {
-        field.name: _with_default(_column(name, field.name, hints[field.name]), field)
+        field.name: _with_default(_column(name, field.name, field.type), field)
         for field in msgspec.structs.fields(base)
     }
     clash = next((field for field in (*declared.dimensions, *declared.measures) if field in given), None)
@@ -251,12 +252,15 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
         given[field] = Column(
             name=field,
             type=Type(measure.type),
-            role=Measure(measure.doc, measure.unit, measure.combine, measure.minimum, measure.maximum, measure.limit),
+            role=Measure(**{name: getattr(measure, name) for name in Measure.__struct_fields__}),
             optional=measure.optional,
             required=not measure.optional,
         )
     derived = _Derived(
-        {key: Product(*value.factors, unit=value.unit, doc=value.doc) for key, value in declared.products.items()},
+        {
+            key: Product(*value.factors, unit=value.unit, doc=value.doc, live=value.live)
+            for key, value in declared.products.items()
+        },
         {
             key: Ratio(value.numerator, value.denominator, unit=value.unit, doc=value.doc)
             for key, value in declared.ratios.items()
@@ -290,7 +294,7 @@ def _dimension_column(name: str, table: DimensionTable) -> Column:
     return Column(
         name=name,
         type=Type(table.type),
-        role=Dimension(table.doc, table.personal, table.max_length, table.bucketed),
+        role=Dimension(**{key: getattr(table, key) for key in Dimension.__struct_fields__}),
         optional=table.optional and not text,
         required=not table.optional,
         default="" if table.optional and text else None,

@@ -61,12 +61,14 @@ class Dimension(msgspec.Struct, frozen=True):
         personal: names a person; shown only to those who may see it.
         max_length: longest text accepted, in characters; a longer one is refused, never cut.
         bucketed: enters the ledger's buckets; false for what is nearly unique per record, such as a job's name.
+        live: is a label of live series unless an operator chooses others; false for what would multiply them.
     """
 
     doc: str
     personal: bool = False
     max_length: int = 255
     bucketed: bool = True
+    live: bool = True
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Measure(msgspec.Struct, frozen=True):
         maximum: largest value accepted; None is the largest 64-bit integer, or no bound for a float.
         limit: largest value that is booked without a person looking at it; the doors accept a larger one, the ledger
             sets it aside. None is no limit.
+        live: has live series unless an operator chooses others; false for what nobody watches by the minute.
     """
 
     doc: str
@@ -88,6 +91,7 @@ class Measure(msgspec.Struct, frozen=True):
     minimum: int = 0
     maximum: int | None = None
     limit: int | None = None
+    live: bool = True
 
 
 class Product:
@@ -96,13 +100,14 @@ class Product:
     It cannot be recovered from sums of its factors, so a kind declares it and it is computed per record.
     """
 
-    __slots__ = ("doc", "factors", "unit")
+    __slots__ = ("doc", "factors", "live", "unit")
 
-    def __init__(self, *factors: str, unit: str, doc: str = "") -> None:
-        """Take the names of two or more measures of the same kind and the unit of the result."""
+    def __init__(self, *factors: str, unit: str, doc: str = "", live: bool = True) -> None:
+        """Take the names of two or more measures of the same kind and the unit of the result; `live` as of Measure."""
         self.factors = factors
         self.unit = unit
         self.doc = doc or " times ".join(name.replace("_", " ") for name in factors)
+        self.live = live
 
 
 class Ratio:
