@@ -13,11 +13,11 @@ _SECONDS: Final = 20 * 366 * 86_400
 class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=timedelta(days=400)):
     """One virtual machine of a cloud at one instant, with what it has used since it was started.
 
-    Counters are cumulative, as in APEL's cloud records. What a machine used in a month is the difference between the
-    last record with a time in or before that month and the last one before the month began, nothing where the
-    machine was not there yet; so that a record that is missing in between costs nothing, and one that comes twice
-    counts once. Core time is that difference of wall time times the virtual processors of the later record, a score
-    likewise. A completed machine's last record has the time it ended.
+    Counters are cumulative, as in APEL's cloud records, and are never added up over time. What a machine used in a
+    month is the difference between its last record before the month's end and its last one before the month's
+    beginning; one that had no record then counts from zero. So a record that is missing in between costs nothing, and
+    one that comes twice counts once. Core time is that difference of wall time, times the later record's virtual
+    processors; work is that, times its score. A completed machine's last record has the time at which it ended.
     """
 
     started: datetime
