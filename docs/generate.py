@@ -17,7 +17,7 @@ from siteward import settings as settings_module
 from siteward.cli import application, command_of
 from siteward.extensions import GROUPS, found
 from siteward.kinds import load_kinds
-from siteward.records import UNITS, Column, Kind, Measure
+from siteward.records import UNITS, Column, Dimension, Kind, Measure
 from siteward.server.app import create_app
 from siteward.server.auth.access import permissions
 from siteward.settings import PREFIX, SECRETS, Settings
@@ -80,7 +80,8 @@ def _kind(kind: Kind) -> str:
     parts = [
         f"## {kind.name}",
         f"{kind.doc} {same} Filed under `{kind.time}`; kept for {_retention(kind)}.",
-        table(("field", "type", "is a", "unit", "combines", "default", "meaning"), map(_column, kind.columns)),
+        *_more(kind),
+        table(("field", "type", "is a", "unit", "combines", "limit", "default", "meaning"), map(_column, kind.columns)),
     ]
     if kind.products:
         parts.append("Computed for each record:")
@@ -93,20 +94,44 @@ def _kind(kind: Kind) -> str:
                 ),
             )
         )
+    if kind.ratios:
+        parts.append("Divided when asked for, sum by sum:")
+        parts.append(
+            table(
+                ("ratio", "of", "unit", "meaning"),
+                (
+                    (code(name), f"{code(ratio.numerator)} / {code(ratio.denominator)}", code(ratio.unit), ratio.doc)
+                    for name, ratio in kind.ratios.items()
+                ),
+            )
+        )
     return "\n\n".join(parts)
 
 
+def _more(kind: Kind) -> Iterator[str]:
+    """What a kind's class says beyond its first paragraph, and what its ledger sets aside."""
+    if kind.record:
+        yield from inspect.cleandoc(kind.record.__doc__ or "").split("\n\n")[1:]
+    longest = f"longer than {kind.declaration.longest.days} days" if kind.declaration.longest else ""
+    limited = any(isinstance(column.role, Measure) and column.role.limit is not None for column in kind.measures)
+    if reasons := " or ".join(filter(None, (longest, "with a value above its limit" if limited else ""))):
+        yield f"A record {reasons} is accepted, and booked only when a person has looked at it."
+
+
 def _column(column: Column) -> tuple[object, ...]:
-    measure = isinstance(column.role, Measure)
+    measure = column.role if isinstance(column.role, Measure) else None
     role = "measure" if measure else "dimension" if column.role else "time"
+    role += ", personal" if column.personal else ""
+    role += ", in no bucket" if isinstance(column.role, Dimension) and not column.role.bucketed else ""
     default = "required" if column.required else code(json.dumps(column.default))
     values = " ".join(code(value) for value in column.values)
     return (
         code(column.name),
         values or f"{column.type}{' or null' if column.optional else ''}",
-        f"{role}, personal" if column.personal else role,
+        role,
         code(column.unit),
-        column.role.combine if isinstance(column.role, Measure) else "",
+        measure.combine if measure else "",
+        f"{measure.limit:,}".replace(",", " ") if measure and measure.limit is not None else "",
         default,
         column.doc,
     )

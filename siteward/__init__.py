@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from siteward.client import Client
     from siteward.emit import AsyncEmitter, Emitter
+    from siteward.kinds.cloud_vm import CloudVm
     from siteward.kinds.data_operation import DataOperation
     from siteward.kinds.downtime import Downtime
     from siteward.kinds.host import Host
     from siteward.kinds.job import Job
+    from siteward.kinds.network import Network
+    from siteward.kinds.pilot import Pilot
+    from siteward.kinds.pilot_submission import PilotSubmission
     from siteward.kinds.storage_occupancy import StorageOccupancy
+    from siteward.kinds.storage_share import StorageShare
+    from siteward.kinds.wms_history import WmsHistory
     from siteward.records import (
         Combine,
         Dimension,
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
         Interval,
         Measure,
         Product,
+        Ratio,
         Refused,
         Snapshot,
     )
@@ -33,6 +40,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "AsyncEmitter": "siteward.emit",
     "Client": "siteward.client",
+    "CloudVm": "siteward.kinds.cloud_vm",
     "Combine": "siteward.records",
     "DataOperation": "siteward.kinds.data_operation",
     "Dimension": "siteward.records",
@@ -43,15 +51,22 @@ _PLACES = {
     "Interval": "siteward.records",
     "Job": "siteward.kinds.job",
     "Measure": "siteward.records",
+    "Network": "siteward.kinds.network",
+    "Pilot": "siteward.kinds.pilot",
+    "PilotSubmission": "siteward.kinds.pilot_submission",
     "Product": "siteward.records",
+    "Ratio": "siteward.records",
     "Refused": "siteward.records",
     "Snapshot": "siteward.records",
     "StorageOccupancy": "siteward.kinds.storage_occupancy",
+    "StorageShare": "siteward.kinds.storage_share",
+    "WmsHistory": "siteward.kinds.wms_history",
 }
 
 __all__ = [
     "AsyncEmitter",
     "Client",
+    "CloudVm",
     "Combine",
     "DataOperation",
     "Dimension",
@@ -62,10 +77,16 @@ __all__ = [
     "Interval",
     "Job",
     "Measure",
+    "Network",
+    "Pilot",
+    "PilotSubmission",
     "Product",
+    "Ratio",
     "Refused",
     "Snapshot",
     "StorageOccupancy",
+    "StorageShare",
+    "WmsHistory",
 ]
 
 

@@ -104,11 +104,10 @@ def _entries() -> tuple[Found, ...]:
         if name in seen:
             continue
         seen.add(name)
-        entries += [
-            Found(entry.group, entry.name, entry.value, name, distribution.version)
-            for entry in distribution.entry_points
-            if entry.group in GROUPS
-        ]
+        registered = [entry for entry in distribution.entry_points if entry.group in GROUPS]
+        # Asked for once: each time it is read from the distribution's description of itself, README included.
+        version = distribution.version if registered else ""
+        entries += [Found(entry.group, entry.name, entry.value, name, version) for entry in registered]
     return tuple(entries)
 
 

@@ -168,8 +168,11 @@ class PrometheusSettings(_Section):
     stale: Seconds = 86_400.0
     """Counters that did not grow for so many seconds are dropped."""
     labels: dict[str, tuple[str, ...]] = {}
-    """Dimensions that become labels, by kind. By default all that are neither personal nor nearly unique per record. Of
-    snapshots one of the latter may be asked for, such as a machine's name; a personal one is refused everywhere."""
+    """Dimensions that become labels, by kind. By default all that the kind declares live, personal and nearly unique
+    ones left out. Of snapshots one of the latter may be asked for, such as a machine's name; a personal one is refused
+    everywhere."""
+    measures: dict[str, tuple[str, ...]] = {}
+    """Measures and products that become series, by kind. By default all that the kind declares live."""
     url: str = ""
     """The Prometheus server that is asked for facts, such as `http://127.0.0.1:9090`. Empty: none is."""
     url_token: str = ""

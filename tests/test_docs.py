@@ -115,11 +115,12 @@ def test_tutorial_runs(tmp_path: Path) -> None:
 
 def test_kind_in_toml_compiles() -> None:
     """The kind that the manual declares in the settings file is one."""
-    (_, kind), (_, product), _ = blocks("docs/how-to/add-a-kind.md", "toml")
-    table = tomllib.loads(kind + product)["kinds"]["licence-use"]
+    *tables, _ = (text for _, text in blocks("docs/how-to/add-a-kind.md", "toml"))
+    table = tomllib.loads("\n".join(tables))["kinds"]["licence-use"]
     compiled = kind_from_table("licence-use", table)
     assert compiled.identity == ("time", "producer", "product", "server")
-    assert [*compiled.products] == ["worth_used"]
+    assert ([*compiled.products], [*compiled.ratios]) == (["worth_used"], ["worth_in_use"])
+    assert compiled.tiers == ((3 * 86_400, 900), (None, 3600))
 
 
 def test_kind_as_class_compiles() -> None:

@@ -73,6 +73,7 @@ class Application(msgspec.Struct, frozen=True):
         failing: share of jobs that fail by themselves.
         share: of the community's jobs.
         human: started by people rather than by a production system.
+        gpus: per job, at the sites that have some: those of tier 0.
     """
 
     name: str
@@ -85,11 +86,12 @@ class Application(msgspec.Struct, frozen=True):
     failing: float
     share: float
     human: bool
+    gpus: int = 0
 
 
 APPLICATIONS: Final = (
     Application("simulation", "production", 21_600, 0.35, 0.94, 8, 2 * GIBIBYTE, 0.020, 0.30, human=False),
-    Application("reconstruction", "production", 14_400, 0.45, 0.86, 8, 2 * GIBIBYTE, 0.030, 0.16, human=False),
+    Application("reconstruction", "production", 14_400, 0.45, 0.86, 8, 2 * GIBIBYTE, 0.030, 0.16, human=False, gpus=1),
     Application("merge", "production", 1_500, 0.60, 0.48, 1, GIBIBYTE, 0.015, 0.10, human=False),
     Application("analysis", "analysis", 2_700, 1.00, 0.72, 1, 3 * GIBIBYTE // 2, 0.055, 0.34, human=True),
     Application("ntuple", "analysis", 5_400, 0.80, 0.66, 1, 2 * GIBIBYTE, 0.045, 0.06, human=True),

@@ -27,6 +27,13 @@ _CANCELLED: Final = 0.006
 _TIMEOUT: Final = 0.004
 _EVICTED: Final = 0.003
 _EXIT_STATUSES: Final = (1, 1, 1, 2, 8, 11, 65, 134, 137)
+HS23: Final = 15_300
+"""HEPscore23 of a core at a site of quality 1, in thousandths."""
+HS06: Final = 14_100
+"""HEP-SPEC06 of the same core, in thousandths."""
+IDLE_WATTS, BUSY_WATTS, GPU_WATTS = 2, 5, 180
+"""Power of a core that waits, what one that computes takes more, and that of a GPU."""
+GPU_MODEL: Final = "simulated 24 GB"
 _USER_FAULT: Final = "failing-user"
 
 
@@ -92,7 +99,15 @@ def _after(here: _Hour, job: Job, end: int, coin: float) -> Emission | None:
     if any(begin <= end < until for begin, until in here.closed):
         return None
     kept = afflicted(job, here.faults, end, coin) if here.faults else job
-    return None if kept is None else Emission(end, kept)
+    if kept is None:
+        return None
+    kept.energy = _joules(kept)
+    return Emission(end, kept)
+
+
+def _joules(job: Job) -> int:
+    waiting = job.wall_time * (job.processors * IDLE_WATTS + job.gpus * GPU_WATTS)
+    return waiting + (job.cpu_time or 0) * BUSY_WATTS
 
 
 def _job(chance: Random, here: _Hour, number: int, end: int) -> Job:
@@ -103,6 +118,7 @@ def _job(chance: Random, here: _Hour, number: int, end: int) -> Job:
     state, exit_status = _outcome(chance, application)
     wall = _wall_time(chance, application, state)
     processors = application.processors
+    gpus = 0 if site.tier else application.gpus
     efficiency = min(max(chance.gauss(application.efficiency * site.quality, 0.05), 0.02), 1.0)
     return Job(
         vo=vo.name,
@@ -126,6 +142,10 @@ def _job(chance: Random, here: _Hour, number: int, end: int) -> Job:
         processors=processors,
         memory=round(processors * application.memory * chance.uniform(0.5, 1.05)),
         queue_time=round(min(chance.lognormvariate(here.wait, 1.0), LONGEST)),
+        gpus=gpus,
+        gpu_model=GPU_MODEL if gpus else "",
+        hs06=round(HS06 * site.quality),
+        hs23=round(HS23 * site.quality),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from monitoring.stores.questions import combine_of, factors_of
-from siteward.records import Column, Combine, Kind, Measure, Shape, Type
+from siteward.records import Column, Combine, Dimension, Kind, Measure, Shape, Type
 from siteward.records.doors import nearest
 from siteward.settings import SettingsError
 from siteward.telemetry import METRICS
@@ -29,6 +29,15 @@ UNIT_WORDS: Final[Mapping[str, str]] = {
     "g": "grams",
 }
 """How a unit is written at the end of a name; any other as its own symbol in lower case."""
+THOUSANDTHS: Final[Mapping[str, str]] = {
+    "m1": "1",
+    "ms": "s",
+    "mHS06": "HS06",
+    "mHS23": "HS23",
+    "mHS06.s": "HS06.s",
+    "mHS23.s": "HS23.s",
+}
+"""Units that are thousandths of another, which the series are in: Prometheus wants base units, and counts in floats."""
 RESERVED_ENDS: Final = ("total", "count", "sum", "bucket", "info", "created")
 """Ends of names that mean something to Prometheus; a gauge must not have one."""
 RESERVED_LABELS: Final = frozenset({"le", "quantile", "job", "instance"})
@@ -52,6 +61,7 @@ class Family(msgspec.Struct, frozen=True):
         help: one sentence.
         factors: the measures that are multiplied within each record; () counts the records.
         combine: how values of several records become one; for gauges.
+        parts: how many of the unit that records have make one of the unit that the series has.
     """
 
     name: str
@@ -59,6 +69,11 @@ class Family(msgspec.Struct, frozen=True):
     help: str
     factors: tuple[str, ...] = ()
     combine: Combine = Combine.SUM
+    parts: int = 1
+
+    def exposed(self, value: float) -> float:
+        """A value as the series has it."""
+        return value if self.parts == 1 else value / self.parts
 
 
 class KindFamilies(msgspec.Struct, frozen=True):
@@ -81,43 +96,56 @@ class KindFamilies(msgspec.Struct, frozen=True):
     histograms: tuple[Family, ...]
 
 
-def families_of(kinds: Mapping[str, Kind], labels: Mapping[str, Sequence[str]]) -> dict[str, KindFamilies]:
+Chosen = Mapping[str, Sequence[str]]
+"""Names by kind, as an operator chose them."""
+
+
+def families_of(kinds: Mapping[str, Kind], labels: Chosen, measures: Chosen | None = None) -> dict[str, KindFamilies]:
     """The families of all kinds, with no name given twice.
 
     Args:
         kinds: all kinds by name.
         labels: `[prometheus.labels]`: the dimensions that become labels, by kind.
+        measures: `[prometheus.measures]`: the measures and products that become series, by kind.
 
     Raises:
-        SettingsError: the labels name an unknown kind or dimension, or one that may not be a label.
+        SettingsError: they name an unknown kind, dimension or measure, or a dimension that may not be a label.
     """
-    for name in labels:
-        if name not in kinds:
-            message = f"setting 'prometheus.labels.{name}': no kind is called so{nearest(name, tuple(kinds))}"
-            raise SettingsError(message)
+    measures = measures or {}
+    for setting, chosen in (("labels", labels), ("measures", measures)):
+        for name in chosen:
+            if name not in kinds:
+                message = f"setting 'prometheus.{setting}.{name}': no kind is called so{nearest(name, tuple(kinds))}"
+                raise SettingsError(message)
     taken = {metric.name for metric in METRICS}
-    return {name: _families(kind, labels.get(name), taken) for name, kind in sorted(kinds.items())}
+    return {
+        name: _families(kind, _dimensions(kind, labels.get(name)), _numbers(kind, measures.get(name)), taken)
+        for name, kind in sorted(kinds.items())
+    }
 
 
-def _families(kind: Kind, wanted: Sequence[str] | None, taken: set[str]) -> KindFamilies:
-    dimensions = _dimensions(kind, wanted)
+def _families(kind: Kind, dimensions: Sequence[Column], numbers: Sequence[_Number], taken: set[str]) -> KindFamilies:
     names = _Names(kind.name, taken)
     counted = Shape.SNAPSHOT is not kind.shape
-    values = [_records(kind, names), *(_gauges, _counters)[counted](kind, names)]
+    values = [_records(kind, names), *(_gauges, _counters)[counted](kind, numbers, names)]
     return KindFamilies(
         kind=kind,
         dimensions=tuple(column.name for column in dimensions),
         labels=tuple(_label(column.name, kind) for column in dimensions),
         coarse=tuple(position for position, column in enumerate(dimensions) if _is_coarse(column)),
         values=tuple(values),
-        histograms=tuple(_histograms(kind, names)) if counted else (),
+        histograms=tuple(_histograms(kind, numbers, names)) if counted else (),
     )
 
 
 def _dimensions(kind: Kind, wanted: Sequence[str] | None) -> list[Column]:
     """The dimensions that are labels; `simulated` always is, so that what is not real is never added to what is."""
     if wanted is None:
-        return [column for column in kind.dimensions if not _objection(column, kind, asked=False)]
+        return [
+            column
+            for column in kind.dimensions
+            if isinstance(column.role, Dimension) and column.role.live and not _objection(column, kind, asked=False)
+        ]
     for name in wanted:
         column = kind.column.get(name)
         if column is None or column not in kind.dimensions:
@@ -164,6 +192,7 @@ class _Names:
     def give(self, measure: str, unit: str, type_: FamilyType) -> str:
         """`siteward_<kind>_<measure>_<unit>`, with `_total` for a counter."""
         stem = f"siteward_{self._kind}_{measure}"
+        unit = THOUSANDTHS.get(unit, unit)
         word = UNIT_WORDS.get(unit, unit.lower().replace(".s", "_seconds"))
         if word and not stem.endswith(f"_{word}"):
             stem += f"_{word}"
@@ -196,39 +225,58 @@ def _records(kind: Kind, names: _Names) -> Family:
     return Family(names.give("records", "1", FamilyType.COUNTER), FamilyType.COUNTER, text)
 
 
-def _numbers(kind: Kind) -> Iterator[tuple[str, str, str]]:
-    """Name, unit and meaning of every measure and product."""
-    for column in kind.measures:
-        yield column.name, column.unit, column.doc
-    for name, product in kind.products.items():
-        yield name, product.unit, product.doc
+class _Number(NamedTuple):
+    """A measure or product that becomes series."""
+
+    name: str
+    unit: str
+    doc: str
 
 
-def _counters(kind: Kind, names: _Names) -> Iterator[Family]:
+def _numbers(kind: Kind, wanted: Sequence[str] | None) -> list[_Number]:
+    known = {column.name: (column.unit, column.doc) for column in kind.measures}
+    known |= {name: (product.unit, product.doc) for name, product in kind.products.items()}
+    if wanted is None:
+        roles = {column.name: column.role for column in kind.measures} | dict(kind.products)
+        wanted = [name for name, role in roles.items() if getattr(role, "live", True)]
+    for name in wanted:
+        if name not in known:
+            why = f"{name!r} is no measure of {kind.name}{nearest(name, tuple(known))}"
+            message = f"setting 'prometheus.measures.{kind.name}': {why}"
+            raise SettingsError(message)
+    return [_Number(name, *known[name]) for name in known if name in wanted]
+
+
+def _counters(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[Family]:
     """What adds up and never shrinks."""
-    for name, unit, doc in _numbers(kind):
+    for name, unit, doc in numbers:
         factors = factors_of(kind, name)
         if combine_of(kind, name) is Combine.SUM and all(_minimum(kind, factor) >= 0 for factor in factors):
             given = names.give(name, unit, FamilyType.COUNTER)
-            yield Family(given, FamilyType.COUNTER, f"Live records of kind {kind.name}: {doc}.", tuple(factors))
+            text = f"Live records of kind {kind.name}: {doc}."
+            yield Family(given, FamilyType.COUNTER, text, tuple(factors), parts=_parts(unit))
 
 
-def _gauges(kind: Kind, names: _Names) -> Iterator[Family]:
-    for name, unit, doc in _numbers(kind):
+def _gauges(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[Family]:
+    for name, unit, doc in numbers:
         combine = combine_of(kind, name)
         text = f"Last complete cycle of kind {kind.name}: {doc} ({combine} over records)."
         given = names.give(name, unit, FamilyType.GAUGE)
-        yield Family(given, FamilyType.GAUGE, text, tuple(factors_of(kind, name)), combine)
+        yield Family(given, FamilyType.GAUGE, text, tuple(factors_of(kind, name)), combine, _parts(unit))
 
 
-def _histograms(kind: Kind, names: _Names) -> Iterator[Family]:
+def _parts(unit: str) -> int:
+    return 1000 if unit in THOUSANDTHS else 1
+
+
+def _histograms(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[Family]:
     """Of every measure in seconds; a product in seconds is no duration of anything."""
-    for column in kind.measures:
-        if column.unit == "s" and combine_of(kind, column.name) is Combine.SUM and _minimum(kind, column.name) >= 0:
-            given = names.give(column.name, "s", FamilyType.HISTOGRAM)
-            yield Family(
-                given, FamilyType.HISTOGRAM, f"Each live record of kind {kind.name}: {column.doc}.", (column.name,)
-            )
+    for name, unit, doc in numbers:
+        if name in kind.products or unit != "s":
+            continue
+        if combine_of(kind, name) is Combine.SUM and _minimum(kind, name) >= 0:
+            given = names.give(name, "s", FamilyType.HISTOGRAM)
+            yield Family(given, FamilyType.HISTOGRAM, f"Each live record of kind {kind.name}: {doc}.", (name,))
 
 
 def _minimum(kind: Kind, measure: str) -> int:

@@ -36,7 +36,7 @@ class PrometheusSink:
             siteward.settings.SettingsError: a setting cannot be used, or the address is taken.
         """
         limits = Limits(int(settings.late * SECOND), int(settings.stale * SECOND), settings.series)
-        self._families = families_of(kinds, settings.labels)
+        self._families = families_of(kinds, settings.labels, settings.measures)
         self._counting = {name: _counting(families, limits) for name, families in self._families.items()}
         self._lock = Lock()
         for name in kinds:

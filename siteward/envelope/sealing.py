@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from operator import attrgetter
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from siteward.records import Kind, Row
 
@@ -76,9 +77,12 @@ def seal(
         identifier: 16 bytes that name the envelope; random where not given.
     """
     columns: Columns = {}
-    for column in kind.columns[1:]:
-        values = list(map(attrgetter(column.name), rows))
-        if column.required or values.count(column.default) != len(values):
+    # All values row by row, of which a column is every so manyth: several times faster than attribute by attribute.
+    flat = list(chain.from_iterable(map(astuple, rows)))
+    for place, column in enumerate(kind.columns[1:], 1):
+        values = flat[place :: len(kind.columns)]
+        # Most columns of a wide kind have their default in every row; those that have not mostly differ in the first.
+        if column.required or values[0] != column.default or values.count(column.default) != len(values):
             columns[column.name] = values
     return _encoder.encode(
         Envelope(

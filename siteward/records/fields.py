@@ -1,4 +1,4 @@
-"""The words in which a record kind is declared: dimensions, measures, products and their units."""
+"""The words in which a record kind is declared: dimensions, measures, products, ratios and their units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import msgspec
 
 UNITS: Final[dict[str, str]] = {
     "1": "count or dimensionless ratio",
+    "m1": "thousandths",
     "s": "seconds",
+    "ms": "milliseconds",
     "B": "bytes",
     "B/s": "bytes per second",
     "1/s": "per second",
@@ -17,14 +19,22 @@ UNITS: Final[dict[str, str]] = {
     "W": "watts",
     "HS06": "HEP-SPEC06 score",
     "HS23": "HEPscore23 score",
+    "mHS06": "thousandths of HEP-SPEC06",
+    "mHS23": "thousandths of HEPscore23",
     "HS06.s": "HEP-SPEC06 seconds",
     "HS23.s": "HEPscore23 seconds",
+    "mHS06.s": "thousandths of HEP-SPEC06 seconds",
+    "mHS23.s": "thousandths of HEPscore23 seconds",
     "si2k": "SPECint2000 score",
+    "si2k.s": "SPECint2000 seconds",
     "K": "kelvin",
     "Hz": "hertz",
     "g": "grams (of carbon dioxide equivalent)",
 }
-"""Every unit a measure may have. Base units only: a record in kB or minutes is refused, never converted in silence."""
+"""Every unit a measure may have: a record in kB or minutes is refused, never converted in silence.
+
+Base units only, and thousandths of those that are fractions by nature: sums and products are integers, and exact.
+"""
 
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
@@ -51,12 +61,14 @@ class Dimension(msgspec.Struct, frozen=True):
         personal: names a person; shown only to those who may see it.
         max_length: longest text accepted, in characters; a longer one is refused, never cut.
         bucketed: enters the ledger's buckets; false for what is nearly unique per record, such as a job's name.
+        live: is a label of live series unless an operator chooses others; false for what would multiply them.
     """
 
     doc: str
     personal: bool = False
     max_length: int = 255
     bucketed: bool = True
+    live: bool = True
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -68,6 +80,9 @@ class Measure(msgspec.Struct, frozen=True):
         combine: how values combine over records.
         minimum: smallest value accepted.
         maximum: largest value accepted; None is the largest 64-bit integer, or no bound for a float.
+        limit: largest value that is booked without a person looking at it; the doors accept a larger one, the ledger
+            sets it aside. None is no limit.
+        live: has live series unless an operator chooses others; false for what nobody watches by the minute.
     """
 
     doc: str
@@ -75,6 +90,8 @@ class Measure(msgspec.Struct, frozen=True):
     combine: Combine = Combine.SUM
     minimum: int = 0
     maximum: int | None = None
+    limit: int | None = None
+    live: bool = True
 
 
 class Product:
@@ -83,10 +100,27 @@ class Product:
     It cannot be recovered from sums of its factors, so a kind declares it and it is computed per record.
     """
 
-    __slots__ = ("doc", "factors", "unit")
+    __slots__ = ("doc", "factors", "live", "unit")
 
-    def __init__(self, *factors: str, unit: str, doc: str = "") -> None:
-        """Take the names of two or more measures of the same kind and the unit of the result."""
+    def __init__(self, *factors: str, unit: str, doc: str = "", live: bool = True) -> None:
+        """Take the names of two or more measures of the same kind and the unit of the result; `live` as of Measure."""
         self.factors = factors
         self.unit = unit
         self.doc = doc or " times ".join(name.replace("_", " ") for name in factors)
+        self.live = live
+
+
+class Ratio:
+    """One sum divided by another, such as processor time by core time.
+
+    Neither a mean of ratios nor a ratio of means: whoever asks for it divides the sums over the records asked for.
+    """
+
+    __slots__ = ("denominator", "doc", "numerator", "unit")
+
+    def __init__(self, numerator: str, denominator: str, *, unit: str, doc: str = "") -> None:
+        """Take the names of two measures that add up, or products, of the same kind and the unit of the result."""
+        self.numerator = numerator
+        self.denominator = denominator
+        self.unit = unit
+        self.doc = doc or f"{numerator} per {denominator}".replace("_", " ")

@@ -133,6 +133,18 @@ def test_jobs_add_up() -> None:
     assert 0.01 < failed < 0.06
 
 
+def test_jobs_have_scores_energy_and_at_large_sites_gpus() -> None:
+    """Cores of one site have one score, every job takes at least the power of an idle core, GPUs stand at tier 0."""
+    made = simulation()
+    tiers = {site.name: site.tier for site in made.grid.sites}
+    found = jobs(made, START, START + DAY)
+    scores = {(job.site, job.hs23, job.hs06) for job in found}
+    assert len(scores) == len({job.site for job in found})
+    assert all(job.energy is not None and job.energy >= 2 * job.wall_time * job.processors for job in found)
+    assert {tiers[job.site] for job in found if job.gpus} == {0}
+    assert all(bool(job.gpus) == bool(job.gpu_model) for job in found)
+
+
 def test_rate() -> None:
     """Sites finish as many jobs as asked for, on average over a week."""
     made = simulation(sites=30, vos=1, rate=2)

@@ -117,6 +117,9 @@ ODD = kind_from_table(
             "power": {"doc": "power", "unit": "W", "combine": "mean"},
             "warmth": {"doc": "temperature", "unit": "K"},
             "score": {"doc": "score", "unit": "HS06.s"},
+            "speed": {"doc": "score", "unit": "mHS23", "combine": "mean"},
+            "gpu_time": {"doc": "time", "unit": "ms"},
+            "share": {"doc": "share", "unit": "m1"},
             "carbon": {"doc": "carbon", "unit": "g"},
             "clock": {"doc": "clock", "unit": "Hz"},
         },
@@ -153,6 +156,7 @@ def test_promtool_has_no_complaint(at_once: None) -> None:
             assert len(each.values) > 1 or name == "downtime"
         get(opened.port)
         text = get(opened.port)[1]
+    assert [line[-6:] for line in text.splitlines() if line.startswith("siteward_odd_gpu_time_seconds{")] == [" 0.001"]
     shown = {each.name: each.value for family in text_string_to_metric_families(text) for each in family.samples}
     assert {name for name in wanted if not shown.get(name)} == set()
     assert {*shown} >= {metric.name for metric in METRICS} | {"siteward_build_info"}

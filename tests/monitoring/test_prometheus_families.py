@@ -33,9 +33,14 @@ def test_families_of_our_own_kinds() -> None:
         "siteward_job_wall_time_seconds_total",
         "siteward_job_cpu_time_seconds_total",
         "siteward_job_processors_total",
-        "siteward_job_memory_bytes_total",
         "siteward_job_queue_time_seconds_total",
+        "siteward_job_gpus_total",
+        "siteward_job_energy_joules_total",
+        "siteward_job_input_size_bytes_total",
+        "siteward_job_output_size_bytes_total",
         "siteward_job_core_time_seconds_total",
+        "siteward_job_gpu_time_seconds_total",
+        "siteward_job_core_hs23_hs23_seconds_total",
     ]
     assert {family.type for family in job.values} == {FamilyType.COUNTER}
     assert [family.name for family in job.histograms] == [
@@ -53,7 +58,7 @@ def test_labels_name_no_person_and_nothing_nearly_unique() -> None:
     """By default all other dimensions are labels; histograms carry those that are always given or have few values."""
     job = families_of(KINDS, {})["job"]
     assert {"vo", "site", "queue", "state", "simulated"} <= set(job.labels)
-    assert {"user", "node", "local_job_id"}.isdisjoint(job.labels)
+    assert {"user", "node", "local_job_id", "minor_status"}.isdisjoint(job.labels)
     assert [job.labels[position] for position in job.coarse] == ["vo", "site", "state", "simulated"]
 
 
@@ -62,6 +67,32 @@ def test_chosen_labels_are_taken_and_simulated_stays() -> None:
     families = families_of(KINDS, {"job": ["vo", "site"], "host": ["site", "host"]})
     assert families["job"].labels == ("vo", "site", "simulated")
     assert families["host"].labels == ("site", "host", "simulated")
+
+
+def test_chosen_measures_are_taken() -> None:
+    """[prometheus.measures] chooses, in the kind's order, what a kind has no live series of by default."""
+    job = families_of(KINDS, {}, {"job": ["core_hs06", "wall_time"]})["job"]
+    assert [family.name.removeprefix("siteward_job_") for family in job.values] == [
+        "records_total",
+        "wall_time_seconds_total",
+        "core_hs06_hs06_seconds_total",
+    ]
+    assert [family.name for family in job.histograms] == ["siteward_job_wall_time_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("measures", "said"),
+    [
+        ({"jop": ["wall_time"]}, "no kind is called so; did you mean 'job'"),
+        ({"job": ["wal_time"]}, "'wal_time' is no measure of job; did you mean 'wall_time'"),
+        ({"job": ["site"]}, "'site' is no measure of job"),
+    ],
+)
+def test_measures_that_cannot_be_are_refused(measures: dict[str, list[str]], said: str) -> None:
+    """A wrong measure stops the start with its kind, its name and what to do."""
+    with pytest.raises(SettingsError, match=re.escape(said)) as error:
+        families_of(KINDS, {}, measures)
+    assert f"prometheus.measures.{next(iter(measures))}" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +180,15 @@ def test_what_may_shrink_is_no_counter() -> None:
 
 
 def test_units_and_reserved_words_in_names() -> None:
-    """Every unit has a word, written once; a gauge does not end like a counter; a label does not hide a histogram's."""
+    """Every unit has a word, thousandths that of the unit; no gauge ends like a counter; no label hides a bucket's."""
     measures = {
         "wait_seconds": measure("s"),
         "rate": measure("B/s"),
         "score": measure("HS23"),
         "work": measure("HS23.s"),
+        "speed": measure("mHS06"),
+        "gpu_time": measure("ms"),
+        "share": measure("m1"),
         "files_count": measure(),
         "jobs_total": measure(),
     }
@@ -165,7 +199,11 @@ def test_units_and_reserved_words_in_names() -> None:
         "rate_bytes_per_second",
         "score_hs23",
         "work_hs23_seconds",
+        "speed_hs06",
+        "gpu_time_seconds",
+        "share",
         "files_count_value",
         "jobs_total_value",
     ]
     assert {"k_le", "k_instance"} <= set(each.labels)
+    assert [family.exposed(15_300) for family in each.values[5:8]] == [15.3, 15.3, 15.3]

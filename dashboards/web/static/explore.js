@@ -7,7 +7,7 @@ import { badge, by, el, options, say, table } from "./dom.js";
 import { readKinds } from "./kinds_list.js";
 import { keep } from "./live.js";
 import { change, chosen, follow, link, pace, read, vo, width } from "./scope.js";
-import { moment, named, whole } from "./units.js";
+import { exact, moment, named, whole } from "./units.js";
 import { followVos, origin } from "./vos.js";
 
 const FUNCTIONS = {
@@ -103,10 +103,12 @@ function showRecords(kind, { records }) {
     by("records").replaceChildren(el("div", { class: "empty" }, el("p", { text: "No record in this time range meets the filters." })));
     return;
   }
-  const names = Object.keys(records[0].fields).filter((name) => !["revision", "cycle_size"].includes(name));
+  // Most fields of a wide kind are empty in most records, and a table of nothing is wide too.
+  const isKnown = (name) => records.some(({ fields }) => fields[name] !== null && fields[name] !== "");
+  const names = Object.keys(records[0].fields).filter((name) => !["revision", "cycle_size"].includes(name) && isKnown(name));
   const units = new Map(kind.measures.map((one) => [one.name, one.unit]));
   const head = [...names.map((name) => ({ text: name.replaceAll("_", " "), number: units.has(name) })), { text: "producer" }, { text: "received" }, { text: "id" }];
-  const cell = (name, value) => (kind.times.includes(name) && value ? moment(value).replace(" UTC", "") : units.has(name) && value !== null ? `${whole(value)}${units.get(name) === "1" ? "" : ` ${units.get(name)}`}` : named(value));
+  const cell = (name, value) => (kind.times.includes(name) && value ? moment(value).replace(" UTC", "") : units.has(name) && value !== null ? exact(value, units.get(name)) : named(value));
   by("records").replaceChildren(table("Latest records; times in UTC", head, records.map((record) => [
     ...names.map((name) => cell(name, record.fields[name])).map((text) => el("span", { text, title: text.length > 30 ? text : undefined })), record.producer, moment(record.received).replace(" UTC", ""), el("code", { text: record.id }),
   ])));

@@ -89,6 +89,8 @@ def microseconds_of(text: str) -> int:
 
 def _product(batch: Batch, name: str) -> _Values:
     first, *others = (batch.columns[factor] for factor in batch.kind.products[name].factors)
+    if any(map(_is_unknown, (first, *others))):
+        return [None] * len(batch)
     values = first
     for other in others:
         if None in values or None in other:
@@ -116,10 +118,17 @@ def _take_wide(products: dict[str, _Values], count: int) -> list[list[str] | Non
 
 def _parts(values: _Values) -> tuple[_Values, _Values]:
     """The low bits and what is above them, so that high * 2^26 + low is the value, also below zero."""
+    if _is_unknown(values):
+        return values, values
     if None in values:
         low = [None if value is None else value & _LOW_MASK for value in values]
         return low, [None if value is None else value >> LOW_BITS for value in values]
     return [value & _LOW_MASK for value in values], [value >> LOW_BITS for value in values]
+
+
+def _is_unknown(values: _Values) -> bool:
+    """Whether no record knows its value, as for most columns of a wide kind: then there is nothing to compute."""
+    return values[:1] == [None] and values.count(None) == len(values)
 
 
 class Placed(msgspec.Struct):

@@ -1,0 +1,56 @@
+"""The kind `network`: one measurement of the network between two machines."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from siteward.records import Combine, Dimension, Event, Measure, Ratio
+
+
+class Network(
+    Event,
+    kind="network",
+    identity=(
+        "time",
+        "source",
+        "destination",
+        "source_host",
+        "destination_host",
+        "source_address",
+        "destination_address",
+        "tool",
+    ),
+    retention=timedelta(days=180),
+):
+    """One measurement of the network from one machine to another: loss, delay, jitter, throughput.
+
+    The time is the end of the measurement. A probe that knows how many packets it sent gives the numbers, from which
+    losses add up exactly; one that knows only their quotient gives `packet_loss`.
+    """
+
+    source: Annotated[str, Dimension("site measured from")]
+    destination: Annotated[str, Dimension("site measured to")]
+    source_host: Annotated[str, Dimension("machine measured from")] = ""
+    destination_host: Annotated[str, Dimension("machine measured to")] = ""
+    source_address: Annotated[str, Dimension("IP address measured from", bucketed=False)] = ""
+    destination_address: Annotated[str, Dimension("IP address measured to", bucketed=False)] = ""
+    protocol: Annotated[Literal["", "ipv4", "ipv6"], Dimension("version of IP")] = ""
+    tool: Annotated[str, Dimension("program that measured, such as owping or iperf3")] = ""
+    packets_sent: Annotated[int | None, Measure("packets sent", unit="1", limit=10**12)] = None
+    packets_lost: Annotated[int | None, Measure("packets that did not arrive", unit="1", limit=10**12)] = None
+    packet_loss: Annotated[
+        float | None, Measure("fraction of packets lost, 0 to 1", unit="1", combine=Combine.MEAN, maximum=1)
+    ] = None
+    one_way_delay: Annotated[
+        float | None, Measure("time a packet took", unit="s", combine=Combine.MEAN, limit=3600)
+    ] = None
+    jitter: Annotated[
+        float | None, Measure("variation of the time packets took", unit="s", combine=Combine.MEAN, limit=3600)
+    ] = None
+    throughput: Annotated[
+        int | None, Measure("data moved per second", unit="B/s", combine=Combine.MEAN, limit=10**13)
+    ] = None
+    retransmits: Annotated[int | None, Measure("packets sent again", unit="1", limit=10**12)] = None
+
+    loss = Ratio("packets_lost", "packets_sent", unit="1", doc="packets that did not arrive per packets sent")
