@@ -1,0 +1,97 @@
+"""PostgreSQL: whole columns as arrays, encoded the way the server reads them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from psycopg import adapters
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+from sqlalchemy import Connection, Table, create_engine, func
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql import ColumnElement
+
+from siteward.server.database import Columns, Values
+
+_INT8: Final = 20
+_INT8_ARRAY: Final = 1016
+_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
+_CONFLICTS: Final = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, lock not available."""
+
+
+class _Integers(bytes):
+    """64-bit integers as PostgreSQL's binary array: dimensions, no nulls, type, length, first index, elements."""
+
+    @classmethod
+    def of(cls, values: Any) -> _Integers:  # noqa: ANN401  # an array of any integers.
+        elements = np.empty(len(values), _ELEMENT)
+        elements["length"] = 8
+        elements["value"] = values
+        return cls(struct.pack(">iiIii", 1, 0, _INT8, len(values), 1) + elements.tobytes())
+
+
+class _IntegersDumper(Dumper):
+    oid = _INT8_ARRAY
+    format = Format.BINARY
+
+    def dump(self, obj: bytes) -> Buffer:
+        return bytes(obj)
+
+
+adapters.register_dumper(_Integers, _IntegersDumper)
+
+
+class Postgresql:
+    """See `siteward.server.database.Dialect`."""
+
+    def open(self, address: URL) -> Engine:
+        driver = address.set(drivername="postgresql+psycopg")
+        return create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        statement = f"{_insert(connection, table, columns)} ON CONFLICT DO NOTHING"
+        return connection.exec_driver_sql(statement, tuple(map(_array, columns.values()))).rowcount
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        columns = {**keys, **sums}
+        target = quote(table.name)
+        adding = ", ".join(f"{quote(name)} = {target}.{quote(name)} + excluded.{quote(name)}" for name in sums)
+        statement = (
+            f"{_insert(connection, table, columns)} ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
+        )
+        connection.exec_driver_sql(statement, tuple(map(_array, columns.values())))
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        return [func.sum(column)]
+
+    def whole(self, found: Sequence[Any]) -> int:
+        return int(found[0] or 0)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        return getattr(error, "sqlstate", None) in _CONFLICTS
+
+
+def _insert(connection: Connection, table: Table, columns: Columns) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    arrays = ", ".join(f"%s::{_type(values)}[]" for values in columns.values())
+    names = ", ".join(map(quote, columns))
+    return f"INSERT INTO {quote(table.name)} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608  # our own names, quoted.
+
+
+def _type(values: Values) -> str:
+    if isinstance(values, np.ndarray):
+        return "bigint"
+    first = next((value for value in values if value is not None), 0)
+    return {str: "text", bytes: "bytea"}.get(type(first), "bigint")
+
+
+def _array(values: Values) -> object:
+    return _Integers.of(values) if isinstance(values, np.ndarray) else list(values)
+
+
+dialect: Final = Postgresql()

@@ -1,0 +1,89 @@
+"""SQLite: one file, one writer at a time; prepared statements, a row each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Table, create_engine, event, func
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql import ColumnElement
+
+from siteward.server.database import Columns, Values
+
+BUSY_SECONDS: Final = 30
+"""How long a writer waits for another one."""
+_HALF: Final = 32
+
+
+class Sqlite:
+    """See `siteward.server.database.Dialect`."""
+
+    def open(self, address: URL) -> Engine:
+        if address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        quote = connection.dialect.identifier_preparer.quote
+        statement = (
+            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608  # our own names, quoted.
+            f"VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+        )
+        rows = _rows(columns)
+        return connection.exec_driver_sql(statement, rows).rowcount if rows else 0
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        columns = {**keys, **sums}
+        adding = ", ".join(f"{quote(name)} = {quote(name)} + excluded.{quote(name)}" for name in sums)
+        statement = (
+            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608
+            f"VALUES ({', '.join('?' * len(columns))}) "
+            f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
+        )
+        rows = _rows(columns)
+        if rows:
+            connection.exec_driver_sql(statement, rows)
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        # Its sum of integers fails beyond 64 bits, so that both halves are summed apart.
+        return [func.sum(column.op(">>")(_HALF)), func.sum(column.op("&")((1 << _HALF) - 1))]
+
+    def whole(self, found: Sequence[Any]) -> int:
+        high, low = found
+        return (int(high or 0) << _HALF) + int(low or 0)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
+
+
+def _prepare(connection: sqlite3.Connection, _: object) -> None:
+    # Transactions begin where we say, not before the first write: two that read first could never both go on.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What is acknowledged to the broker must survive a power failure.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -65536")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _rows(columns: Columns) -> list[tuple[Any, ...]]:
+    return list(zip(*map(_listed, columns.values()), strict=True))
+
+
+def _listed(values: Values) -> Sequence[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+dialect: Final = Sqlite()
