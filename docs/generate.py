@@ -93,7 +93,32 @@ def _kind(kind: Kind) -> str:
                 ),
             )
         )
+    if kind.ratios:
+        parts.append("Divided when asked for, sum by sum:")
+        parts.append(
+            table(
+                ("ratio", "of", "unit", "meaning"),
+                (
+                    (code(name), f"{code(ratio.numerator)} / {code(ratio.denominator)}", code(ratio.unit), ratio.doc)
+                    for name, ratio in kind.ratios.items()
+                ),
+            )
+        )
+    if booked := _booked(kind):
+        parts.append(booked)
     return "\n\n".join(parts)
+
+
+def _booked(kind: Kind) -> str:
+    """What the ledger sets aside for a person to look at."""
+    limits = [
+        f"{code(column.name)} above {column.role.limit:,}".replace(",", " ")
+        for column in kind.measures
+        if isinstance(column.role, Measure) and column.role.limit is not None
+    ]
+    if kind.declaration.longest:
+        limits.insert(0, f"longer than {kind.declaration.longest.days} days")
+    return f"Not booked before a person has looked at it: {', '.join(limits)}." if limits else ""
 
 
 def _column(column: Column) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Interval,
         Measure,
         Product,
+        Ratio,
         Refused,
         Snapshot,
     )
@@ -44,6 +45,7 @@ _PLACES = {
     "Job": "siteward.kinds.job",
     "Measure": "siteward.records",
     "Product": "siteward.records",
+    "Ratio": "siteward.records",
     "Refused": "siteward.records",
     "Snapshot": "siteward.records",
     "StorageOccupancy": "siteward.kinds.storage_occupancy",
@@ -63,6 +65,7 @@ __all__ = [
     "Job",
     "Measure",
     "Product",
+    "Ratio",
     "Refused",
     "Snapshot",
     "StorageOccupancy",

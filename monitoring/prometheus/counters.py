@@ -141,7 +141,7 @@ class Counters:
         """Every value of every family, as a scrape sees it."""
         for labels, values in self._rows.shown(now):
             for family, value in zip(self._families.values, values, strict=True):
-                yield Point(family, labels, value)
+                yield Point(family, labels, family.exposed(value))
         for labels, values in self._coarse.shown(now) if self._coarse is not None else ():
             for number, family in enumerate(self._families.histograms):
                 first = number * (len(BOUNDS) + 2)

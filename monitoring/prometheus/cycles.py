@@ -106,7 +106,7 @@ class Cycles:
         for labels, cell in cells.items():
             for family, state in zip(self._families.values, cell, strict=True):
                 if state is not None:
-                    yield Point(family, labels, _FINALS[family.combine](state))
+                    yield Point(family, labels, family.exposed(_FINALS[family.combine](state)))
 
     @property
     def series(self) -> int:

@@ -29,6 +29,15 @@ UNIT_WORDS: Final[Mapping[str, str]] = {
     "g": "grams",
 }
 """How a unit is written at the end of a name; any other as its own symbol in lower case."""
+THOUSANDTHS: Final[Mapping[str, str]] = {
+    "m1": "1",
+    "ms": "s",
+    "mHS06": "HS06",
+    "mHS23": "HS23",
+    "mHS06.s": "HS06.s",
+    "mHS23.s": "HS23.s",
+}
+"""Units that are thousandths of another, which the series are in: Prometheus wants base units, and counts in floats."""
 RESERVED_ENDS: Final = ("total", "count", "sum", "bucket", "info", "created")
 """Ends of names that mean something to Prometheus; a gauge must not have one."""
 RESERVED_LABELS: Final = frozenset({"le", "quantile", "job", "instance"})
@@ -52,6 +61,7 @@ class Family(msgspec.Struct, frozen=True):
         help: one sentence.
         factors: the measures that are multiplied within each record; () counts the records.
         combine: how values of several records become one; for gauges.
+        parts: how many of the unit that records have make one of the unit that the series has.
     """
 
     name: str
@@ -59,6 +69,11 @@ class Family(msgspec.Struct, frozen=True):
     help: str
     factors: tuple[str, ...] = ()
     combine: Combine = Combine.SUM
+    parts: int = 1
+
+    def exposed(self, value: float) -> float:
+        """A value as the series has it."""
+        return value if self.parts == 1 else value / self.parts
 
 
 class KindFamilies(msgspec.Struct, frozen=True):
@@ -164,6 +179,7 @@ class _Names:
     def give(self, measure: str, unit: str, type_: FamilyType) -> str:
         """`siteward_<kind>_<measure>_<unit>`, with `_total` for a counter."""
         stem = f"siteward_{self._kind}_{measure}"
+        unit = THOUSANDTHS.get(unit, unit)
         word = UNIT_WORDS.get(unit, unit.lower().replace(".s", "_seconds"))
         if word and not stem.endswith(f"_{word}"):
             stem += f"_{word}"
@@ -210,7 +226,8 @@ def _counters(kind: Kind, names: _Names) -> Iterator[Family]:
         factors = factors_of(kind, name)
         if combine_of(kind, name) is Combine.SUM and all(_minimum(kind, factor) >= 0 for factor in factors):
             given = names.give(name, unit, FamilyType.COUNTER)
-            yield Family(given, FamilyType.COUNTER, f"Live records of kind {kind.name}: {doc}.", tuple(factors))
+            text = f"Live records of kind {kind.name}: {doc}."
+            yield Family(given, FamilyType.COUNTER, text, tuple(factors), parts=_parts(unit))
 
 
 def _gauges(kind: Kind, names: _Names) -> Iterator[Family]:
@@ -218,7 +235,11 @@ def _gauges(kind: Kind, names: _Names) -> Iterator[Family]:
         combine = combine_of(kind, name)
         text = f"Last complete cycle of kind {kind.name}: {doc} ({combine} over records)."
         given = names.give(name, unit, FamilyType.GAUGE)
-        yield Family(given, FamilyType.GAUGE, text, tuple(factors_of(kind, name)), combine)
+        yield Family(given, FamilyType.GAUGE, text, tuple(factors_of(kind, name)), combine, _parts(unit))
+
+
+def _parts(unit: str) -> int:
+    return 1000 if unit in THOUSANDTHS else 1
 
 
 def _histograms(kind: Kind, names: _Names) -> Iterator[Family]:

@@ -26,7 +26,17 @@ PERCENTILES: Final[dict[Function, float]] = {
     Function.P95: 0.95,
     Function.P99: 0.99,
 }
-_PER_SECOND: Final = {"s": "1", "1": "1/s", "J": "W"}
+_PER_SECOND: Final = {
+    "s": "1",
+    "1": "1/s",
+    "J": "W",
+    "ms": "m1",
+    "HS06.s": "HS06",
+    "HS23.s": "HS23",
+    "mHS06.s": "mHS06",
+    "mHS23.s": "mHS23",
+    "si2k.s": "si2k",
+}
 
 
 def known_kind(kinds: Mapping[str, Kind], name: str) -> Kind:

@@ -67,6 +67,10 @@ def describe(context: typer.Context, kind: Name) -> None:
         (name, "integer", "product", product.unit, "sum", False, False, False, product.doc)
         for name, product in found.products.items()
     ]
+    rows += [
+        (name, "number", "ratio", ratio.unit, "", False, False, False, ratio.doc)
+        for name, ratio in found.ratios.items()
+    ]
     columns = ("field", "type", "role", "unit", "combine", "required", "identity", "personal", "description")
     show(columns, rows, options(context).output)
 

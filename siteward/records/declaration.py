@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Dimension, Measure, Product
+from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Combine, Dimension, Measure, Product, Ratio
 from siteward.records.identity import microseconds
-from siteward.records.shapes import DEFAULT_AHEAD, EARLIEST, LATEST, Record
+from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATEST, Record, Tier
 
 _EARLIEST: Final = microseconds(EARLIEST)
 _LATEST: Final = microseconds(LATEST)
@@ -109,9 +110,12 @@ class Declaration(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
     identity: tuple[str, ...]
     products: dict[str, Product]
+    ratios: dict[str, Ratio]
     retention: timedelta | None
     time: str
     ahead: timedelta = DEFAULT_AHEAD
+    longest: timedelta | None = None
+    tiers: tuple[Tier, ...] = DEFAULT_TIERS
     record: type[Record] | None = None
 
 
@@ -133,6 +137,9 @@ def check_declaration(declaration: Declaration) -> None:
         *_column_problems(declaration.columns),
         *_identity_problems(declaration),
         *_product_problems(declaration),
+        *_ratio_problems(declaration),
+        *_longest_problems(declaration),
+        *_tier_problems(declaration.tiers),
     ]
     if problems:
         message = f"kind {declaration.name!r}: {'; '.join(problems)}"
@@ -161,6 +168,16 @@ def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
                 yield f"field {column.name!r} has the unknown unit {column.role.unit!r}; one of {', '.join(UNITS)}"
             if column.type not in {Type.INTEGER, Type.NUMBER}:
                 yield f"measure {column.name!r} must be an integer or a number, not a {column.type}"
+            yield from _limit_problems(column.name, column.role)
+
+
+def _limit_problems(name: str, measure: Measure) -> Iterator[str]:
+    if measure.limit is None:
+        return
+    if measure.limit < measure.minimum:
+        yield f"measure {name!r} has the limit {measure.limit}, below its minimum {measure.minimum}"
+    if measure.maximum is not None and measure.limit > measure.maximum:
+        yield f"measure {name!r} has the limit {measure.limit}, above its maximum {measure.maximum}"
 
 
 def _identity_problems(declaration: Declaration) -> Iterator[str]:
@@ -185,3 +202,55 @@ def _product_problems(declaration: Declaration) -> Iterator[str]:
             yield f"product {name!r} has the unknown unit {product.unit!r}; one of {', '.join(UNITS)}"
         if name in columns:
             yield f"product {name!r} has the name of a field"
+
+
+def _ratio_problems(declaration: Declaration) -> Iterator[str]:
+    columns = {column.name: column for column in declaration.columns}
+    for name, ratio in declaration.ratios.items():
+        for part in (ratio.numerator, ratio.denominator):
+            if part not in declaration.products and not _adds_up(columns.get(part)):
+                yield f"ratio {name!r} is of {part!r}, which is neither a product nor an integer measure that adds up"
+        if ratio.unit not in UNITS:
+            yield f"ratio {name!r} has the unknown unit {ratio.unit!r}; one of {', '.join(UNITS)}"
+        if name in columns or name in declaration.products:
+            yield f"ratio {name!r} has the name of a field or product"
+
+
+def _adds_up(column: Column | None) -> bool:
+    return (
+        column is not None
+        and column.type is Type.INTEGER
+        and isinstance(column.role, Measure)
+        and column.role.combine is Combine.SUM
+    )
+
+
+def _longest_problems(declaration: Declaration) -> Iterator[str]:
+    if declaration.longest is None:
+        return
+    if declaration.shape is not Shape.INTERVAL:
+        yield f"option 'longest' is for intervals; a record of shape {declaration.shape} lasts no time"
+    if declaration.longest <= timedelta(0):
+        yield "option 'longest' must be longer than nothing"
+
+
+_SECOND: Final = timedelta(seconds=1)
+_DAY: Final = timedelta(days=1)
+
+
+def _tier_problems(tiers: tuple[Tier, ...]) -> Iterator[str]:
+    ages = [age for age, _ in tiers]
+    widths = [width for _, width in tiers]
+    bounded = [age for age in ages if age is not None]
+    if ages[-1:] != [None] or None in ages[:-1]:
+        yield "option 'tiers': the last tier, and no other, has the age None: it is for everything older"
+    if any(age <= timedelta(0) or age % _SECOND for age in bounded) or not _ascend(bounded):
+        yield "option 'tiers': ages must be whole seconds and ascend"
+    if any(width <= timedelta(0) or width % _SECOND or _DAY % width for width in widths):
+        yield "option 'tiers': a bucket's width must be whole seconds and divide a day, so that days stay exact"
+    elif not _ascend(widths) or any(wider % width for width, wider in pairwise(widths)):
+        yield "option 'tiers': widths must ascend, each dividing the next, so that buckets merge whole"
+
+
+def _ascend(spans: list[timedelta]) -> bool:
+    return all(one < other for one, other in pairwise(spans))

@@ -7,14 +7,14 @@ import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from siteward.records.declaration import Column, Declaration, DeclarationError, Shape, Type
-from siteward.records.fields import Combine, Dimension, Measure, Product
+from siteward.records.fields import Combine, Dimension, Measure, Product, Ratio
 from siteward.records.kind import Kind
-from siteward.records.shapes import DEFAULT_AHEAD, Event, Interval, Record, Snapshot
+from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, Event, Interval, Record, Snapshot
 
 SHAPES: Final[dict[Shape, type[Record]]] = {
     Shape.EVENT: Event,
@@ -59,7 +59,10 @@ def kind_of(cls: type[Record]) -> Kind:
             shape,
             columns,
             options,
-            {key: value for key, value in vars(cls).items() if isinstance(value, Product)},
+            _Derived(
+                {key: value for key, value in vars(cls).items() if isinstance(value, Product)},
+                {key: value for key, value in vars(cls).items() if isinstance(value, Ratio)},
+            ),
             cls,
         )
     )
@@ -100,21 +103,31 @@ def _column(kind: str, name: str, hint: Any) -> Column:  # noqa: ANN401  # a typ
     return Column(name=name, type=_TYPES[hint], role=role, optional=optional, values=values)
 
 
+class _Derived(NamedTuple):
+    """What is computed from the fields of a kind."""
+
+    products: dict[str, Product]
+    ratios: dict[str, Ratio]
+
+
 def _declaration(
     name: str,
     doc: str,
     shape: Shape,
     columns: list[Column],
     options: dict[str, Any],
-    products: dict[str, Product],
+    derived: _Derived,
     record: type[Record] | None,
 ) -> Declaration:
     identity = tuple(options.pop("identity", _default_identity(shape, columns)))
     retention = options.pop("retention", None)
     ahead = options.pop("ahead", DEFAULT_AHEAD)
+    longest = options.pop("longest", None)
+    tiers = tuple((age, width) for age, width in options.pop("tiers", DEFAULT_TIERS))
     time = options.pop("partition", "end" if shape is Shape.INTERVAL else "time")
     if options:
-        message = f"kind {name!r}: unknown option {min(options)!r}; known are identity, partition, retention, ahead"
+        known = "identity, partition, retention, ahead, longest, tiers"
+        message = f"kind {name!r}: unknown option {min(options)!r}; known are {known}"
         raise DeclarationError(message)
     return Declaration(
         name=name,
@@ -122,10 +135,13 @@ def _declaration(
         shape=shape,
         columns=tuple(columns),
         identity=identity,
-        products=products,
+        products=derived.products,
+        ratios=derived.ratios,
         retention=retention,
         time=time,
         ahead=ahead,
+        longest=longest,
+        tiers=tiers,
         record=record,
     )
 
@@ -163,6 +179,7 @@ class MeasureTable(msgspec.Struct, forbid_unknown_fields=True):
     optional: bool = False
     minimum: int = 0
     maximum: int | None = None
+    limit: int | None = None
 
 
 class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -173,6 +190,22 @@ class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
     doc: str = ""
 
 
+class RatioTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[kinds.NAME.ratios]`: one entry per ratio."""
+
+    numerator: str
+    denominator: str
+    unit: str
+    doc: str = ""
+
+
+class TierTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[[kinds.NAME.tiers]]`: buckets of this width for records up to this age; without an age, for all older ones."""
+
+    width_minutes: int
+    age_days: int | None = None
+
+
 class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     """`[kinds.NAME]` in a TOML file: a kind for communities that install no code."""
 
@@ -181,9 +214,12 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     dimensions: dict[str, DimensionTable] = {}
     measures: dict[str, MeasureTable] = {}
     products: dict[str, ProductTable] = {}
+    ratios: dict[str, RatioTable] = {}
     identity: tuple[str, ...] | None = None
     retention_days: int | None = None
     ahead_days: int | None = None
+    longest_days: int | None = None
+    tiers: tuple[TierTable, ...] | None = None
 
 
 def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
@@ -215,22 +251,38 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
         given[field] = Column(
             name=field,
             type=Type(measure.type),
-            role=Measure(measure.doc, measure.unit, measure.combine, measure.minimum, measure.maximum),
+            role=Measure(measure.doc, measure.unit, measure.combine, measure.minimum, measure.maximum, measure.limit),
             optional=measure.optional,
             required=not measure.optional,
         )
+    derived = _Derived(
+        {key: Product(*value.factors, unit=value.unit, doc=value.doc) for key, value in declared.products.items()},
+        {
+            key: Ratio(value.numerator, value.denominator, unit=value.unit, doc=value.doc)
+            for key, value in declared.ratios.items()
+        },
+    )
+    columns = [given[field] for field in _ordered(tuple(given), declared.shape)]
+    return Kind(_declaration(name, declared.doc, declared.shape, columns, _options(declared), derived, None))
+
+
+def _options(declared: KindTable) -> dict[str, Any]:
+    """What the class arguments of the same kind would be."""
     options: dict[str, Any] = {}
     if declared.identity is not None:
         options["identity"] = declared.identity
-    if declared.retention_days is not None:
-        options["retention"] = declared.retention_days * _DAYS
-    if declared.ahead_days is not None:
-        options["ahead"] = declared.ahead_days * _DAYS
-    products = {
-        key: Product(*value.factors, unit=value.unit, doc=value.doc) for key, value in declared.products.items()
+    spans = {
+        "retention": declared.retention_days,
+        "ahead": declared.ahead_days,
+        "longest": declared.longest_days,
     }
-    columns = [given[field] for field in _ordered(tuple(given), declared.shape)]
-    return Kind(_declaration(name, declared.doc, declared.shape, columns, options, products, None))
+    options |= {name: days * _DAYS for name, days in spans.items() if days is not None}
+    if declared.tiers is not None:
+        options["tiers"] = [
+            (None if tier.age_days is None else tier.age_days * _DAYS, timedelta(minutes=tier.width_minutes))
+            for tier in declared.tiers
+        ]
+    return options
 
 
 def _dimension_column(name: str, table: DimensionTable) -> Column:

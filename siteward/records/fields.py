@@ -1,4 +1,4 @@
-"""The words in which a record kind is declared: dimensions, measures, products and their units."""
+"""The words in which a record kind is declared: dimensions, measures, products, ratios and their units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import msgspec
 
 UNITS: Final[dict[str, str]] = {
     "1": "count or dimensionless ratio",
+    "m1": "thousandths",
     "s": "seconds",
+    "ms": "milliseconds",
     "B": "bytes",
     "B/s": "bytes per second",
     "1/s": "per second",
@@ -17,14 +19,22 @@ UNITS: Final[dict[str, str]] = {
     "W": "watts",
     "HS06": "HEP-SPEC06 score",
     "HS23": "HEPscore23 score",
+    "mHS06": "thousandths of HEP-SPEC06",
+    "mHS23": "thousandths of HEPscore23",
     "HS06.s": "HEP-SPEC06 seconds",
     "HS23.s": "HEPscore23 seconds",
+    "mHS06.s": "thousandths of HEP-SPEC06 seconds",
+    "mHS23.s": "thousandths of HEPscore23 seconds",
     "si2k": "SPECint2000 score",
+    "si2k.s": "SPECint2000 seconds",
     "K": "kelvin",
     "Hz": "hertz",
     "g": "grams (of carbon dioxide equivalent)",
 }
-"""Every unit a measure may have. Base units only: a record in kB or minutes is refused, never converted in silence."""
+"""Every unit a measure may have: a record in kB or minutes is refused, never converted in silence.
+
+Base units only, and thousandths of those that are fractions by nature: sums and products are integers, and exact.
+"""
 
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
@@ -68,6 +78,8 @@ class Measure(msgspec.Struct, frozen=True):
         combine: how values combine over records.
         minimum: smallest value accepted.
         maximum: largest value accepted; None is the largest 64-bit integer, or no bound for a float.
+        limit: largest value that is booked without a person looking at it; the doors accept a larger one, the ledger
+            sets it aside. None is no limit.
     """
 
     doc: str
@@ -75,6 +87,7 @@ class Measure(msgspec.Struct, frozen=True):
     combine: Combine = Combine.SUM
     minimum: int = 0
     maximum: int | None = None
+    limit: int | None = None
 
 
 class Product:
@@ -90,3 +103,19 @@ class Product:
         self.factors = factors
         self.unit = unit
         self.doc = doc or " times ".join(name.replace("_", " ") for name in factors)
+
+
+class Ratio:
+    """One sum divided by another, such as processor time by core time.
+
+    Neither a mean of ratios nor a ratio of means: whoever asks for it divides the sums over the records asked for.
+    """
+
+    __slots__ = ("denominator", "doc", "numerator", "unit")
+
+    def __init__(self, numerator: str, denominator: str, *, unit: str, doc: str = "") -> None:
+        """Take the names of two measures that add up, or products, of the same kind and the unit of the result."""
+        self.numerator = numerator
+        self.denominator = denominator
+        self.unit = unit
+        self.doc = doc or f"{numerator} per {denominator}".replace("_", " ")

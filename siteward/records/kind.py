@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from math import isfinite
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,8 @@ from siteward.records.identity import microseconds, moment, record_id
 from siteward.records.refusal import Refused
 from siteward.records.shapes import EARLIEST, LATEST, Record
 
+_MICROSECOND: Final = timedelta(microseconds=1)
+_SECOND: Final = timedelta(seconds=1)
 Row = msgspec.Struct
 """A validated record in columns order: times as integer microseconds, everything else as declared."""
 
@@ -34,8 +36,12 @@ class Kind:
         identity: names of the fields that make two records the same, beside the VO; () where records have none.
         optional_identity: a record may leave all of these empty, and then has none.
         products: measures computed per record from others, by name.
+        ratios: quotients of sums, by name.
         ahead: how far in the future its times may lie, microseconds.
         retention: how long the monitoring store keeps records; None is for ever.
+        longest: longest interval that the ledger books without a person looking at it, microseconds; None is any.
+        tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
+            age is None, for everything older.
         record: the declaring class; None for a kind declared in TOML.
         row: struct type of a validated record.
     """
@@ -50,6 +56,7 @@ class Kind:
         self.columns = declaration.columns
         self.identity = declaration.identity
         self.products = declaration.products
+        self.ratios = declaration.ratios
         self.retention = declaration.retention
         self.record = declaration.record
         self.column = {column.name: column for column in self.columns}
@@ -63,7 +70,11 @@ class Kind:
             gc=False,
             forbid_unknown_fields=True,
         )
-        self.ahead = declaration.ahead // timedelta(microseconds=1)
+        self.ahead = declaration.ahead // _MICROSECOND
+        self.longest = None if declaration.longest is None else declaration.longest // _MICROSECOND
+        self.tiers = tuple(
+            (None if age is None else age // _SECOND, width // _SECOND) for age, width in declaration.tiers
+        )
         strings = [column.name for column in self.columns if column.type is Type.STRING and not column.values]
         self._strings = _getter(strings)
         self._numbers = tuple(column.name for column in self.columns if column.type is Type.NUMBER)

@@ -10,6 +10,7 @@ from siteward.records.fields import INT64_MAX, INT64_MIN, Dimension, Measure
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 LONGEST: Final = 255
 """Longest text of a field that says nothing else."""
+MICROSECONDS: Final = 1_000_000
 NO_NUL: Final = r"^[^\u0000]*$"
 
 
@@ -18,7 +19,8 @@ def json_schema(kind: Kind) -> dict[str, Any]:
 
     It knows nothing of two fields at once: that an interval ends after it starts, and that times are not in the
     future, only the door checks. Keywords of our own: `x-role` (dimension, measure or time), `x-unit`,
-    `x-combine`, `x-personal`, and at the top `x-shape`, `x-identity`, `x-time`, `x-products`.
+    `x-combine`, `x-limit`, `x-personal`, and at the top `x-shape`, `x-identity`, `x-time`, `x-products`, `x-ratios`,
+    and of the ledger `x-longest` and `x-tiers`, in seconds.
     """
     return {
         "$schema": DIALECT,
@@ -35,6 +37,17 @@ def json_schema(kind: Kind) -> dict[str, Any]:
             name: {"factors": list(product.factors), "x-unit": product.unit, "description": product.doc}
             for name, product in kind.products.items()
         },
+        "x-ratios": {
+            name: {
+                "numerator": ratio.numerator,
+                "denominator": ratio.denominator,
+                "x-unit": ratio.unit,
+                "description": ratio.doc,
+            }
+            for name, ratio in kind.ratios.items()
+        },
+        "x-longest": None if kind.longest is None else kind.longest // MICROSECONDS,
+        "x-tiers": [{"age": age, "width": width} for age, width in kind.tiers],
     }
 
 
@@ -82,7 +95,8 @@ def _bounds(column: Column) -> tuple[int | None, int | None]:
 def _meaning(column: Column) -> dict[str, Any]:
     match column.role:
         case Measure():
-            return {"x-role": "measure", "x-unit": column.role.unit, "x-combine": str(column.role.combine)}
+            limit = {} if column.role.limit is None else {"x-limit": column.role.limit}
+            return {"x-role": "measure", "x-unit": column.role.unit, "x-combine": str(column.role.combine), **limit}
         case Dimension():
             return {"x-role": "dimension", "x-personal": column.role.personal}
     return {"x-role": "time"}

@@ -10,6 +10,8 @@ import msgspec
 
 from siteward.records.fields import Combine, Dimension, Measure
 
+Tier = tuple[timedelta | None, timedelta]
+"""Up to which age records lie in buckets of which width; None is everything older."""
 NO_OPTIONS: Final[dict[str, Any]] = {}
 
 
@@ -53,6 +55,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         partition: str = "",
         retention: timedelta | None = None,
         ahead: timedelta | None = None,
+        longest: timedelta | None = None,
+        tiers: Sequence[Tier] | None = None,
     ) -> None:
         """Say what a declaration may give; the metaclass takes it.
 
@@ -64,6 +68,9 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
             partition: the immutable time under which records are filed; by default `time`, or `end` of an interval.
             retention: how long the monitoring store keeps them; by default for ever.
             ahead: how far in the future times may lie; by default one day.
+            longest: longest interval that is booked without a person looking at it; by default any. A longer record
+                is accepted, and set aside by the ledger.
+            tiers: ages and widths of the ledger's buckets: by default by the hour for eight days, then by the day.
         """
 
 
@@ -102,3 +109,5 @@ LATEST: Final = datetime.fromisoformat("2100-01-01T00:00:00+00:00")
 """No record is later, whatever its kind allows: 9999 is what an open end looks like."""
 DEFAULT_AHEAD: Final = timedelta(days=1)
 """How far a record may lie in the future unless its kind says otherwise: clocks differ, but not by more."""
+DEFAULT_TIERS: Final[tuple[Tier, ...]] = ((timedelta(days=8), timedelta(hours=1)), (None, timedelta(days=1)))
+"""The ledger's buckets unless a kind says otherwise; never coarser than a UTC day, so that months stay exact."""

@@ -121,6 +121,9 @@ def test_promtool_has_no_complaint() -> None:
                 "power": {"doc": "power", "unit": "W", "combine": "mean"},
                 "warmth": {"doc": "temperature", "unit": "K"},
                 "score": {"doc": "score", "unit": "HS06.s"},
+                "speed": {"doc": "score", "unit": "mHS23", "combine": "mean"},
+                "gpu_time": {"doc": "time", "unit": "ms"},
+                "share": {"doc": "share", "unit": "m1"},
                 "carbon": {"doc": "carbon", "unit": "g"},
                 "clock": {"doc": "clock", "unit": "Hz"},
             },
@@ -140,6 +143,7 @@ def test_promtool_has_no_complaint() -> None:
         opened.write(batch_of(KINDS["host"], [KINDS["host"].row_of(host, row["time"])]))
         opened.write(batch_of(odd, [odd.row(**row)]))
         text = get(opened.port)[1]
+    assert [line[-6:] for line in text.splitlines() if line.startswith("siteward_odd_gpu_time_seconds{")] == [" 0.001"]
     for name in ("siteward_odd_jobs_total_value", "siteward_host_memory_used_bytes", "siteward_job_records_total"):
         assert f"\n{name}{{" in text
     assert check_metrics(text.encode()) == ""

@@ -111,12 +111,15 @@ def test_what_may_shrink_is_no_counter() -> None:
 
 
 def test_units_and_reserved_words_in_names() -> None:
-    """Every unit has a word, written once; a gauge does not end like a counter; a label does not hide a histogram's."""
+    """Every unit has a word, thousandths that of the unit; no gauge ends like a counter; no label hides a bucket's."""
     measures = {
         "wait_seconds": measure("s"),
         "rate": measure("B/s"),
         "score": measure("HS23"),
         "work": measure("HS23.s"),
+        "speed": measure("mHS06"),
+        "gpu_time": measure("ms"),
+        "share": measure("m1"),
         "files_count": measure(),
         "jobs_total": measure(),
     }
@@ -127,7 +130,11 @@ def test_units_and_reserved_words_in_names() -> None:
         "rate_bytes_per_second",
         "score_hs23",
         "work_hs23_seconds",
+        "speed_hs06",
+        "gpu_time_seconds",
+        "share",
         "files_count_value",
         "jobs_total_value",
     ]
     assert {"k_le", "k_instance"} <= set(each.labels)
+    assert [family.exposed(15_300) for family in each.values[5:8]] == [15.3, 15.3, 15.3]

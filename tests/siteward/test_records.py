@@ -21,6 +21,7 @@ from siteward.records import (
     Interval,
     Measure,
     Product,
+    Ratio,
     Refused,
     Type,
     id_bytes,
@@ -31,6 +32,7 @@ from siteward.records import (
     moment,
 )
 from siteward.records.doors import row_from_json, row_from_mapping
+from siteward.records.schema import json_schema
 
 HOUR = timedelta(hours=1)
 
@@ -186,6 +188,8 @@ TABLE = tomllib.loads(
     shape = "interval"
     identity = ["instrument", "end"]
     retention_days = 30
+    longest_days = 3
+    tiers = [{ age_days = 2, width_minutes = 15 }, { width_minutes = 60 }]
     [dimensions.instrument]
     doc = "which instrument"
     [dimensions.operator]
@@ -195,6 +199,7 @@ TABLE = tomllib.loads(
     [measures.shots]
     doc = "shots taken"
     unit = "1"
+    limit = 100
     [measures.dose]
     doc = "energy deposited"
     unit = "J"
@@ -203,21 +208,41 @@ TABLE = tomllib.loads(
     [products.shot_dose]
     factors = ["shots", "shots"]
     unit = "1"
+    [ratios.mean_shots]
+    numerator = "shot_dose"
+    denominator = "shots"
+    unit = "1"
     """
 )
+
+
+MEAN_SHOTS = TABLE["ratios"]["mean_shots"]
+
+
+def tiers(*pairs: tuple[int | None, int]) -> list[dict[str, int]]:
+    given = ({"age_days": age, "width_minutes": width} for age, width in pairs)
+    return [{key: value for key, value in tier.items() if value is not None} for tier in given]
 
 
 def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
     """Communities that install no code lose nothing."""
 
-    class Beam(Interval, kind="beam", identity=("instrument", "end"), retention=timedelta(days=30)):
+    class Beam(
+        Interval,
+        kind="beam",
+        identity=("instrument", "end"),
+        retention=timedelta(days=30),
+        longest=timedelta(days=3),
+        tiers=((timedelta(days=2), timedelta(minutes=15)), (None, HOUR)),
+    ):
         """Beam time at an instrument."""
 
         instrument: Annotated[str, Dimension("which instrument")]
         operator: Annotated[str, Dimension("who ran it", personal=True)] = ""
-        shots: Annotated[int, Measure("shots taken", unit="1")]
+        shots: Annotated[int, Measure("shots taken", unit="1", limit=100)]
         dose: Annotated[float | None, Measure("energy deposited", unit="J")] = None
         shot_dose = Product("shots", "shots", unit="1")
+        mean_shots = Ratio("shot_dose", "shots", unit="1")
 
     by_class, by_table = kind_of(Beam), kind_from_table("beam", TABLE)
     assert by_class.columns == by_table.columns
@@ -226,6 +251,8 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         by_table.retention,
         by_table.doc,
     )
+    assert (by_class.longest, by_class.tiers) == (by_table.longest, by_table.tiers)
+    assert json_schema(by_class) == json_schema(by_table)
     fields = {"vo": "x", "start": NOON, "end": NOON + HOUR, "instrument": "i", "shots": 3}
     record = Beam(vo="x", start=NOON, end=NOON + HOUR, instrument="i", shots=3)
     assert by_class.id_of(by_class.row_of(record, NOW)) == by_table.id_of(row_from_mapping(by_table, fields, NOW))
@@ -242,12 +269,62 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"dimensions": {"Site": {"doc": "d"}}}, "lower-case"),
         ({"shap": "event"}, "shap"),
         ({"shape": "cloud"}, "cloud"),
+        ({"measures": {"x": {"doc": "d", "unit": "1", "maximum": 5, "limit": 6}}}, "limit 6, above its maximum 5"),
+        ({"measures": {"x": {"doc": "d", "unit": "1", "minimum": 5, "limit": 4}}}, "limit 4, below its minimum 5"),
+        ({"shape": "event", "identity": ["time"]}, "'longest' is for intervals"),
+        ({"longest_days": 0}, "'longest' must be longer than nothing"),
+        ({"ratios": {"r": MEAN_SHOTS | {"numerator": "dose"}}}, "'dose', which is neither a product"),
+        ({"ratios": {"r": MEAN_SHOTS | {"denominator": "revision"}}}, "'revision', which is neither a product"),
+        ({"ratios": {"r": MEAN_SHOTS | {"denominator": "nothing"}}}, "'nothing', which is neither a product"),
+        ({"ratios": {"r": MEAN_SHOTS | {"unit": "%"}}}, "unknown unit '%'"),
+        ({"ratios": {"shots": MEAN_SHOTS}}, "name of a field or product"),
+        ({"ratios": {"shot_dose": MEAN_SHOTS}}, "name of a field or product"),
+        ({"tiers": []}, "the last tier"),
+        ({"tiers": [{"age_days": 1, "width_minutes": 60}]}, "the last tier"),
+        ({"tiers": [{"width_minutes": 15}, {"width_minutes": 60}]}, "the last tier"),
+        ({"tiers": tiers((3, 15), (2, 30), (None, 60))}, "ages must be whole seconds and ascend"),
+        ({"tiers": tiers((0, 15), (None, 60))}, "ages must be whole seconds and ascend"),
+        ({"tiers": tiers((1, 60), (None, 15))}, "widths must ascend"),
+        ({"tiers": tiers((1, 60), (None, 60))}, "widths must ascend"),
+        ({"tiers": tiers((1, 40), (None, 60))}, "each dividing the next"),
+        ({"tiers": tiers((1, 60), (None, 7 * 1440))}, "divide a day"),
+        ({"tiers": tiers((1, 60), (2, 150), (None, 1440))}, "divide a day"),
+        ({"tiers": tiers((1, 0), (None, 60))}, "divide a day"),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
     """A mistake in a declaration is found when it is made, not when the first record comes."""
     with pytest.raises(DeclarationError, match=message):
         kind_from_table("beam", TABLE | change)
+
+
+def test_a_limit_is_no_bound_at_the_door() -> None:
+    """`maximum` refuses a record; `limit` is for the ledger, and every door accepts what lies above it."""
+    fields = {"vo": "x", "start": NOON, "end": NOON + 90 * HOUR, "instrument": "i", "shots": 101}
+    kind = kind_from_table("beam", TABLE)
+    assert row_from_mapping(kind, fields, NOW + 10**12).shots == 101  # type: ignore[attr-defined]
+    bounded = TABLE | {"measures": TABLE["measures"] | {"shots": {"doc": "d", "unit": "1", "maximum": 100}}}
+    with pytest.raises(Refused, match="shots"):
+        row_from_mapping(kind_from_table("beam", bounded), fields, NOW + 10**12)
+
+
+def test_what_the_ledger_reads_of_a_kind() -> None:
+    """Microseconds of the longest interval, seconds of the tiers, the measure's limit, and ratios of sums."""
+    kind = kind_from_table("beam", TABLE)
+    assert kind.longest == 3 * 86_400_000_000
+    assert kind.tiers == ((2 * 86_400, 900), (None, 3600))
+    shots = kind.column["shots"].role
+    assert isinstance(shots, Measure)
+    assert shots.limit == 100
+    ratio = kind.ratios["mean_shots"]
+    assert (ratio.numerator, ratio.denominator, ratio.unit) == ("shot_dose", "shots", "1")
+    assert ratio.doc == "shot dose per shots"
+
+
+def test_a_kind_that_says_nothing_of_accounting_has_defaults() -> None:
+    """Buckets by the hour for eight days, then by the day; no interval too long, no value too large."""
+    kind = kind_of(Host)
+    assert (kind.longest, kind.tiers, kind.ratios) == (None, ((8 * 86_400, 3600), (None, 86_400)), {})
 
 
 def test_an_undeclared_class_option_is_refused() -> None:

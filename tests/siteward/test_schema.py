@@ -100,10 +100,18 @@ def test_schema_of_a_kind_declared_in_toml() -> None:
             "doc": "A disk.",
             "shape": "snapshot",
             "dimensions": {"bay": {"doc": "where", "type": "integer", "optional": True}},
-            "measures": {"heat": {"doc": "how hot", "unit": "K", "type": "number", "maximum": 400}},
+            "measures": {
+                "heat": {"doc": "how hot", "unit": "K", "type": "number", "maximum": 400, "limit": 350},
+                "written": {"doc": "written since the cycle before", "unit": "B"},
+                "writes": {"doc": "writes since the cycle before", "unit": "1"},
+            },
+            "ratios": {"write_size": {"numerator": "written", "denominator": "writes", "unit": "B"}},
         },
     )
     properties = json_schema(kind)["properties"]
     assert properties["bay"]["type"] == ["integer", "null"]
-    assert properties["heat"]["maximum"] == 400
-    jsonschema_rs.meta.validate(json_schema(kind))
+    assert (properties["heat"]["maximum"], properties["heat"]["x-limit"]) == (400, 350)
+    schema = json_schema(kind)
+    assert schema["x-ratios"]["write_size"]["denominator"] == "writes"
+    assert schema["x-tiers"] == [{"age": 691_200, "width": 3600}, {"age": None, "width": 86_400}]
+    jsonschema_rs.meta.validate(schema)

@@ -1,5 +1,7 @@
 // Where values and times lie on a chart, and which of them are written at its axes.
 
+import { readable } from "./units.js";
+
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 345_600];
 
@@ -12,7 +14,8 @@ export function scale(from, to, low, high) {
 /** Round values from zero to at least `most`, about `count` of them, in steps a reader of this unit calls round. */
 export function ticks(most, unit, count = 4) {
   if (!(most > 0)) return [0, 1];
-  const step = round(most / count, unit);
+  const [parts, name] = readable(unit);
+  const step = parts * round(most / parts / count, name);
   const result = [];
   for (let i = 0; ; i += 1) {
     result.push(i * step);
