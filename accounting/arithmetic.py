@@ -27,6 +27,8 @@ def shares(values: Integers, parts: Integers, totals: Integers) -> Integers:
     """
     if not len(values):
         return values.copy()
+    whole: Integers
+    rest: Integers
     whole, rest = np.divmod(values, totals)
     largest = int(totals.max())
     assert 0 < largest <= _WIDEST, "totals are durations"
@@ -42,7 +44,8 @@ def shares(values: Integers, parts: Integers, totals: Integers) -> Integers:
         carried = (remainder << bits) + digit * parts
         quotient = (quotient << bits) + carried // totals
         remainder = carried % totals
-    return whole * parts + quotient
+    found: Integers = whole * parts + quotient
+    return found
 
 
 def sums(values: Integers, firsts: Integers) -> Integers | npt.NDArray[np.object_]:

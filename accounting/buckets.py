@@ -78,12 +78,14 @@ class Spread(msgspec.Struct):
             values: one per record.
         """
         of_record = values[self.record]
-        return shares(of_record, self.after, self.lasting) - shares(of_record, self.before, self.lasting)
+        parts: Integers = shares(of_record, self.after, self.lasting) - shares(of_record, self.before, self.lasting)
+        return parts
 
     @property
     def started(self) -> Integers:
         """1 for the piece in whose bucket the record starts, else 0."""
-        return (self.before == 0).astype(np.int64)
+        started: Integers = (self.before == 0).astype(np.int64)
+        return started
 
 
 def spread(starts: Integers, ends: Integers, tiers: Iterable[Tier]) -> Spread:

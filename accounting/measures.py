@@ -1,8 +1,31 @@
-"""Which of a kind's measures the ledger adds up, and what it keeps beside them."""
+"""Which of a kind's measures the ledger adds up, and what it keeps beside them; pure."""
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from siteward.records import Combine, Kind, Measure, Type
+
+MOST: Final = 2**53
+"""Largest value of a measure that is booked where its kind names no limit: a thousand of them fit into a bucket."""
+MOST_OF_PRODUCT: Final = 2**61
+"""Largest value of a product that is booked: a bucket holds 2^63."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One side of a ratio, summed over the records that know the other side.
+
+    Attributes:
+        name: of its column.
+        measure: what is summed.
+        condition: the measure that must be known.
+    """
+
+    name: str
+    measure: str
+    condition: str
 
 
 def additive(kind: Kind) -> list[str]:
@@ -38,11 +61,12 @@ def known_of(measure: str) -> str:
     return f"_known_{measure}"
 
 
-def ratio_parts(kind: Kind) -> list[str]:
-    """Ratios whose parts are summed apart: a record enters the denominator only if it knows the numerator too."""
-    return [name for name, ratio in kind.ratios.items() if is_knowable(kind, ratio.numerator)]
-
-
-def part_of(ratio: str) -> str:
-    """The column of a ratio's denominator over the records that know its numerator."""
-    return f"_of_{ratio}"
+def ratio_parts(kind: Kind) -> list[Part]:
+    """What is summed for ratios beside the plain measures: unknown values count on neither side."""
+    parts = []
+    for name, ratio in kind.ratios.items():
+        if is_knowable(kind, ratio.numerator):
+            parts.append(Part(f"_of_{name}", ratio.denominator, ratio.numerator))
+        if is_knowable(kind, ratio.denominator):
+            parts.append(Part(f"_in_{name}", ratio.numerator, ratio.denominator))
+    return parts

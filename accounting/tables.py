@@ -5,17 +5,21 @@ Columns of our own begin with an underscore, which no field of a kind does.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Index, MetaData, PrimaryKeyConstraint, Table
-from sqlalchemy.sql.schema import Column as SqlColumn
-from sqlalchemy.types import Boolean, Double
+from sqlalchemy import Column as SqlColumn
+from sqlalchemy import MetaData, Table
 
-from accounting.measures import additive, known_of, knowable, part_of, ratio_parts
-from siteward.records import Column, Kind, Measure, Type
+from accounting.measures import additive, knowable, known_of, ratio_parts
+from siteward.records import Column, Dimension, Kind, Type
 from siteward.records.identity import ID_BYTES
-from siteward.server.database.columns import bytes_column, integer_column, number_column, sum_column, text_column
+from siteward.server.database.columns import (
+    bytes_column,
+    float_column,
+    integer_column,
+    number_column,
+    text_column,
+)
 
 PREFIX: Final = "accounting_"
 ID: Final = "_id"
@@ -33,7 +37,40 @@ CARRIED: Final = "_carried"
 RECORDS: Final = "_records"
 """Records that end in the bucket."""
 DIGEST_BYTES: Final = 16
-MESSAGE_BYTES: Final = 16
+_STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+_BY_KEY: Final[dict[str, Any]] = {**_STRICT, "sqlite_with_rowid": False}
+_LONGEST_NAME: Final = 1000
+
+
+class CommonTables:
+    """The tables that all kinds share.
+
+    Attributes:
+        entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
+        producers: who sent records, numbered.
+    """
+
+    def __init__(self, metadata: MetaData) -> None:
+        """Derive them."""
+        self.entries = Table(
+            f"{PREFIX}entries",
+            metadata,
+            integer_column(ENTRY, key=True),
+            text_column("kind", 255),
+            text_column("action", 40),
+            integer_column("at"),
+            text_column("author", 255),
+            text_column("reason", 4000),
+            **_BY_KEY,
+        )
+        self.producers = Table(
+            f"{PREFIX}producers",
+            metadata,
+            number_column(PRODUCER),
+            bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+            text_column("name", _LONGEST_NAME),
+            **_STRICT,
+        )
 
 
 class KindTables:
@@ -52,12 +89,14 @@ class KindTables:
         """Derive them."""
         self.kind = kind
         name = PREFIX + kind.name.replace("-", "_")
+        sums = [*additive(kind), *(part.name for part in ratio_parts(kind))]
         self.series = Table(
             f"{name}_series",
             metadata,
             number_column(SERIES),
             bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-            *(_column(column) for column in kind.dimensions if is_bucketed(column)),
+            *(_column(column) for column in kind.columns if is_bucketed(column)),
+            **_STRICT,
         )
         self.records = Table(
             f"{name}_records",
@@ -66,46 +105,34 @@ class KindTables:
             integer_column(SERIES),
             integer_column(ENTRY),
             integer_column(PRODUCER),
-            bytes_column(MESSAGE, MESSAGE_BYTES),
+            bytes_column(MESSAGE, ID_BYTES),
             *(_column(column) for column in kind.columns if not is_bucketed(column)),
-            sqlite_with_rowid=False,
+            **_BY_KEY,
         )
-        self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *_summed(kind)])
-        self.by_end = _buckets(
-            f"{name}_by_end", metadata, [RECORDS, *_summed(kind), *(known_of(each) for each in knowable(kind))]
-        )
+        self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
+        self.by_end = _buckets(f"{name}_by_end", metadata, [RECORDS, *sums, *map(known_of, knowable(kind))])
 
 
 def is_bucketed(column: Column) -> bool:
     """Whether a column is a dimension that enters buckets."""
-    return not isinstance(column.role, Measure) and column.role is not None and column.role.bucketed
-
-
-def _summed(kind: Kind) -> list[str]:
-    return [*additive(kind), *(part_of(ratio) for ratio in ratio_parts(kind))]
+    return isinstance(column.role, Dimension) and column.role.bucketed
 
 
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
-    # Time first: what comes in touches few pages. Series next: a group is read without sorting.
-    keys = [START, SERIES, WIDTH]
-    return Table(
-        name,
-        metadata,
-        *(integer_column(key, key=True) for key in keys),
-        *map(sum_column, sums),
-        sqlite_with_rowid=False,
-    )
+    # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
+    keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
+    return Table(name, metadata, *keys, *(integer_column(each, default=0) for each in sums), **_BY_KEY)
 
 
-def _column(column: Column) -> SqlColumn[object]:
-    made: SqlColumn[object]
+def _column(column: Column) -> SqlColumn[Any]:
     match column.type:
         case Type.STRING:
-            longest = column.role.max_length if hasattr(column.role, "max_length") else 255
-            return text_column(column.name, longest)
+            longest = column.role.max_length if isinstance(column.role, Dimension) else _LONGEST_NAME
+            default = None if column.required else str(column.default or "")
+            return text_column(column.name, longest, default=default)
         case Type.NUMBER:
-            return SqlColumn(column.name, Double, nullable=column.optional)
-        case Type.BOOLEAN:
-            return SqlColumn(column.name, Boolean, nullable=column.optional)
+            default_float = column.default if isinstance(column.default, int | float) else None
+            return float_column(column.name, optional=column.optional, default=default_float)
         case _:
-            return integer_column(column.name, optional=column.optional)
+            default_int = int(column.default) if isinstance(column.default, int) else None
+            return integer_column(column.name, optional=column.optional, default=default_int)

@@ -69,7 +69,9 @@ def test_sums_are_exact(runs: list[list[int]]) -> None:
 
 
 moments = st.integers(at("2026-01-01"), at("2026-03-01"))
-durations = st.one_of(st.just(0), st.integers(0, 20 * DAY * SECOND), st.integers(0, 3 * 24).map(lambda h: h * 3600 * SECOND))
+durations = st.one_of(
+    st.just(0), st.integers(0, 20 * DAY * SECOND), st.integers(0, 3 * 24).map(lambda h: h * 3600 * SECOND)
+)
 
 
 @given(moments, durations, signed, st.sampled_from([900, 3600, DAY]))

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, text
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy import BigInteger, Column, Double, LargeBinary, String, text
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 _WITHIN_ROW: Final = 1000
 """Characters of a text that MariaDB keeps within the row, which holds 65,535 bytes, four for each character."""
+# SQLite's strict tables know five types only, and refuse what does not fit, as the others do.
+_INTEGER: Final = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 
 
-def integer_column(name: str, *, key: bool = False, optional: bool = False) -> Column[int]:
-    """64-bit integers."""
-    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=optional)
+def integer_column(name: str, *, key: bool = False, optional: bool = False, default: int | None = None) -> Column[int]:
+    """64-bit integers; rows that do not give one have the default, if there is one."""
+    given = None if default is None else text(str(int(default)))
+    return Column(name, _INTEGER, primary_key=key, autoincrement=False, nullable=optional, server_default=given)
 
 
-def sum_column(name: str) -> Column[int]:
-    """64-bit integers that are added to; zero unless given."""
-    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+def float_column(name: str, *, optional: bool = False, default: float | None = None) -> Column[float]:
+    """Numbers of 64 bits with a binary point."""
+    kind: Double[float] = Double().with_variant(sqlite.REAL(), "sqlite")
+    return Column(name, kind, nullable=optional, server_default=None if default is None else text(repr(float(default))))
 
 
 def number_column(name: str) -> Column[int]:
     """A primary key that the database counts up by itself."""
-    # SQLite's own row number is an INTEGER and nothing else.
-    return Column(name, BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    return Column(name, _INTEGER, primary_key=True, autoincrement=True)
 
 
 def bytes_column(name: str, length: int, *, key: bool = False, unique: bool = False) -> Column[bytes]:
@@ -33,8 +36,13 @@ def bytes_column(name: str, length: int, *, key: bool = False, unique: bool = Fa
     return Column(name, kind, primary_key=key, unique=unique, nullable=False)
 
 
-def text_column(name: str, length: int) -> Column[str]:
+def text_column(name: str, length: int, *, default: str | None = None) -> Column[str]:
     """Texts, equal only if every character is: neither case nor accents nor blanks at the end are folded."""
-    kind = mysql.VARCHAR if length <= _WITHIN_ROW else mysql.TEXT
-    exact = String(length).with_variant(kind(length, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql", "mariadb")
-    return Column(name, exact.with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql"), nullable=False)
+    varchar = mysql.VARCHAR if length <= _WITHIN_ROW else mysql.TEXT
+    kind = (
+        String(length)
+        .with_variant(sqlite.TEXT(), "sqlite")
+        .with_variant(varchar(length, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql", "mariadb")
+        .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+    )
+    return Column(name, kind, nullable=False, server_default=default)

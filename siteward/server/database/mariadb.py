@@ -24,9 +24,10 @@ _SESSION: Final = "SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00', i
 
 
 class Mariadb:
-    """See `siteward.server.database.Dialect`."""
+    """How this database does what `siteward.server.database.Dialect` asks for."""
 
     def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="mariadb+pymysql").update_query_dict({"charset": "utf8mb4"})
         engine = create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
         event.listen(engine, "do_connect", _count_changes)
@@ -34,21 +35,26 @@ class Mariadb:
         return engine
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
         key = connection.dialect.identifier_preparer.quote(next(iter(columns)))
         return _insert(connection, table, columns, f"{key} = {key}")
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
         adding = ", ".join(f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums)
         _insert(connection, table, {**keys, **sums}, adding)
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
     def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
 
     def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _CONFLICTS
 
 

@@ -46,17 +46,20 @@ adapters.register_dumper(_Integers, _IntegersDumper)
 
 
 class Postgresql:
-    """See `siteward.server.database.Dialect`."""
+    """How this database does what `siteward.server.database.Dialect` asks for."""
 
     def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
         return create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
         statement = f"{_insert(connection, table, columns)} ON CONFLICT DO NOTHING"
         return connection.exec_driver_sql(statement, tuple(map(_array, columns.values()))).rowcount
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
         columns = {**keys, **sums}
         target = quote(table.name)
@@ -67,12 +70,15 @@ class Postgresql:
         connection.exec_driver_sql(statement, tuple(map(_array, columns.values())))
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
     def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
 
     def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
         return getattr(error, "sqlstate", None) in _CONFLICTS
 
 
@@ -86,8 +92,14 @@ def _insert(connection: Connection, table: Table, columns: Columns) -> str:
 def _type(values: Values) -> str:
     if isinstance(values, np.ndarray):
         return "bigint"
-    first = next((value for value in values if value is not None), 0)
-    return {str: "text", bytes: "bytea"}.get(type(first), "bigint")
+    match next((value for value in values if value is not None), 0):
+        case str():
+            return "text"
+        case bytes():
+            return "bytea"
+        case float():
+            return "double precision"
+    return "bigint"
 
 
 def _array(values: Values) -> object:

@@ -20,9 +20,10 @@ _HALF: Final = 32
 
 
 class Sqlite:
-    """See `siteward.server.database.Dialect`."""
+    """How this database does what `siteward.server.database.Dialect` asks for."""
 
     def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
         if address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
@@ -31,6 +32,7 @@ class Sqlite:
         return engine
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
         statement = (
             f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608  # our own names, quoted.
@@ -40,6 +42,7 @@ class Sqlite:
         return connection.exec_driver_sql(statement, rows).rowcount if rows else 0
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
         columns = {**keys, **sums}
         adding = ", ".join(f"{quote(name)} = {quote(name)} + excluded.{quote(name)}" for name in sums)
@@ -53,14 +56,17 @@ class Sqlite:
             connection.exec_driver_sql(statement, rows)
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
         # Its sum of integers fails beyond 64 bits, so that both halves are summed apart.
         return [func.sum(column.op(">>")(_HALF)), func.sum(column.op("&")((1 << _HALF) - 1))]
 
     def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
         high, low = found
         return (int(high or 0) << _HALF) + int(low or 0)
 
     def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
         return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
 
 
