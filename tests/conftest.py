@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mariadb_server import mariadb, mariadb_place  # noqa: F401  # fixtures.
 from opensearch_server import opensearch, opensearch_nodes  # noqa: F401  # fixtures.
+from postgresql_server import postgresql, postgresql_place  # noqa: F401  # fixtures.
 from rabbitmq_server import rabbitmq, vhost  # noqa: F401  # fixtures.
 from servers import LPC_LOG, chromium_path, data_file
 

@@ -33,12 +33,13 @@ from composition import (
     hand_out,
     listens,
     own_settings,
-    postgresql,
     run,
     running,
     tool,
 )
+from database_server import running as running_node
 from examples import NOON, NOW, batch_of, job, job_rows
+from postgresql_server import PostgresNode
 from servers import REPOSITORY
 
 from monitoring.stores.opensearch import open_store
@@ -326,9 +327,9 @@ def test_postgresql_makes_its_databases(volumes: Path) -> None:
     """The script for a new data folder makes two databases; each user enters its own, by password, and no other."""
     text = (DEPLOY / "postgresql" / "databases.sql").read_text(encoding="utf-8")
     assert "/run/secrets/" in text
-    with postgresql() as psql:
+    with running_node(PostgresNode()) as node:
         script = text.replace("/run/secrets", str(volumes / "postgresql"))
-        done = run(*psql, "--file", "-", input=script)
+        done = run(*node.psql, "--file", "-", input=script)
         assert done.returncode == 0, done.stderr
         for user, database, enters in (
             ("grafana", "grafana", True),
@@ -336,6 +337,6 @@ def test_postgresql_makes_its_databases(volumes: Path) -> None:
             ("grafana", "siteward", False),
         ):
             password = (volumes / "postgresql" / user).read_text()
-            command = [*psql, "--host", "127.0.0.1", "--username", user, "--dbname", database]
+            command = [*node.psql, "--host", "127.0.0.1", "--username", user, "--dbname", database]
             done = run(*command, "--command", "create table t ()", env={**os.environ, "PGPASSWORD": password})
             assert (done.returncode == 0) is enters, done.stderr
