@@ -41,7 +41,7 @@ def shares(values: Integers, parts: Integers, totals: Integers) -> Integers:
     remainder = np.zeros_like(values)
     for shift in reversed(range(0, largest.bit_length(), bits)):
         digit = (rest >> shift) & ((1 << bits) - 1)
-        carried = (remainder << bits) + digit * parts
+        carried: Integers = (remainder << bits) + digit * parts
         quotient = (quotient << bits) + carried // totals
         remainder = carried % totals
     found: Integers = whole * parts + quotient

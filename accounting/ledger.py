@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import Connection, MetaData, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
@@ -23,7 +23,8 @@ from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 TRIES: Final = 20
 """How often a transaction that gave way to others is done again before the batch waits."""
 PAUSE: Final = 0.02
-_RANDOM_BITS: Final = 10
+_RANDOM_BITS: Final = 21
+"""Of an entry's number, below its milliseconds since 1970; what 63 bits leave until 2109."""
 log = get_logger(__name__)
 
 
@@ -34,9 +35,18 @@ class Ledger:
     change in the buckets.
     """
 
-    def __init__(self, database: Database, kinds: Mapping[str, Kind]) -> None:
-        """Name the tables; they are there (see `accounting.migrations`)."""
+    def __init__(
+        self, database: Database, kinds: Mapping[str, Kind], clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        """Name the tables.
+
+        Args:
+            database: where they are.
+            kinds: that are booked.
+            clock: the present instant, microseconds since 1970 UTC.
+        """
         self.database = database
+        self.clock = clock
         self.metadata = MetaData()
         self.common = CommonTables(self.metadata)
         self.tables = {
@@ -71,7 +81,8 @@ class Ledger:
         for _ in range(TRIES):
             try:
                 return _Booking(self, batch).outcomes()
-            except Conflict as conflict:
+            except (Conflict, IntegrityError) as conflict:
+                # Two entries of one number are as unlikely as harmless.
                 log.debug("booking again", reason=str(conflict))
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(2 * pause, 1.0)
@@ -99,15 +110,21 @@ class _Booking:
         self._kind = batch.kind
         self._tables = ledger.tables[batch.kind.name]
         self._batch = batch
-        self._now = time.time_ns() // 1000
-        self._entry = (self._now << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
+        self._now = ledger.clock()
+        self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
 
     def outcomes(self) -> list[Outcome]:
         batch, ledger = self._batch, self._ledger
         series = np.array(ledger.series_of(self._kind, batch.columns), np.int64)
         producers = np.array(ledger.producers_of(batch.producers), np.int64)
         fields = {column.name: batch.columns[column.name] for column in self._kind.columns if not is_bucketed(column)}
-        rows: dict[str, Values] = {ID: batch.ids, SERIES: series, PRODUCER: producers, MESSAGE: batch.messages, **fields}
+        rows: dict[str, Values] = {
+            ID: batch.ids,
+            SERIES: series,
+            PRODUCER: producers,
+            MESSAGE: batch.messages,
+            **fields,
+        }
         found = [Outcome.STORED] * len(batch)
         with ledger.database.write() as connection:
             self._enter(connection)

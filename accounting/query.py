@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, Final, NoReturn
@@ -17,7 +17,7 @@ from accounting.ledger import Ledger
 from accounting.quantities import Sums, added, check_wanted, columns_of, unit_of, value_of
 from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables, is_bucketed
 from siteward.query import Filter, QueryError, Value
-from siteward.records import Kind
+from siteward.records import Kind, Type
 from siteward.usage import Attribution, Quantity, UsageAnswer, UsageQuery, UsageRow
 
 MOST_PERIODS: Final = 10_000
@@ -66,6 +66,7 @@ class _Reading:
         self._query = query
         self._buckets = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
         self._names = columns_of(tables.kind, query)
+        self._readers = [_reader(tables.kind.column[name].type) for name in query.by]
 
     def groups(self, edges: Edges) -> Groups:
         """The sums of each group within a period."""
@@ -83,7 +84,7 @@ class _Reading:
         found: Groups = {}
         for row in self._connection.execute(question):
             values = iter(row[len(by) :])
-            found[tuple(row[: len(by)])] = {
+            found[tuple(read(value) for read, value in zip(self._readers, row, strict=False))] = {
                 name: self._dialect.whole([next(values) for _ in parts])
                 for name, parts in zip(self._names, sums, strict=True)
             }
@@ -110,6 +111,11 @@ class _Reading:
                     _refuse(
                         f"{_text(edge)} lies within a bucket of {cut[1]} s, from {_text(cut[0])} on; ask for whole ones"
                     )
+
+
+def _reader(type_: Type) -> Callable[[Any], Any]:
+    """Truth values lie in columns of integers."""
+    return (lambda value: None if value is None else bool(value)) if type_ is Type.BOOLEAN else (lambda value: value)
 
 
 def _seconds(moment: datetime) -> int:

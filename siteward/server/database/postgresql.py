@@ -103,7 +103,10 @@ def _type(values: Values) -> str:
 
 
 def _array(values: Values) -> object:
-    return _Integers.of(values) if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray):
+        return _Integers.of(values)
+    # Truth values lie in columns of integers.
+    return [int(value) if isinstance(value, bool) else value for value in values]
 
 
 dialect: Final = Postgresql()

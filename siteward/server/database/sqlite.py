@@ -77,6 +77,8 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
     # What is acknowledged to the broker must survive a power failure.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
+    # Patterns mean the letters that they are made of, as they do elsewhere.
+    connection.execute("PRAGMA case_sensitive_like = ON")
     connection.execute("PRAGMA cache_size = -65536")
 
 
