@@ -48,6 +48,7 @@ class CommonTables:
     Attributes:
         entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
         producers: who sent records, numbered.
+        compacted: until which day buckets of a table were put together into those of a width.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -61,6 +62,14 @@ class CommonTables:
             integer_column("at"),
             text_column("author", 255),
             text_column("reason", 4000),
+            **_BY_KEY,
+        )
+        self.compacted = Table(
+            f"{PREFIX}compacted",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("width", key=True),
+            integer_column("until"),
             **_BY_KEY,
         )
         self.producers = Table(

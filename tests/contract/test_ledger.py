@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -18,6 +19,7 @@ from usage_model import USE, Fields, batch, cells, newest
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
+from accounting.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -27,6 +29,7 @@ from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsag
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 SECOND: Final = 1_000_000
 DAY: Final = 86_400
+HOUR: Final = 3600 * SECOND
 SOON: Final = FIRST + timedelta(days=3)
 """When everything lies in buckets of an hour."""
 LATER: Final = FIRST + timedelta(days=300)
@@ -114,7 +117,7 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
-    """Core time of a long job on one processor and a short one on a hundred; summed factors would make it a hundredfold."""
+    """Core time of a long job on one processor and a short one on a hundred: summed factors would be a hundredfold."""
     ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))
     assert ask(ledger, "sum:core_time").totals == (101_000,)
 
@@ -152,7 +155,7 @@ def test_patterns_are_patterns_of_exact_characters(ledger: Ledger) -> None:
 
 
 def test_extreme_values_are_set_aside(ledger: Ledger) -> None:
-    """A job of twenty years, or a wall time of thousands, is refused with field and reason; its neighbours are booked."""
+    """A job of twenty years, or a wall time of thousands, is refused with the reason; its neighbours are booked."""
     end = microseconds(FIRST)
     long = use(1, start=end - 20 * 365 * DAY * SECOND, end=end)
     written = ledger.write(batch([use(0), long, use(2, wall_time=10**12), use(3, processors=2**40, wall_time=10**9)]))
@@ -278,19 +281,23 @@ few: Final = settings(
 @few
 @given(
     arrived=revisions(),
-    sizes=st.lists(st.integers(1, 5), max_size=6),
+    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
     query=questions(),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database, arrived: list[Fields], sizes: list[int], query: UsageQuery, now: datetime
+    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
 ) -> None:
-    """Whatever the order, the batches, the duplicates, the revisions, the tiers, the grouping: every cell is exact."""
+    """Whatever the order, batches, duplicates, revisions, tiers and compaction: every cell is exact."""
     ledger = emptied(database, now)
     rest = list(arrived)
-    for size in [*sizes, len(rest)]:
+    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
+        now += timedelta(days=days)
+        ledger.clock = partial(microseconds, now)
+        if is_compacted:
+            compact(ledger)
     answer = Usage(ledger).ask(query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
@@ -299,6 +306,61 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
+    """Ten days of hours become ten days; each day says what it said before, running and started records included."""
+    ledger = emptied(database, FIRST + timedelta(days=11))
+    records = [
+        use(
+            number,
+            start=microseconds(FIRST) + hour * 3600 * SECOND,
+            end=microseconds(FIRST) + (hour + 30) * 3600 * SECOND,
+        )
+        for number, hour in enumerate(range(0, 240, 5))
+    ]
+    ledger.clock = lambda: microseconds(FIRST)
+    ledger.write(batch(records))
+    wanted = ("sum:core_time", "records", "started")
+    before = ask(ledger, *wanted, period=Period.DAY, by=("site",))
+    assert compact(ledger) == 0
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=40))
+    assert compact(ledger) > 240
+    assert ask(ledger, *wanted, period=Period.DAY, by=("site",)) == before
+    assert compact(ledger) == 0
+    ledger.write(batch([use(1000)]))
+    assert compact(ledger) == 0, "a late record goes into a bucket of its day at once"
+    assert ask(ledger, "records").totals == (len(records) + 1,)
+
+
+def test_compaction_while_others_write(database: Database) -> None:
+    """Records that come in while their days are compacted are all there, in every total."""
+    start = microseconds(FIRST)
+    ledger = emptied(database, FIRST)
+    records = [use(number, end=start + (number % 200 + 3) * 3600 * SECOND, start=start) for number in range(600)]
+    ledger.write(batch(records[:200]))
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, lambda: start)
+        try:
+            for first in range(200 + place * 200, 400 + place * 200, 20):
+                mine.write(batch(records[first : first + 20]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    later = Ledger(database, {"use": USE}, lambda: microseconds(LATER))
+    while any(thread.is_alive() for thread in threads):
+        compact(later)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    due = sum(record["wall_time"] for record in records)
+    for attribution in Attribution:
+        assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
 
 
 def _fields(query: UsageQuery) -> dict[str, Any]:
