@@ -14,6 +14,7 @@ from accounting.measures import additive, knowable, known_of, ratio_parts
 from siteward.records import Column, Dimension, Kind, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
+    blob_column,
     bytes_column,
     float_column,
     integer_column,
@@ -49,6 +50,7 @@ class CommonTables:
         entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
         producers: who sent records, numbered.
         compacted: until which day buckets of a table were put together into those of a width.
+        archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -70,6 +72,18 @@ class CommonTables:
             text_column("bucket_table", 255, key=True),
             integer_column("width", key=True),
             integer_column("until"),
+            **_BY_KEY,
+        )
+        self.archived = Table(
+            f"{PREFIX}archived",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("day", key=True),
+            text_column("file", 255, key=True),
+            text_column("digest", 64),
+            integer_column("records"),
+            integer_column("at"),
+            blob_column("ids"),
             **_BY_KEY,
         )
         self.producers = Table(

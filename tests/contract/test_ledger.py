@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -16,6 +17,7 @@ from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import USE, Fields, batch, cells, newest
 
+from accounting.archive import ArchiveError, archive, files, restore
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
@@ -361,6 +363,53 @@ def test_compaction_while_others_write(database: Database) -> None:
     due = sum(record["wall_time"] for record in records)
     for attribution in Attribution:
         assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
+
+
+def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:
+    """Records leave for files and their totals stay; sent again they count no second time, and they can come back."""
+    ledger = emptied(database, SOON)
+    records = [
+        use(n, end=microseconds(FIRST) + n * HOUR, start=microseconds(FIRST), revision=n % 2) for n in range(1, 60)
+    ]
+    ledger.write(batch(records))
+    before = ask(ledger, "sum:core_time", "records", period=Period.DAY)
+    found = list(archive(ledger, tmp_path, FIRST + timedelta(days=2, hours=5)))
+    assert [(file.day, file.records) for file in found] == [
+        (int(FIRST.timestamp()), 23),
+        (int(FIRST.timestamp()) + DAY, 24),
+    ]
+    assert ledger.write(batch(records)).outcomes == [Outcome.DUPLICATE] * 59
+    assert ask(ledger, "sum:core_time", "records", period=Period.DAY) == before
+    # One that comes late into an archived day is new, and goes into a file of its own.
+    late = use(100, end=microseconds(FIRST) + HOUR, start=microseconds(FIRST))
+    assert ledger.write(batch([late, records[0]])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
+    assert [file.records for file in archive(ledger, tmp_path, FIRST + timedelta(days=2))] == [1]
+    assert ledger.write(batch([late])).outcomes == [Outcome.DUPLICATE]
+
+    newer = records[3] | {"revision": 5, "wall_time": 1}
+    written = ledger.write(batch([newer]))
+    assert written.outcomes == [Outcome.REJECTED]
+    assert "restore that file" in written.reasons[0].reason
+    assert restore(ledger, tmp_path, found[0].file) == 23
+    assert ledger.write(batch([newer, *records])).outcomes == [Outcome.REPLACED] + [Outcome.DUPLICATE] * 59
+    less = records[3]["wall_time"] * 4 - 4
+    assert ask(ledger, "sum:core_time").totals == (before.totals[0] + late["wall_time"] * 4 - less,)
+
+
+def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Path) -> None:
+    """A file of other bytes, or none, is named and restores nothing."""
+    ledger = emptied(database, SOON)
+    ledger.write(batch([use()]))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    path = tmp_path / file.file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArchiveError, match="not what was written"):
+        restore(ledger, tmp_path, file.file)
+    path.unlink()
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        restore(ledger, tmp_path, file.file)
+    assert files(ledger) == [file]
 
 
 def _fields(query: UsageQuery) -> dict[str, Any]:
