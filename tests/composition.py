@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, Final
 from urllib.request import Request, urlopen
@@ -28,15 +27,13 @@ DEPLOY: Final = REPOSITORY / "deploy"
 COMPOSE: Final = REPOSITORY / "tests" / "compose"
 """The program on compose-go that reads what Docker Compose reads."""
 PATIENCE: Final = 90.0
-SERVERS: Final = ("/usr/lib/rabbitmq/bin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
-"""Where Debian puts servers themselves; in the path there are scripts that ask for root."""
-ACCOUNT: Final = "nobody"
-"""Who runs PostgreSQL where the tests run as root, which it refuses."""
+SERVERS: Final = "/usr/lib/rabbitmq/bin"
+"""Where Debian puts RabbitMQ itself; in the path there are scripts that ask for root."""
 
 
 def tool(name: str) -> str:
     """Path of a server's program."""
-    path = shutil.which(name, path=os.pathsep.join((*SERVERS, os.environ["PATH"])))
+    path = shutil.which(name, path=os.pathsep.join((SERVERS, os.environ["PATH"])))
     if not path:
         missing(name, "run `tests/services.sh compose`")
     return path
@@ -283,22 +280,3 @@ def told(url: str, body: object = None) -> Any:  # JSON.
     sent = None if body is None else json.dumps(body).encode()
     with urlopen(Request(url, sent, {"Content-Type": "application/json"}), timeout=30) as answer:
         return json.loads(answer.read() or b"null")
-
-
-@contextmanager
-def postgresql() -> Iterator[list[str | Path]]:
-    """An empty PostgreSQL; psql with what connects it as superuser over its socket."""
-    server, initdb, psql = tool("postgres"), tool("initdb"), tool("psql")
-    account: dict[str, Any] = {"user": ACCOUNT} if os.geteuid() == 0 else {}
-    (port,) = free_ports(1)
-    # Not below pytest's folder: others may not enter that, and its name is too long for a socket's.
-    with TemporaryDirectory(prefix="siteward-postgresql-") as name:
-        folder = Path(name)
-        if account:
-            shutil.chown(folder, ACCOUNT)
-        options = ("--username", "postgres", "--auth-local", "trust", "--auth-host", "scram-sha-256", "--no-sync")
-        done = run(initdb, "--pgdata", folder / "data", *options, cwd=folder, **account)
-        assert done.returncode == 0, done.stderr
-        places: list[str | Path] = ["-D", folder / "data", "-k", folder, "-p", str(port), "-h", "127.0.0.1"]
-        with running([server, *places], folder / "output", lambda: listens(port), cwd=folder, **account):
-            yield [psql, "--no-psqlrc", "--host", folder, "--port", str(port), "--username", "postgres"]

@@ -6,7 +6,7 @@
 # where the server is missing.
 set -euo pipefail
 
-ALL=(python chromium opensearch compose rabbitmq prometheus)
+ALL=(python chromium opensearch postgresql mariadb compose rabbitmq prometheus)
 
 say() { printf 'services: %s\n' "$*"; }
 
@@ -113,7 +113,8 @@ need_java() {
 # What reads docker-compose.yml the way Docker Compose does, a small Go program, the servers that only the composition
 # has, and what its health checks call. Go from 1.21 on fetches the version that the program asks for.
 need_compose() {
-    debian postgresql prometheus-alertmanager curl
+    need_postgresql
+    debian prometheus-alertmanager curl
     type -P go >/dev/null || debian golang-go ca-certificates
     case "$(go env GOVERSION 2>/dev/null)" in
         '' | go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.20*)
@@ -123,6 +124,35 @@ need_compose() {
     esac
     (cd "$(dirname "${BASH_SOURCE[0]}")/compose" && go mod download)
     say "go is $(type -P go)"
+}
+
+# PostgreSQL; the tests start servers of their own. Debian starts one with the installation: nobody has asked for that, and
+# it is stopped. One that was here before is left alone.
+need_postgresql() {
+    local found
+    if ! found=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' || type -P postgres); then
+        debian postgresql
+        as_root service postgresql stop >/dev/null 2>&1 || true
+        found=$(compgen -G '/usr/lib/postgresql/*/bin/postgres')
+    fi
+    say "postgresql is ${found##*$'\n'}"
+}
+
+# MariaDB, of which the core packages have the server and no service; the tests start servers of their own.
+need_mariadb() {
+    local name PATH=$PATH:/usr/sbin
+    for name in mariadbd mariadb-install-db my_print_defaults; do
+        type -P "$name" >/dev/null && continue
+        # The two exclude each other: apt would remove MySQL, and its service with it, without asking.
+        if [ "${CI:-}" != true ] && dpkg-query --show --showformat='${Status}' 'mysql-server-core-*' 2>/dev/null |
+            grep -q 'ok installed'; then
+            say "MySQL is installed, which excludes MariaDB: remove it first if you can do without" >&2
+            return 1
+        fi
+        debian mariadb-server-core mariadb-client-core
+        break
+    done
+    say "mariadb is $(type -P mariadbd)"
 }
 
 # RabbitMQ with the plugins it is shipped with; the tests start nodes of their own and need no running service.

@@ -34,12 +34,13 @@ from composition import (
     health,
     listens,
     own_settings,
-    postgresql,
     run,
     running,
     tool,
 )
+from database_server import running as running_node
 from examples import NOON, NOW, batch_of, job, job_rows
+from postgresql_server import PostgresNode
 from servers import REPOSITORY
 
 from monitoring.stores.opensearch import open_store
@@ -307,12 +308,12 @@ def test_postgresql_makes_its_databases(volumes: Path) -> None:
     """A new data folder has two databases; each user enters its own, by password, and no other; the server is well."""
     text = (DEPLOY / "postgresql" / "databases.sql").read_text(encoding="utf-8")
     assert "/run/secrets/" in text
-    with postgresql() as psql:
+    with running_node(PostgresNode()) as node:
         script = text.replace("/run/secrets", str(volumes / "postgresql"))
-        done = run(*psql, "--file", "-", input=script)
+        done = run(*node.psql, "--file", "-", input=script)
         assert done.returncode == 0, done.stderr
         check, *rest = health("postgresql")
-        for port, well in ((str(psql[psql.index("--port") + 1]), True), (str(free_ports(1)[0]), False)):
+        for port, well in ((str(node.port), True), (str(free_ports(1)[0]), False)):
             assert (run(tool(check), *rest, env={**os.environ, "PGPORT": port}).returncode == 0) is well
         for user, database, enters in (
             ("grafana", "grafana", True),
@@ -320,6 +321,6 @@ def test_postgresql_makes_its_databases(volumes: Path) -> None:
             ("grafana", "siteward", False),
         ):
             password = (volumes / "postgresql" / user).read_text()
-            command = [*psql, "--host", "127.0.0.1", "--username", user, "--dbname", database]
+            command = [*node.psql, "--host", "127.0.0.1", "--username", user, "--dbname", database]
             done = run(*command, "--command", "create table t ()", env={**os.environ, "PGPASSWORD": password})
             assert (done.returncode == 0) is enters, done.stderr

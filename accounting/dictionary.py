@@ -1,0 +1,88 @@
+"""Texts and combinations of texts as numbers: each is written once, and known by its number from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Table, select
+
+from accounting.tables import DIGEST, DIGEST_BYTES
+from siteward.server.database import Columns, Database
+
+REMEMBERED: Final = 500_000
+"""Numbers kept in memory; beyond it all are looked up again."""
+Row = tuple[Any, ...]
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Dictionary:
+    """The numbers of the rows of one table, which are added and never changed. One thread at a time uses it."""
+
+    def __init__(self, database: Database, table: Table, defaults: Sequence[Any]) -> None:
+        """Name the table.
+
+        Args:
+            database: where it is.
+            table: its first column is the number, its second the digest, the others are the row.
+            defaults: of the row's columns. A value that is its column's default leaves the digest as it is, so that
+                a column can be added and old rows stay what they are.
+        """
+        self._database = database
+        self._table = table
+        self._number, _, *columns = table.columns
+        self._names = [str(column.name) for column in columns]
+        self._defaults = tuple(defaults)
+        self._known: dict[Row, int] = {}
+
+    def numbers(self, rows: Sequence[Row]) -> list[int]:
+        """The number of each row; new rows are committed first, in a transaction of their own.
+
+        Raises:
+            Conflict: do it again.
+        """
+        known = self._known
+        missing = {row for row in rows if row not in known}
+        if missing:
+            if len(known) + len(missing) > REMEMBERED:
+                known.clear()
+                missing = set(rows)
+            self._learn(missing)
+        return [known[row] for row in rows]
+
+    def _learn(self, rows: Iterable[Row]) -> None:
+        by_digest = {self._digest(row): row for row in rows}
+        # In one order for all writers, so that no two wait for each other.
+        digests = sorted(by_digest)
+        found = self._found(digests)
+        new = [digest for digest in digests if digest not in found]
+        if new:
+            values = zip(*(by_digest[digest] for digest in new), strict=True)
+            columns: Columns = {DIGEST: new, **dict(zip(self._names, map(list, values), strict=True))}
+            with self._database.write() as connection:
+                self._database.dialect.insert_new(connection, self._table, columns)
+            found |= self._found(new)
+        for digest, number in found.items():
+            self._known[by_digest[digest]] = number
+
+    def _found(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        digest = self._table.c[DIGEST]
+        found: dict[bytes, int] = {}
+        with self._database.read() as connection:
+            for first in range(0, len(digests), AT_ONCE):
+                chosen = select(digest, self._number).where(digest.in_(digests[first : first + AT_ONCE]))
+                found |= {bytes(key): int(number) for key, number in connection.execute(chosen)}
+        return found
+
+    def _digest(self, row: Row) -> bytes:
+        named = zip(self._names, row, self._defaults, strict=True)
+        said = sorted(
+            (name, value) for name, value, default in named if value != default or type(value) is not type(default)
+        )
+        return blake2b(_encode(said), digest_size=DIGEST_BYTES).digest()
+
+
+AT_ONCE: Final = 1_000
+"""Keys of one question; SQLite takes 32,766 parameters, and all of them plan again for each number."""

@@ -1,0 +1,256 @@
+"""The ledger: records booked once, exactly, in one transaction a batch; the sink `ledger`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from accounting.archived_ids import day_of, unpacked
+from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
+from accounting.buckets import tiers_at
+from accounting.dictionary import AT_ONCE, Dictionary
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
+from siteward.log import get_logger
+from siteward.records import Kind, Refused, Shape
+from siteward.server.database import Conflict, Database, Values
+from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
+
+TRIES: Final = 20
+"""How often a transaction that gave way to others is done again before the batch waits."""
+PAUSE: Final = 0.02
+_RANDOM_BITS: Final = 21
+"""Of an entry's number, below its milliseconds since 1970; what 63 bits leave until 2109."""
+log = get_logger(__name__)
+
+
+class Ledger:
+    """Books batches. Any number of processes may do so at once, and any may be killed at any moment.
+
+    A batch is one transaction: records whose id is new, the records that a newer revision replaces, and what both
+    change in the buckets.
+    """
+
+    def __init__(
+        self, database: Database, kinds: Mapping[str, Kind], clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        """Name the tables.
+
+        Args:
+            database: where they are.
+            kinds: that are booked.
+            clock: the present instant, microseconds since 1970 UTC.
+        """
+        self.database = database
+        self.clock = clock
+        self.metadata = MetaData()
+        self.common = CommonTables(self.metadata)
+        self.tables = {
+            name: KindTables(kind, self.metadata) for name, kind in kinds.items() if kind.shape is not Shape.SNAPSHOT
+        }
+        self._producers = Dictionary(database, self.common.producers, [None])
+        self._series = {
+            name: Dictionary(database, tables.series, [column.default for column in _bucketed(tables.kind)])
+            for name, tables in self.tables.items()
+        }
+
+    def write(self, batch: Batch) -> Written:
+        """Book a batch; see the sink contract.
+
+        Raises:
+            SinkUnavailable: the database does not answer now, or others were in the way again and again.
+        """
+        reasons = beyond_limits(batch.kind, batch.columns)
+        outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
+        chosen = _chosen(batch, reasons)
+        if chosen:
+            written = self._booked(_rows(batch, chosen))
+            for place, position in enumerate(chosen):
+                outcomes[position] = written.outcomes[place]
+            reasons |= {chosen[place]: reason for place, reason in written.reasons.items()}
+        return Written(outcomes, reasons)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+    def _booked(self, batch: Batch) -> Written:
+        pause = PAUSE
+        for _ in range(TRIES):
+            try:
+                return _Booking(self, batch).written()
+            except (Conflict, IntegrityError) as conflict:
+                # Two entries of one number are as unlikely as harmless.
+                log.debug("booking again", reason=str(conflict))
+                time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
+                pause = min(2 * pause, 1.0)
+            except SQLAlchemyError as error:
+                raise SinkUnavailable(str(error)) from error
+        message = f"other writers were in the way {TRIES} times"
+        raise SinkUnavailable(message)
+
+    def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The number of each record's series."""
+        rows = list(zip(*(columns[column.name] for column in _bucketed(kind)), strict=True))
+        return self._series[kind.name].numbers(rows)
+
+    def producers_of(self, names: Sequence[str]) -> list[int]:
+        """The number of each producer."""
+        return self._producers.numbers([(name,) for name in names])
+
+
+class _Booking:
+    """One transaction's work. `batch` holds each id once, in ascending order, and nothing beyond the limits."""
+
+    def __init__(self, ledger: Ledger, batch: Batch) -> None:
+        self._ledger = ledger
+        self._dialect = ledger.database.dialect
+        self._kind = batch.kind
+        self._tables = ledger.tables[batch.kind.name]
+        self._batch = batch
+        self._now = ledger.clock()
+        self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
+
+    def written(self) -> Written:
+        batch, ledger = self._batch, self._ledger
+        series = np.array(ledger.series_of(self._kind, batch.columns), np.int64)
+        producers = np.array(ledger.producers_of(batch.producers), np.int64)
+        fields = {column.name: batch.columns[column.name] for column in self._kind.columns if not is_bucketed(column)}
+        rows: dict[str, Values] = {
+            ID: batch.ids,
+            SERIES: series,
+            PRODUCER: producers,
+            MESSAGE: batch.messages,
+            **fields,
+        }
+        found = [Outcome.STORED] * len(batch)
+        with ledger.database.write() as connection:
+            self._enter(connection)
+            entries = np.full(len(batch), self._entry, np.int64)
+            inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
+            accounts = []
+            if inserted < len(batch):
+                accounts = self._revised(connection, rows, found)
+            reasons = self._archived(connection, found)
+            new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
+            if new.any():
+                columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
+                accounts.append(account_of(self._kind, columns, series[new]))
+                self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
+        return Written(found, reasons)
+
+    def _enter(self, connection: Connection) -> None:
+        entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
+        connection.execute(self._ledger.common.entries.insert(), {**entry, "author": "", "reason": ""})
+
+    def _revised(self, connection: Connection, rows: Mapping[str, Any], found: list[Outcome]) -> list[Account]:
+        """Replace records by newer revisions of theirs; what they had booked, to be taken away."""
+        table = self._tables.records
+        position_of = {identifier: position for position, identifier in enumerate(self._batch.ids)}
+        old: list[Mapping[str, Any]] = []
+        for first in range(0, len(self._batch), AT_ONCE):
+            ids = self._batch.ids[first : first + AT_ONCE]
+            known = select(table).where(table.c[ID].in_(ids), table.c[ENTRY] != self._entry).order_by(table.c[ID])
+            for row in connection.execute(known.with_for_update()).mappings():
+                position = position_of[bytes(row[ID])]
+                if row["revision"] < self._batch.columns["revision"][position]:
+                    found[position] = Outcome.REPLACED
+                    old.append(dict(row))
+                else:
+                    found[position] = Outcome.DUPLICATE
+        if not old:
+            return []
+        self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
+        columns = {name: [row[name] for row in old] for name in rows if name in self._kind.column}
+        return [account_of(self._kind, columns, np.array([row[SERIES] for row in old], np.int64), sign=-1)]
+
+    def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
+        """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
+
+        Looked at after the insertion, which waits for an archiving transaction that takes the same records out.
+        """
+        archived, records = self._ledger.common.archived, self._tables.records
+        place_of = {
+            identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
+        }
+        of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
+        question = select(archived.c.file, archived.c.ids).where(archived.c.kind == self._kind.name, of_days)
+        reasons: dict[int, Refused] = {}
+        again: list[bytes] = []
+        for file, ids in connection.execute(question):
+            revisions = unpacked(bytes(ids))
+            for identifier in place_of.keys() & revisions.keys():
+                place = place_of[identifier]
+                again.append(identifier)
+                found[place] = Outcome.DUPLICATE
+                if self._batch.columns["revision"][place] > revisions[identifier]:
+                    found[place] = Outcome.REJECTED
+                    reason = f"the older revision is archived in {file}; restore that file, then replay this one"
+                    reasons[place] = Refused(reason, kind=self._kind.name, field="revision")
+        for first in range(0, len(again), AT_ONCE):
+            connection.execute(delete(records).where(records.c[ID].in_(again[first : first + AT_ONCE])))
+        return reasons
+
+    def _replace(self, connection: Connection, positions: Sequence[int], rows: Mapping[str, Any]) -> None:
+        table = self._tables.records
+        names = [name for name in rows if name != ID]
+        statement = (
+            update(table)
+            .where(table.c[ID] == bindparam("the_id"))
+            .values({name: bindparam(f"new{name}") for name in names})
+        )
+        parameters = [
+            {"the_id": rows[ID][position], f"new{ENTRY}": self._entry}
+            | {f"new{name}": _plain(rows[name][position]) for name in names}
+            for position in positions
+        ]
+        connection.execute(statement.values({ENTRY: bindparam(f"new{ENTRY}")}), parameters)
+
+    def _post(self, connection: Connection, account: Account) -> None:
+        tiers = tiers_at(self._now, self._kind.tiers)
+        for table, postings in (
+            (self._tables.prorated, prorated(account, tiers)),
+            (self._tables.by_end, by_end(account, tiers)),
+        ):
+            self._dialect.accumulate(connection, table, postings.keys, postings.sums)
+
+
+def _bucketed(kind: Kind) -> list[Any]:
+    return [column for column in kind.columns if is_bucketed(column)]
+
+
+def _chosen(batch: Batch, refused: Mapping[int, object]) -> list[int]:
+    """Positions of the newest revision of each id, in ascending order of the ids."""
+    best: dict[bytes, int] = {}
+    revisions = batch.columns["revision"]
+    for position, identifier in enumerate(batch.ids):
+        if position in refused:
+            continue
+        other = best.setdefault(identifier, position)
+        if revisions[position] > revisions[other]:
+            best[identifier] = position
+    return [best[identifier] for identifier in sorted(best)]
+
+
+def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
+    return Batch(
+        kind=batch.kind,
+        ids=[batch.ids[i] for i in positions],
+        columns={name: [values[i] for i in positions] for name, values in batch.columns.items()},
+        producers=[batch.producers[i] for i in positions],
+        messages=[batch.messages[i] for i in positions],
+        received=batch.received,
+    )
+
+
+def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.
+    return [value for value, is_wanted in zip(values, which.tolist(), strict=True) if is_wanted]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # of any column.
+    return value.item() if isinstance(value, np.generic) else value

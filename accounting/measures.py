@@ -1,0 +1,72 @@
+"""Which of a kind's measures the ledger adds up, and what it keeps beside them; pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from siteward.records import Combine, Kind, Measure, Type
+
+MOST: Final = 2**53
+"""Largest value of a measure that is booked where its kind names no limit: a thousand of them fit into a bucket."""
+MOST_OF_PRODUCT: Final = 2**61
+"""Largest value of a product that is booked: a bucket holds 2^63."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One side of a ratio, summed over the records that know the other side.
+
+    Attributes:
+        name: of its column.
+        measure: what is summed.
+        condition: the measure that must be known.
+    """
+
+    name: str
+    measure: str
+    condition: str
+
+
+def additive(kind: Kind) -> list[str]:
+    """Measures and products that buckets hold: whole numbers that add up over records.
+
+    Peaks, scores and fractions mean nothing as a sum; they are asked of the records.
+    """
+    measures = [
+        column.name
+        for column in kind.measures
+        if column.type is Type.INTEGER and isinstance(column.role, Measure) and column.role.combine is Combine.SUM
+    ]
+    return [*measures, *kind.products]
+
+
+def factors(kind: Kind, measure: str) -> tuple[str, ...]:
+    """The fields that a measure or product is computed from."""
+    return kind.products[measure].factors if measure in kind.products else (measure,)
+
+
+def is_knowable(kind: Kind, measure: str) -> bool:
+    """Whether records may lack a measure, or a factor of the product."""
+    return any(kind.column[name].optional for name in factors(kind, measure))
+
+
+def knowable(kind: Kind) -> list[str]:
+    """Additive measures that records may lack: for a mean, those that know them are counted."""
+    return [measure for measure in additive(kind) if is_knowable(kind, measure)]
+
+
+def known_of(measure: str) -> str:
+    """The column that counts the records that know a measure."""
+    return f"_known_{measure}"
+
+
+def ratio_parts(kind: Kind) -> list[Part]:
+    """What is summed for ratios beside the plain measures: unknown values count on neither side."""
+    parts = []
+    for name, ratio in kind.ratios.items():
+        if is_knowable(kind, ratio.numerator):
+            parts.append(Part(f"_of_{name}", ratio.denominator, ratio.numerator))
+        if is_knowable(kind, ratio.denominator):
+            parts.append(Part(f"_in_{name}", ratio.numerator, ratio.denominator))
+    return parts

@@ -1,0 +1,112 @@
+"""From sums of bucket columns to what was asked for, and back: which sums a quantity needs; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NoReturn
+
+from accounting.measures import additive, is_knowable, known_of, ratio_parts
+from accounting.tables import CARRIED, RECORDS, STARTED
+from siteward.query import QueryError, Value
+from siteward.records import Kind
+from siteward.records.doors import nearest
+from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+
+Sums = Mapping[str, int]
+"""Exact sums by bucket column."""
+_PER_SECOND: Final = {"s": "1", "ms": "m1", "1": "1/s", "J": "W", "B": "B/s"}
+_OF_MEASURES: Final = frozenset({Quantity.SUM, Quantity.RATE, Quantity.MEAN, Quantity.CUMULATIVE})
+
+
+def check_wanted(kind: Kind, query: UsageQuery) -> None:
+    """Refuse what the kind does not have, or what means nothing with the query's attribution.
+
+    Raises:
+        QueryError: naming what to ask instead.
+    """
+    if not query.wanted:
+        _refuse("nothing is asked for; ask for records, or for a quantity of a measure, such as sum:wall_time")
+    for wanted in query.wanted:
+        is_prorated = query.attribution is Attribution.PRORATED
+        if wanted.quantity in _OF_MEASURES:
+            _check_known(kind, wanted, additive(kind), "measure that adds up")
+        elif wanted.quantity is Quantity.RATIO:
+            _check_known(kind, wanted, kind.ratios, "ratio")
+        elif wanted.measure:
+            _refuse(f"{wanted.quantity} takes no measure; write it alone")
+        if wanted.quantity is Quantity.MEAN and is_prorated:
+            _refuse(f"{wanted.name}: a part of a record has no mean; ask with attribution by-end")
+        if wanted.quantity is Quantity.STARTED and not is_prorated:
+            _refuse("started is known with attribution prorated only; by-end books a record where it ends")
+
+
+def _check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: str) -> None:
+    names = tuple(known)
+    if wanted.measure not in names:
+        hint = nearest(wanted.measure, names) or f"; there are {', '.join(names) or 'none'}"
+        _refuse(f"{wanted.measure!r} is not a {what} of {kind.name}{hint}")
+
+
+def columns_of(kind: Kind, query: UsageQuery) -> list[str]:
+    """The bucket columns whose sums the query needs."""
+    needed = [name for wanted in query.wanted for name in _columns(kind, wanted, query.attribution)]
+    return list(dict.fromkeys(needed))
+
+
+def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple[str, ...]:
+    match wanted.quantity:
+        case Quantity.MEAN:
+            return wanted.measure, known_of(wanted.measure) if is_knowable(kind, wanted.measure) else RECORDS
+        case Quantity.RATIO:
+            parts = {part.name for part in ratio_parts(kind)}
+            ratio = kind.ratios[wanted.measure]
+            above, below = f"_in_{wanted.measure}", f"_of_{wanted.measure}"
+            return above if above in parts else ratio.numerator, below if below in parts else ratio.denominator
+        case Quantity.RECORDS:
+            return (STARTED, CARRIED) if attribution is Attribution.PRORATED else (RECORDS,)
+        case Quantity.STARTED:
+            return (STARTED,)
+        case _:
+            return (wanted.measure,)
+
+
+def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, sums: Sums, seconds: int) -> Value:
+    """What was asked for, from the sums of one group and period.
+
+    Args:
+        kind: the kind asked.
+        wanted: the column.
+        query: the question.
+        sums: of every column of `columns_of`.
+        seconds: of the period.
+    """
+    first, *others = (sums[name] for name in _columns(kind, wanted, query.attribution))
+    match wanted.quantity:
+        case Quantity.RATE:
+            return first / seconds
+        case Quantity.MEAN | Quantity.RATIO:
+            return first / others[0] if others[0] else None
+        case Quantity.RECORDS:
+            return first + sum(others)
+        case _:
+            return first
+
+
+def unit_of(kind: Kind, wanted: WantedUsage) -> str:
+    """The unit of a column."""
+    if wanted.quantity is Quantity.RATIO:
+        return kind.ratios[wanted.measure].unit
+    if not wanted.measure:
+        return "1"
+    product = kind.products.get(wanted.measure)
+    unit = product.unit if product else kind.column[wanted.measure].unit
+    return _PER_SECOND.get(unit, f"{unit}/s") if wanted.quantity is Quantity.RATE else unit
+
+
+def added(one: Sums, other: Sums) -> dict[str, int]:
+    """Sums over two disjoint sets of records."""
+    return {name: value + other[name] for name, value in one.items()}
+
+
+def _refuse(message: str) -> NoReturn:
+    raise QueryError(message)

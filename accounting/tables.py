@@ -1,0 +1,161 @@
+"""The ledger's tables, derived from the kinds: series, records, and what they add up to in buckets.
+
+Columns of our own begin with an underscore, which no field of a kind does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Column as SqlColumn
+from sqlalchemy import MetaData, Table
+
+from accounting.measures import additive, knowable, known_of, ratio_parts
+from siteward.records import Column, Dimension, Kind, Type
+from siteward.records.identity import ID_BYTES
+from siteward.server.database.columns import (
+    blob_column,
+    bytes_column,
+    float_column,
+    integer_column,
+    number_column,
+    text_column,
+)
+
+PREFIX: Final = "accounting_"
+ID: Final = "_id"
+SERIES: Final = "_series"
+DIGEST: Final = "_digest"
+ENTRY: Final = "_entry"
+PRODUCER: Final = "_producer"
+MESSAGE: Final = "_message"
+START: Final = "_start"
+WIDTH: Final = "_width"
+STARTED: Final = "_started"
+"""Records that start in the bucket."""
+CARRIED: Final = "_carried"
+"""Records that were running when the bucket began."""
+RECORDS: Final = "_records"
+"""Records that end in the bucket."""
+DIGEST_BYTES: Final = 16
+_STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+_BY_KEY: Final[dict[str, Any]] = {**_STRICT, "sqlite_with_rowid": False}
+_LONGEST_NAME: Final = 1000
+
+
+class CommonTables:
+    """The tables that all kinds share.
+
+    Attributes:
+        entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
+        producers: who sent records, numbered.
+        compacted: until which day buckets of a table were put together into those of a width.
+        archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
+    """
+
+    def __init__(self, metadata: MetaData) -> None:
+        """Derive them."""
+        self.entries = Table(
+            f"{PREFIX}entries",
+            metadata,
+            integer_column(ENTRY, key=True),
+            text_column("kind", 255),
+            text_column("action", 40),
+            integer_column("at"),
+            text_column("author", 255),
+            text_column("reason", 4000),
+            **_BY_KEY,
+        )
+        self.compacted = Table(
+            f"{PREFIX}compacted",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("width", key=True),
+            integer_column("until"),
+            **_BY_KEY,
+        )
+        self.archived = Table(
+            f"{PREFIX}archived",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("day", key=True),
+            text_column("file", 255, key=True),
+            text_column("digest", 64),
+            integer_column("records"),
+            integer_column("at"),
+            blob_column("ids"),
+            **_BY_KEY,
+        )
+        self.producers = Table(
+            f"{PREFIX}producers",
+            metadata,
+            number_column(PRODUCER),
+            bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+            text_column("name", _LONGEST_NAME),
+            **_STRICT,
+        )
+
+
+class KindTables:
+    """The tables of one kind of events or intervals.
+
+    Attributes:
+        kind: whose.
+        series: every combination of bucketed dimensions that there is, numbered.
+        records: every record as it came, its bucketed dimensions as the number of its series; `_entry` says when and by
+            what it came in.
+        prorated: measures spread over the time in which they arose.
+        by_end: measures whole, in the bucket of the record's end.
+    """
+
+    def __init__(self, kind: Kind, metadata: MetaData) -> None:
+        """Derive them."""
+        self.kind = kind
+        name = PREFIX + kind.name.replace("-", "_")
+        sums = [*additive(kind), *(part.name for part in ratio_parts(kind))]
+        self.series = Table(
+            f"{name}_series",
+            metadata,
+            number_column(SERIES),
+            bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+            *(_column(column) for column in kind.columns if is_bucketed(column)),
+            **_STRICT,
+        )
+        self.records = Table(
+            f"{name}_records",
+            metadata,
+            bytes_column(ID, ID_BYTES, key=True),
+            integer_column(SERIES),
+            integer_column(ENTRY),
+            integer_column(PRODUCER),
+            bytes_column(MESSAGE, ID_BYTES),
+            *(_column(column) for column in kind.columns if not is_bucketed(column)),
+            **_BY_KEY,
+        )
+        self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
+        self.by_end = _buckets(f"{name}_by_end", metadata, [RECORDS, *sums, *map(known_of, knowable(kind))])
+
+
+def is_bucketed(column: Column) -> bool:
+    """Whether a column is a dimension that enters buckets."""
+    return isinstance(column.role, Dimension) and column.role.bucketed
+
+
+def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
+    # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
+    keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
+    return Table(name, metadata, *keys, *(integer_column(each, default=0) for each in sums), **_BY_KEY)
+
+
+def _column(column: Column) -> SqlColumn[Any]:
+    match column.type:
+        case Type.STRING:
+            longest = column.role.max_length if isinstance(column.role, Dimension) else _LONGEST_NAME
+            default = None if column.required else str(column.default or "")
+            return text_column(column.name, longest, default=default)
+        case Type.NUMBER:
+            default_float = column.default if isinstance(column.default, int | float) else None
+            return float_column(column.name, optional=column.optional, default=default_float)
+        case _:
+            default_int = int(column.default) if isinstance(column.default, int) else None
+            return integer_column(column.name, optional=column.optional, default=default_int)

@@ -1,0 +1,137 @@
+"""SQL databases by URL: SQLite, PostgreSQL, MariaDB; the only place that knows what sets them apart.
+
+What one of them does in its own way lives beside this file, behind the contract `Dialect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+import numpy.typing as npt
+from sqlalchemy import Connection, FromClause, Select, Table
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.sql import ColumnElement
+
+Values = npt.NDArray[Any] | Sequence[Any]
+"""One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
+Columns = Mapping[str, Values]
+"""Rows by column, all of the same length."""
+Grouped = Callable[[FromClause], Select[Any]]
+"""Makes, of something with a table's columns, a question for rows to be added to the table."""
+_MODULES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
+
+
+class DatabaseError(Exception):
+    """A database cannot be used as the settings say; the message names what to change."""
+
+    permanent = True
+
+
+class Conflict(Exception):  # noqa: N818  # reads as the state it is.
+    """Two transactions were in each other's way, and this one was given up: do it again."""
+
+
+class Dialect(Protocol):
+    """What a database does in its own way. Only `open` makes anything; all else works in the caller's transaction."""
+
+    locks_what_it_reads: bool
+    """Whether transactions of REPEATABLE READ keep others from writing between the rows that they have locked."""
+
+    def open(self, address: URL) -> Engine:
+        """An engine whose transactions are durable, see what is committed, and refuse what does not fit."""
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """Insert the rows whose primary or unique key is not there yet; how many they were.
+
+        Rows in ascending order of their key, so that two writers never wait for each other.
+        """
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """Add to the rows of these primary keys, each given once, in ascending order; missing rows are made."""
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """Take rows of a table away and add what they come to, as fewer rows, to the same table; how many went.
+
+        Exactly what is taken away is added, whatever others write meanwhile: theirs comes before, or after. To be the
+        only statement of a transaction of `Database.write(repeatable=True)`.
+
+        Args:
+            connection: of that transaction.
+            table: of keys and sums.
+            chosen: the rows that go; none of those that are added to.
+            grouped: what they come to, with the columns of the table, from whatever holds them.
+        """
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """Expressions of aggregates from which `whole` makes the exact sum, whatever its size."""
+
+    def whole(self, found: Sequence[Any]) -> int:
+        """The sum from what the expressions of exact_sum gave; 0 where there was nothing."""
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether an error of the driver says that this transaction gave way to another one."""
+
+
+class Database:
+    """One database; any number of processes and threads may have it open."""
+
+    def __init__(self, url: str, password: str = "") -> None:
+        """Connect when first used.
+
+        Args:
+            url: `sqlite:///path`, `postgresql://user@host/name` or `mariadb://user@host/name`.
+            password: of the URL's user.
+
+        Raises:
+            DatabaseError: the URL cannot be used, or its driver is not installed.
+        """
+        address = _address(url, password)
+        self.dialect: Dialect = import_module(f"{__name__}.{_MODULES[address.drivername]}").dialect
+        self.engine = self.dialect.open(address)
+
+    @contextmanager
+    def write(self, *, repeatable: bool = False) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back on any error.
+
+        Args:
+            repeatable: what it has looked at is kept from others until its end, where a database does not do so anyhow.
+
+        Raises:
+            Conflict: it gave way to another transaction; do it again.
+        """
+        level = {"isolation_level": "REPEATABLE READ"} if repeatable and self.dialect.locks_what_it_reads else {}
+        try:
+            with self.engine.connect().execution_options(**level) as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            if error.orig is not None and self.dialect.is_conflict(error.orig):
+                raise Conflict(str(error.orig)) from error
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of everything, whatever others write meanwhile."""
+        level = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with self.engine.connect().execution_options(reads=True, **level) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _address(url: str, password: str) -> URL:
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # The URL itself may hold a password, and is not repeated.
+        message = "the database's URL cannot be read; write sqlite:///path, postgresql://user@host/name or mariadb://…"
+        raise DatabaseError(message) from error
+    if address.drivername not in _MODULES:
+        message = f"databases called {address.drivername!r} are not known; there are {', '.join(_MODULES)}"
+        raise DatabaseError(message)
+    return address.set(password=password) if password else address

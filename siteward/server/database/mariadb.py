@@ -1,0 +1,123 @@
+"""MariaDB and MySQL: many rows in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+from pymysql.constants import CLIENT
+from pymysql.converters import escape_string
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, select
+from sqlalchemy.dialects.mysql import insert
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql import ColumnElement
+
+from siteward.server.database import Columns, Grouped, Values
+
+AT_ONCE: Final = 5_000
+"""Rows of one statement; the server takes 16 MiB of text."""
+_CONFLICTS: Final = frozenset({1205, 1213, 1020})
+"""Lock wait timeout, deadlock, record has changed."""
+# Strict: nothing is cut or clipped in silence. An INSERT IGNORE would do so nevertheless, and is used nowhere.
+_SESSION: Final = "SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00', innodb_lock_wait_timeout = 30"
+
+
+class Mariadb:
+    """How this database does what `siteward.server.database.Dialect` asks for."""
+
+    locks_what_it_reads = True
+
+    def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
+        driver = address.set(drivername="mariadb+pymysql").update_query_dict({"charset": "utf8mb4"})
+        engine = create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        event.listen(engine, "do_connect", _count_changes)
+        event.listen(engine, "connect", _prepare)
+        return engine
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
+        key = connection.dialect.identifier_preparer.quote(next(iter(columns)))
+        return _insert(connection, table, columns, f"{key} = {key}")
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        adding = ", ".join(f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums)
+        _insert(connection, table, {**keys, **sums}, adding)
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # Locked with the gaps between them, so that no row comes in between adding and taking away.
+        connection.execute(select(func.count()).select_from(table).where(chosen).with_for_update())
+        question = grouped(table).where(chosen)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.inserted[column.name] for column in added}
+        connection.execute(adding.on_duplicate_key_update(sums))
+        return connection.execute(delete(table).where(chosen)).rowcount
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return [func.sum(column)]
+
+    def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
+        return int(found[0] or 0)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return bool(error.args) and error.args[0] in _CONFLICTS
+
+
+def _count_changes(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+    # SQLAlchemy asks for rows that were found; a row that stays as it was would count as inserted.
+    parameters["client_flag"] &= ~CLIENT.FOUND_ROWS
+
+
+def _prepare(connection: Any, _: object) -> None:  # noqa: ANN401  # PyMySQL's.
+    with connection.cursor() as cursor:
+        cursor.execute(_SESSION)
+
+
+def _insert(connection: Connection, table: Table, columns: Columns, update: str) -> int:
+    quote = connection.dialect.identifier_preparer.quote
+    names = ", ".join(map(quote, columns))
+    first = f"INSERT INTO {quote(table.name)} ({names}) VALUES "  # noqa: S608  # our own names, quoted.
+    last = f" ON DUPLICATE KEY UPDATE {update}"
+    return sum(connection.exec_driver_sql(first + part + last).rowcount for part in _tuples(columns))
+
+
+def _tuples(columns: Columns) -> Iterator[str]:
+    """Rows as SQL, AT_ONCE at a time."""
+    literals = list(map(_literals, columns.values()))
+    plain = all(isinstance(values, np.ndarray) for values in columns.values())
+    rows = zip(*literals, strict=True)
+    while part := list(islice(rows, AT_ONCE)):
+        # Of tuples of integers Python's own notation is SQL's.
+        yield repr(part)[1:-1] if plain else ",".join([f"({','.join(map(str, row))})" for row in part])
+
+
+def _literals(values: Values) -> list[Any]:
+    if isinstance(values, np.ndarray):
+        listed: list[Any] = values.tolist()
+        return listed
+    return [_literal(value) for value in values]
+
+
+def _literal(value: object) -> object:
+    match value:
+        case None:
+            return "NULL"
+        case bytes():
+            return f"X'{value.hex()}'"
+        case str():
+            # The driver looks for places of parameters in what it is given.
+            return "'" + escape_string(value).replace("%", "%%") + "'"
+    return value
+
+
+dialect: Final = Mariadb()

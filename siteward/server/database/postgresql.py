@@ -1,0 +1,128 @@
+"""PostgreSQL: whole columns as arrays, encoded the way the server reads them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from psycopg import adapters
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+from sqlalchemy import Connection, Table, create_engine, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql import ColumnElement
+
+from siteward.server.database import Columns, Grouped, Values
+
+_INT8: Final = 20
+_INT8_ARRAY: Final = 1016
+_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
+_CONFLICTS: Final = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, lock not available."""
+
+
+class _Integers(bytes):
+    """64-bit integers as PostgreSQL's binary array: dimensions, no nulls, type, length, first index, elements."""
+
+    @classmethod
+    def of(cls, values: Any) -> _Integers:  # noqa: ANN401  # an array of any integers.
+        elements = np.empty(len(values), _ELEMENT)
+        elements["length"] = 8
+        elements["value"] = values
+        return cls(struct.pack(">iiIii", 1, 0, _INT8, len(values), 1) + elements.tobytes())
+
+
+class _IntegersDumper(Dumper):
+    oid = _INT8_ARRAY
+    format = Format.BINARY
+
+    def dump(self, obj: bytes) -> Buffer:
+        return bytes(obj)
+
+
+adapters.register_dumper(_Integers, _IntegersDumper)
+
+
+class Postgresql:
+    """How this database does what `siteward.server.database.Dialect` asks for."""
+
+    locks_what_it_reads = False
+
+    def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
+        driver = address.set(drivername="postgresql+psycopg")
+        return create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
+        statement = f"{_insert(connection, table, columns)} ON CONFLICT DO NOTHING"
+        return connection.exec_driver_sql(statement, tuple(map(_array, columns.values()))).rowcount
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        columns = {**keys, **sums}
+        target = quote(table.name)
+        adding = ", ".join(f"{quote(name)} = {target}.{quote(name)} + excluded.{quote(name)}" for name in sums)
+        statement = (
+            f"{_insert(connection, table, columns)} ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
+        )
+        connection.exec_driver_sql(statement, tuple(map(_array, columns.values())))
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # One statement: what it deletes is what it adds.
+        taken = delete(table).where(chosen).returning(*table.columns).cte("taken")
+        question = grouped(taken)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        count = connection.execute(select(func.count()).select_from(table).where(chosen)).scalar_one()
+        connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
+        return int(count)
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return [func.sum(column)]
+
+    def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
+        return int(found[0] or 0)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return getattr(error, "sqlstate", None) in _CONFLICTS
+
+
+def _insert(connection: Connection, table: Table, columns: Columns) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    arrays = ", ".join(f"%s::{_type(values)}[]" for values in columns.values())
+    names = ", ".join(map(quote, columns))
+    return f"INSERT INTO {quote(table.name)} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608  # our own names, quoted.
+
+
+def _type(values: Values) -> str:
+    if isinstance(values, np.ndarray):
+        return "bigint"
+    match next((value for value in values if value is not None), 0):
+        case str():
+            return "text"
+        case bytes():
+            return "bytea"
+        case float():
+            return "double precision"
+    return "bigint"
+
+
+def _array(values: Values) -> object:
+    if isinstance(values, np.ndarray):
+        return _Integers.of(values)
+    # Truth values lie in columns of integers.
+    return [int(value) if isinstance(value, bool) else value for value in values]
+
+
+dialect: Final = Postgresql()

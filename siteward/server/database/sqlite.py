@@ -1,0 +1,111 @@
+"""SQLite: one file, one writer at a time; prepared statements, a row each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Table, create_engine, delete, event, func
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql import ColumnElement
+
+from siteward.server.database import Columns, Grouped, Values
+
+BUSY_SECONDS: Final = 30
+"""How long a writer waits for another one."""
+_HALF: Final = 32
+
+
+class Sqlite:
+    """How this database does what `siteward.server.database.Dialect` asks for."""
+
+    locks_what_it_reads = False
+
+    def open(self, address: URL) -> Engine:
+        """See `siteward.server.database.Dialect`."""
+        if address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        statement = (
+            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608  # our own names, quoted.
+            f"VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+        )
+        rows = _rows(columns)
+        return connection.exec_driver_sql(statement, rows).rowcount if rows else 0
+
+    def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        columns = {**keys, **sums}
+        adding = ", ".join(f"{quote(name)} = {quote(name)} + excluded.{quote(name)}" for name in sums)
+        statement = (
+            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608
+            f"VALUES ({', '.join('?' * len(columns))}) "
+            f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
+        )
+        rows = _rows(columns)
+        if rows:
+            connection.exec_driver_sql(statement, rows)
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # Nobody else writes until this transaction ends.
+        question = grouped(table).where(chosen)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
+        return connection.execute(delete(table).where(chosen)).rowcount
+
+    def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        # Its sum of integers fails beyond 64 bits, so that both halves are summed apart.
+        return [func.sum(column.op(">>")(_HALF)), func.sum(column.op("&")((1 << _HALF) - 1))]
+
+    def whole(self, found: Sequence[Any]) -> int:
+        """See `siteward.server.database.Dialect`."""
+        high, low = found
+        return (int(high or 0) << _HALF) + int(low or 0)
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
+
+
+def _prepare(connection: sqlite3.Connection, _: object) -> None:
+    # Transactions begin where we say, not before the first write: two that read first could never both go on.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What is acknowledged to the broker must survive a power failure.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # Patterns mean the letters that they are made of, as they do elsewhere.
+    connection.execute("PRAGMA case_sensitive_like = ON")
+    connection.execute("PRAGMA cache_size = -65536")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _rows(columns: Columns) -> list[tuple[Any, ...]]:
+    return list(zip(*map(_listed, columns.values()), strict=True))
+
+
+def _listed(values: Values) -> Sequence[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+dialect: Final = Sqlite()

@@ -1,0 +1,126 @@
+"""How to ask the ledger who used what: one typed question and one typed answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from siteward.query import Filter, Value
+
+
+class Attribution(StrEnum):
+    """To which time a record's usage belongs."""
+
+    PRORATED = "prorated"
+    """Spread over the time in which it ran: of a job across midnight both days have their part."""
+    BY_END = "by-end"
+    """Whole, in the period in which the record ended, as APEL and WLCG book it."""
+
+
+class Period(StrEnum):
+    """Calendar periods, in UTC."""
+
+    WHOLE = "whole"
+    """One row for the whole window."""
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    """From Monday on."""
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+
+
+class Quantity(StrEnum):
+    """What is computed of a measure."""
+
+    SUM = "sum"
+    RATE = "rate"
+    """The sum divided by the seconds of the period within the window: of core time, the cores in use on average."""
+    MEAN = "mean"
+    """By end only: the sum divided by the number of records that know the measure."""
+    CUMULATIVE = "cumulative"
+    """The sum from the start of the window to the end of the period."""
+    RATIO = "ratio"
+    """A ratio that the kind declares: the sums divided, over the records that know both."""
+    RECORDS = "records"
+    """By end: the records that ended. Prorated: the records that ran, for some time of the period at least."""
+    STARTED = "started"
+    """Prorated only: the records that started."""
+
+
+class WantedUsage(msgspec.Struct, frozen=True):
+    """One column of the answer: `sum:cpu_time`, `ratio:efficiency`, `records`."""
+
+    quantity: Quantity
+    measure: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is written."""
+        return f"{self.quantity}:{self.measure}" if self.measure else str(self.quantity)
+
+
+class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to the ledger. The window is half-open, in UTC, and means what it says.
+
+    Attributes:
+        kind: name of the kind.
+        wanted: what to compute; at least one.
+        start: first instant of the window.
+        end: first instant after it.
+        attribution: to which time usage belongs.
+        by: bucketed dimensions to group by.
+        filters: conditions on bucketed dimensions.
+        period: one row for each calendar period within the window.
+        top: number of groups kept, by the first wanted column over the whole window; all others become one exact
+            group, Other. 0 keeps all.
+    """
+
+    kind: str
+    wanted: tuple[WantedUsage, ...]
+    start: datetime
+    end: datetime
+    attribution: Attribution = Attribution.PRORATED
+    by: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    period: Period = Period.WHOLE
+    top: int = 0
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """One group in one period.
+
+    Attributes:
+        start: first instant of the period within the window.
+        end: first instant after it.
+        group: values of the dimensions grouped by; () in the row of Other.
+        values: one per wanted column: whole numbers are exact; None where there is nothing to compute from.
+        other: this row is every group beyond the top ones.
+    """
+
+    start: datetime
+    end: datetime
+    group: tuple[str | int | bool | None, ...]
+    values: tuple[Value, ...]
+    other: bool = False
+
+
+class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a UsageQuery.
+
+    Attributes:
+        query: the question as understood, its window in UTC.
+        rows: ordered by period, then by group with Other last; only those that hold anything.
+        totals: one row over all groups and the whole window.
+        units: unit of each wanted column.
+        groups: number of distinct groups, those within Other included.
+    """
+
+    query: UsageQuery
+    rows: tuple[UsageRow, ...]
+    totals: tuple[Value, ...]
+    units: tuple[str, ...]
+    groups: int

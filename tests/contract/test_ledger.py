@@ -1,0 +1,416 @@
+"""The ledger on every database: the same records give the same totals, however they come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mariadb_server import MariaNode, MariaPlace
+from postgresql_server import PostgresNode, PostgresPlace
+from usage_model import USE, Fields, batch, cells, newest
+
+from accounting.archive import ArchiveError, archive, files, restore
+from accounting.calendar import periods_of
+from accounting.ledger import Ledger
+from accounting.query import Usage
+from accounting.tiers import compact
+from siteward.query import Filter, QueryError
+from siteward.records import microseconds
+from siteward.server.database import Database
+from siteward.sinks import Outcome
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+SECOND: Final = 1_000_000
+DAY: Final = 86_400
+HOUR: Final = 3600 * SECOND
+SOON: Final = FIRST + timedelta(days=3)
+"""When everything lies in buckets of an hour."""
+LATER: Final = FIRST + timedelta(days=300)
+"""When everything lies in buckets of a day."""
+DATABASES: Final = ("sqlite", "postgresql", "mariadb")
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An empty database of each sort."""
+    if request.param == "sqlite":
+        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
+            yield opened
+        return
+    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
+    with (
+        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
+        closing(Database(place.url, place.password)) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    """An empty ledger."""
+    return emptied(database, SOON)
+
+
+def emptied(database: Database, now: datetime) -> Ledger:
+    made = Ledger(database, {"use": USE}, lambda: microseconds(now))
+    made.metadata.create_all(database.engine)
+    with database.write() as connection:
+        for table in made.metadata.sorted_tables:
+            connection.execute(table.delete())
+    return made
+
+
+def use(number: int = 0, **changes: Any) -> Fields:
+    """One record; different numbers are different records."""
+    start = microseconds(FIRST) + 3600 * SECOND
+    fields: Fields = {
+        "vo": "one",
+        "start": start,
+        "end": start + 7200 * SECOND,
+        "site": "S",
+        "user": "u",
+        "code": None,
+        "name": str(number),
+        "wall_time": 7200,
+        "cpu_time": 7000,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
+    return fields
+
+
+def ask(ledger: Ledger, *wanted: str, **changes: Any) -> Any:
+    texts = [text.partition(":") for text in wanted]
+    columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
+    question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=30)} | changes
+    return Usage(ledger).ask(UsageQuery(kind="use", wanted=columns, **question))
+
+
+def test_a_record_is_booked_once(ledger: Ledger) -> None:
+    """Sent again, in the same batch or a later one, it is a duplicate and changes nothing."""
+    assert ledger.write(batch([use(), use()])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
+    assert ledger.write(batch([use(), use(1)])).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    assert ask(ledger, "sum:wall_time", "sum:core_time", "records").totals == (14400, 57600, 2)
+
+
+def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
+    """What the older one had booked, elsewhere and for other dimensions, is taken away to the last second."""
+    ledger.write(batch([use(), use(1)]))
+    moved = use(site="T", wall_time=3601, cpu_time=None, revision=1)
+    assert ledger.write(batch([moved])).outcomes == [Outcome.REPLACED]
+    assert ledger.write(batch([use(), moved])).outcomes == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    answer = ask(ledger, "sum:wall_time", "records", "mean:cpu_time", by=("site",), attribution=Attribution.BY_END)
+    assert [(row.group, row.values) for row in answer.rows if row.values[1]] == [
+        (("S",), (7200, 1, 7000.0)),
+        (("T",), (3601, 1, None)),
+    ]
+    assert answer.totals == (10801, 2, 7000.0)
+
+
+def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
+    """Core time of a long job on one processor and a short one on a hundred: summed factors would be a hundredfold."""
+    ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))
+    assert ask(ledger, "sum:core_time").totals == (101_000,)
+
+
+def test_what_is_unknown_counts_on_neither_side(ledger: Ledger) -> None:
+    """Efficiency is that of the jobs whose processor time is known."""
+    ledger.write(batch([use(0, cpu_time=14_400), use(1, cpu_time=None)]))
+    for attribution in Attribution:
+        assert ask(ledger, "ratio:efficiency", attribution=attribution).totals == (0.5,)
+
+
+def test_names_are_what_they_are(ledger: Ledger) -> None:
+    """Case, accents, blanks at the end and what looks like a pattern make different sites."""
+    names = ["a", "A", "á", "a ", " a", "a%", "a_", "ß", "ss", "", "a" * 255, "a" * 254 + "b", "'; --", "\\", "%s"]
+    ledger.write(batch([use(number, site=name or "-") for number, name in enumerate(names)]))
+    answer = ask(ledger, "records", by=("site",), attribution=Attribution.BY_END)
+    assert sorted(row.group[0] for row in answer.rows) == sorted(name or "-" for name in names)
+    for name in names[:9]:
+        (row,) = ask(ledger, "records", by=("site",), filters=(Filter("site", (name,)),)).rows
+        assert row.group == (name,)
+
+
+def test_patterns_are_patterns_of_exact_characters(ledger: Ledger) -> None:
+    """A star is any text, a question mark one character; case counts, and a percent sign is itself."""
+    ledger.write(batch([use(number, site=name) for number, name in enumerate(["LCG.A", "lcg.a", "LCG%", "LCGX"])]))
+
+    def found(pattern: str, *, negated: bool = False) -> list[str]:
+        condition = Filter("site", (pattern,), wildcard=True, negated=negated)
+        return [row.group[0] for row in ask(ledger, "records", by=("site",), filters=(condition,)).rows]
+
+    assert found("LCG*") == ["LCG%", "LCG.A", "LCGX"]
+    assert found("LCG?") == ["LCG%", "LCGX"]
+    assert found("LCG%") == ["LCG%"]
+    assert found("LCG*", negated=True) == ["lcg.a"]
+
+
+def test_extreme_values_are_set_aside(ledger: Ledger) -> None:
+    """A job of twenty years, or a wall time of thousands, is refused with the reason; its neighbours are booked."""
+    end = microseconds(FIRST)
+    long = use(1, start=end - 20 * 365 * DAY * SECOND, end=end)
+    written = ledger.write(batch([use(0), long, use(2, wall_time=10**12), use(3, processors=2**40, wall_time=10**9)]))
+    assert written.outcomes == [Outcome.STORED, *[Outcome.REJECTED] * 3]
+    assert [written.reasons[position].field for position in (1, 2, 3)] == ["end", "wall_time", "core_time"]
+    assert ask(ledger, "records").totals == (1,)
+
+
+def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
+    """The total of a year may pass what one bucket holds."""
+    most = 2**53
+    records = [
+        use(
+            n,
+            cpu_time=most,
+            site=f"S{n % 4}",
+            end=microseconds(FIRST) + n % 40 * DAY * SECOND,
+            start=microseconds(FIRST),
+        )
+        for n in range(2000)
+    ]
+    ledger.write(batch(records))
+    assert ask(ledger, "sum:cpu_time", end=FIRST + timedelta(days=60)).totals == (2000 * most,)
+
+
+def test_a_window_within_a_bucket_is_refused(database: Database) -> None:
+    """No figure is made up for a part of a bucket; the error names the bucket."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use()]))
+    with pytest.raises(QueryError, match=r"2026-01-30T02:00:00\+00:00 lies within a bucket of 86400 s"):
+        ask(ledger, "records", end=FIRST + timedelta(hours=2))
+
+
+def test_writers_at_once_lose_nothing(database: Database) -> None:
+    """Four writers of the same and of different records, in different orders: each record is booked once."""
+    first = emptied(database, SOON)
+    records = [use(number, site=f"S{number % 13}") for number in range(400)]
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, first.clock)
+        try:
+            for round_ in range(8):
+                start = (round_ + place) % 8 * 50
+                chosen = records[start : start + 50]
+                mine.write(batch(chosen if place % 2 else chosen[::-1]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert ask(first, "sum:wall_time", "records").totals == (400 * 7200, 400)
+    assert ask(first, "sum:wall_time", "records", attribution=Attribution.BY_END).totals == (400 * 7200, 400)
+
+
+moments = st.integers(0, 40 * DAY) | st.integers(0, 40 * 24).map(lambda hours: hours * 3600)
+lasting = st.integers(0, 3 * DAY) | st.integers(0, 48).map(lambda hours: hours * 3600) | st.integers(0, 20 * DAY)
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> list[Fields]:
+    """Records as they arrive: some again, some in several revisions that say something else."""
+    arrived: list[Fields] = []
+    for number in range(draw(st.integers(0, 6))):
+        end = microseconds(FIRST) + draw(moments) * SECOND + draw(st.sampled_from([0, 1, 999_999]))
+        arrived += [
+            use(
+                number,
+                end=end,
+                start=end - draw(lasting) * SECOND,
+                vo=draw(st.sampled_from(["one", "two"])),
+                site=draw(st.sampled_from(["S", "T"])),
+                user=draw(st.sampled_from(["", "u"])),
+                simulated=draw(st.booleans()),
+                code=draw(st.sampled_from([None, 0, 1])),
+                wall_time=draw(st.integers(0, 10**6) | st.just(10**9)),
+                cpu_time=draw(st.none() | st.integers(0, 10**6) | st.just(2**53)),
+                processors=draw(st.sampled_from([1, 8, 1000])),
+                revision=draw(st.integers(0, 2)),
+            )
+            for _ in range(draw(st.integers(1, 3)))
+        ]
+    return draw(st.permutations(arrived))
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> UsageQuery:
+    """Any question whose periods are made of whole days."""
+    attribution = draw(st.sampled_from(Attribution))
+    quantities = {Quantity.SUM, Quantity.RATE, Quantity.RATIO, Quantity.RECORDS}
+    quantities.add(Quantity.STARTED if attribution is Attribution.PRORATED else Quantity.MEAN)
+    wanted = []
+    for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
+        of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN}
+        measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time"])) if of_measure else ""
+        wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
+    start = FIRST + timedelta(days=draw(st.integers(-25, 30)))
+    return UsageQuery(
+        kind="use",
+        wanted=tuple(wanted),
+        start=start,
+        end=start + timedelta(days=draw(st.integers(1, 70))),
+        attribution=attribution,
+        by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "code", "simulated"]), unique=True, max_size=2))),
+        filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
+        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER])),
+    )
+
+
+few: Final = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@few
+@given(
+    arrived=revisions(),
+    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    query=questions(),
+    now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
+)
+def test_totals_are_those_of_the_records(
+    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+) -> None:
+    """Whatever the order, batches, duplicates, revisions, tiers and compaction: every cell is exact."""
+    ledger = emptied(database, now)
+    rest = list(arrived)
+    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+        ledger.write(batch(rest[:size]))
+        rest = rest[size:]
+        now += timedelta(days=days)
+        ledger.clock = partial(microseconds, now)
+        if is_compacted:
+            compact(ledger)
+    answer = Usage(ledger).ask(query)
+    counted = newest(arrived)
+    due = cells(counted, query, periods_of(query.start, query.end, query.period))
+    found = {(row.start, row.group): row.values for row in answer.rows}
+    # What was taken away again leaves cells of nothing, which say the same as no cell.
+    assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
+    whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
+    assert not whole or answer.totals == whole[query.start, ()]
+
+
+def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
+    """Ten days of hours become ten days; each day says what it said before, running and started records included."""
+    ledger = emptied(database, FIRST + timedelta(days=11))
+    records = [
+        use(
+            number,
+            start=microseconds(FIRST) + hour * 3600 * SECOND,
+            end=microseconds(FIRST) + (hour + 30) * 3600 * SECOND,
+        )
+        for number, hour in enumerate(range(0, 240, 5))
+    ]
+    ledger.clock = lambda: microseconds(FIRST)
+    ledger.write(batch(records))
+    wanted = ("sum:core_time", "records", "started")
+    before = ask(ledger, *wanted, period=Period.DAY, by=("site",))
+    assert compact(ledger) == 0
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=40))
+    assert compact(ledger) > 240
+    assert ask(ledger, *wanted, period=Period.DAY, by=("site",)) == before
+    assert compact(ledger) == 0
+    ledger.write(batch([use(1000)]))
+    assert compact(ledger) == 0, "a late record goes into a bucket of its day at once"
+    assert ask(ledger, "records").totals == (len(records) + 1,)
+
+
+def test_compaction_while_others_write(database: Database) -> None:
+    """Records that come in while their days are compacted are all there, in every total."""
+    start = microseconds(FIRST)
+    ledger = emptied(database, FIRST)
+    records = [use(number, end=start + (number % 200 + 3) * 3600 * SECOND, start=start) for number in range(600)]
+    ledger.write(batch(records[:200]))
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, lambda: start)
+        try:
+            for first in range(200 + place * 200, 400 + place * 200, 20):
+                mine.write(batch(records[first : first + 20]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    later = Ledger(database, {"use": USE}, lambda: microseconds(LATER))
+    while any(thread.is_alive() for thread in threads):
+        compact(later)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    due = sum(record["wall_time"] for record in records)
+    for attribution in Attribution:
+        assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
+
+
+def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:
+    """Records leave for files and their totals stay; sent again they count no second time, and they can come back."""
+    ledger = emptied(database, SOON)
+    records = [
+        use(n, end=microseconds(FIRST) + n * HOUR, start=microseconds(FIRST), revision=n % 2) for n in range(1, 60)
+    ]
+    ledger.write(batch(records))
+    before = ask(ledger, "sum:core_time", "records", period=Period.DAY)
+    found = list(archive(ledger, tmp_path, FIRST + timedelta(days=2, hours=5)))
+    assert [(file.day, file.records) for file in found] == [
+        (int(FIRST.timestamp()), 23),
+        (int(FIRST.timestamp()) + DAY, 24),
+    ]
+    assert ledger.write(batch(records)).outcomes == [Outcome.DUPLICATE] * 59
+    assert ask(ledger, "sum:core_time", "records", period=Period.DAY) == before
+    # One that comes late into an archived day is new, and goes into a file of its own.
+    late = use(100, end=microseconds(FIRST) + HOUR, start=microseconds(FIRST))
+    assert ledger.write(batch([late, records[0]])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
+    assert [file.records for file in archive(ledger, tmp_path, FIRST + timedelta(days=2))] == [1]
+    assert ledger.write(batch([late])).outcomes == [Outcome.DUPLICATE]
+
+    newer = records[3] | {"revision": 5, "wall_time": 1}
+    written = ledger.write(batch([newer]))
+    assert written.outcomes == [Outcome.REJECTED]
+    assert "restore that file" in written.reasons[0].reason
+    assert restore(ledger, tmp_path, found[0].file) == 23
+    assert ledger.write(batch([newer, *records])).outcomes == [Outcome.REPLACED] + [Outcome.DUPLICATE] * 59
+    less = records[3]["wall_time"] * 4 - 4
+    assert ask(ledger, "sum:core_time").totals == (before.totals[0] + late["wall_time"] * 4 - less,)
+
+
+def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Path) -> None:
+    """A file of other bytes, or none, is named and restores nothing."""
+    ledger = emptied(database, SOON)
+    ledger.write(batch([use()]))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    path = tmp_path / file.file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArchiveError, match="not what was written"):
+        restore(ledger, tmp_path, file.file)
+    path.unlink()
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        restore(ledger, tmp_path, file.file)
+    assert files(ledger) == [file]
+
+
+def _fields(query: UsageQuery) -> dict[str, Any]:
+    return {name: getattr(query, name) for name in query.__struct_fields__}

@@ -1,0 +1,134 @@
+"""A plain computation of what the ledger has to answer: every record looked at for every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+from siteward.records import Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
+from siteward.sinks import Batch
+from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+
+Fields = dict[str, Any]
+
+
+class Use(Interval, kind="use", identity=("name", "end"), longest=timedelta(days=400)):
+    """Anything that used something for some time."""
+
+    site: Annotated[str, Dimension("where")]
+    user: Annotated[str, Dimension("who", personal=True)] = ""
+    code: Annotated[int | None, Dimension("how it ended")] = None
+    name: Annotated[str, Dimension("its own", bucketed=False)]
+    wall_time: Annotated[int, Measure("elapsed", unit="s", limit=10**9)]
+    cpu_time: Annotated[int | None, Measure("used", unit="s")] = None
+    processors: Annotated[int, Measure("allocated", unit="1")] = 1
+    core_time = Product("wall_time", "processors", unit="s")
+    efficiency = Ratio("cpu_time", "core_time", unit="1")
+
+
+USE: Final = kind_of(Use)
+MEASURES: Final = ("wall_time", "cpu_time", "processors", "core_time")
+
+
+def batch(records: Sequence[Fields]) -> Batch:
+    """Records, each with its `_id`, as a collector would hand them to a sink."""
+    return Batch(
+        kind=USE,
+        ids=[record["_id"] for record in records],
+        columns={name: [record[name] for record in records] for name in USE.names},
+        producers=[record.get("_producer", "test") for record in records],
+        messages=[b"\0" * 16] * len(records),
+        received=0,
+    )
+
+
+def newest(records: Iterable[Fields]) -> list[Fields]:
+    """What counts of records in their order of arrival: of each id the highest revision, the first of equals."""
+    found: dict[bytes, Fields] = {}
+    for record in records:
+        known = found.get(record["_id"])
+        if known is None or record["revision"] > known["revision"]:
+            found[record["_id"]] = record
+    return list(found.values())
+
+
+def measured(record: Fields, measure: str) -> int | None:
+    """A measure or product of a record."""
+    if measure == "core_time":
+        return int(record["wall_time"] * record["processors"])
+    value: int | None = record[measure]
+    return value
+
+
+def share(record: Fields, value: int, start: int, end: int) -> int:
+    """The part of a record's value between two instants."""
+    first, lasting = record["start"], max(record["end"] - record["start"], 1)
+    before, after = (min(max(instant - first, 0), lasting) for instant in (start, end))
+    part: int = value * after // lasting - value * before // lasting
+    return part
+
+
+def value_in(records: Iterable[Fields], query: UsageQuery, wanted: WantedUsage, start: int, end: int) -> Any:
+    """One wanted value over records, between two instants."""
+    is_prorated = query.attribution is Attribution.PRORATED
+    records = list(records)
+
+    def total(measure: str, condition: str = "") -> int:
+        known = [record for record in records if not condition or measured(record, condition) is not None]
+        values = [(record, measured(record, measure) or 0) for record in known]
+        if is_prorated:
+            return sum(share(record, value, start, end) for record, value in values)
+        return sum(value for record, value in values if start <= record["end"] < end)
+
+    ended = [record for record in records if start <= record["end"] < end]
+    found: Any = None
+    match wanted.quantity:
+        case Quantity.SUM:
+            found = total(wanted.measure)
+        case Quantity.CUMULATIVE:
+            origin = microseconds(query.start)
+            found = value_in(records, query, WantedUsage(Quantity.SUM, wanted.measure), origin, end)
+        case Quantity.RATE:
+            found = total(wanted.measure) * 1_000_000 / (end - start)
+        case Quantity.MEAN:
+            known = [record for record in ended if measured(record, wanted.measure) is not None]
+            found = total(wanted.measure) / len(known) if known else None
+        case Quantity.RATIO:
+            below = total("core_time", "cpu_time")
+            found = total("cpu_time") / below if below else None
+        case Quantity.STARTED:
+            found = sum(start <= record["start"] < end for record in records)
+        case Quantity.RECORDS:
+            found = sum(_touches(record, start, end) for record in records) if is_prorated else len(ended)
+    return found
+
+
+def _touches(record: Fields, start: int, end: int) -> bool:
+    return bool(record["start"] < end and max(record["end"], record["start"] + 1) > start)
+
+
+def cells(
+    records: Sequence[Fields], query: UsageQuery, periods: Iterable[tuple[datetime, datetime]]
+) -> dict[tuple[datetime, tuple[Any, ...]], tuple[Any, ...]]:
+    """Every cell that holds something, without regard to the top."""
+    groups: dict[tuple[Any, ...], list[Fields]] = {}
+    for record in records:
+        if _meets(record, query):
+            groups.setdefault(tuple(record[name] for name in query.by), []).append(record)
+    found = {}
+    for start, end in periods:
+        first, last = microseconds(start), microseconds(end)
+        for group, members in groups.items():
+            counted = WantedUsage(Quantity.RECORDS)
+            if value_in(members, query, counted, first, last):
+                found[start, group] = tuple(value_in(members, query, each, first, last) for each in query.wanted)
+    return found
+
+
+def _meets(record: Mapping[str, Any], query: UsageQuery) -> bool:
+    for condition in query.filters:
+        is_met = record[condition.field] in condition.values
+        if is_met is condition.negated:
+            return False
+    return True
