@@ -110,7 +110,9 @@ def _kind(kind: Kind) -> str:
 
 
 def _booked(kind: Kind) -> str:
-    """What the ledger sets aside for a person to look at."""
+    """What the ledger sets aside for a person to look at, or that it takes none."""
+    if not kind.booked:
+        return "The accounting ledger takes none of them."
     limits = [
         f"{code(column.name)} above {column.role.limit:,}".replace(",", " ")
         for column in kind.measures
