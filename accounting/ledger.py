@@ -14,10 +14,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
+from accounting.migrations.standing import digest_in
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
-from siteward.records import Kind, Shape
-from siteward.server.database import Conflict, Database, Values
+from siteward.records import Kind, Refused, Shape
+from siteward.server.database import Conflict, Database, Misfit, Values
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
 TRIES: Final = 20
@@ -36,7 +37,11 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, kinds: Mapping[str, Kind], clock: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        database: Database,
+        kinds: Mapping[str, Kind],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        digests: Mapping[str, bytes] | None = None,
     ) -> None:
         """Name the tables.
 
@@ -44,7 +49,10 @@ class Ledger:
             database: where they are.
             kinds: that are booked.
             clock: the present instant, microseconds since 1970 UTC.
+            digests: by kind, what its tables have to mean for a batch to be booked (`accounting.migrations.prepare`);
+                None books without a look.
         """
+        self.digests = {} if digests is None else digests
         self.database = database
         self.clock = clock
         self.metadata = MetaData()
@@ -68,28 +76,42 @@ class Ledger:
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
         chosen = _chosen(batch, reasons)
         if chosen:
-            for position, outcome in zip(chosen, self._booked(_rows(batch, chosen)), strict=True):
+            misfits: dict[bytes, Refused] = {}
+            for position, outcome in zip(chosen, self._booked(_rows(batch, chosen), misfits), strict=True):
                 outcomes[position] = outcome
+                if outcome is Outcome.REJECTED:
+                    reasons[position] = misfits[batch.ids[position]]
         return Written(outcomes, reasons)
 
     def close(self) -> None:
         """Close the connections."""
         self.database.close()
 
-    def _booked(self, batch: Batch) -> list[Outcome]:
+    def _booked(self, batch: Batch, reasons: dict[bytes, Refused]) -> list[Outcome]:
         pause = PAUSE
         for _ in range(TRIES):
             try:
                 return _Booking(self, batch).outcomes()
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
-                log.debug("booking again", reason=str(conflict))
+                log.debug("booking again", reason=self.database.told(conflict))
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(2 * pause, 1.0)
+            except Misfit as error:
+                return self._divided(batch, reasons, str(error))
             except SQLAlchemyError as error:
-                raise SinkUnavailable(str(error)) from error
+                raise SinkUnavailable(self.database.told(error)) from error
         message = f"other writers were in the way {TRIES} times"
         raise SinkUnavailable(message)
+
+    def _divided(self, batch: Batch, reasons: dict[bytes, Refused], why: str) -> list[Outcome]:
+        """Book the halves of a batch apart, and theirs, until the record that does not fit is alone."""
+        if len(batch) == 1:
+            reasons[batch.ids[0]] = _misfit(batch, why)
+            return [Outcome.REJECTED]
+        half = len(batch) // 2
+        parts = (range(half), range(half, len(batch)))
+        return [outcome for part in parts for outcome in self._booked(_rows(batch, part), reasons)]
 
     def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
         """The number of each record's series."""
@@ -127,6 +149,7 @@ class _Booking:
         }
         found = [Outcome.STORED] * len(batch)
         with ledger.database.write() as connection:
+            self._check(connection)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
@@ -139,6 +162,19 @@ class _Booking:
                 accounts.append(account_of(self._kind, columns, series[new]))
                 self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
         return found
+
+    def _check(self, connection: Connection) -> None:
+        """Refuse to book into tables that another declaration of the kind is in force for, until the transaction ends.
+
+        A process that does not know a product would leave it out of sums that others believe to be whole.
+        """
+        wanted = self._ledger.digests.get(self._kind.name)
+        if wanted is not None and digest_in(connection, self._kind.name) != wanted:
+            message = (
+                f"the ledger's tables of kind {self._kind.name!r} are being changed, or were changed for another "
+                "declaration of it; if this lasts, start this process again with the declaration in force"
+            )
+            raise SinkUnavailable(message)
 
     def _enter(self, connection: Connection) -> None:
         entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
@@ -215,6 +251,15 @@ def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
         messages=[batch.messages[i] for i in positions],
         received=batch.received,
     )
+
+
+def _misfit(batch: Batch, why: str) -> Refused:
+    """Why one record cannot be booked; its largest measure is the likeliest to be at fault."""
+    amounts = account_of(batch.kind, batch.columns, np.zeros(1, np.int64)).amounts
+    field = max(amounts, key=lambda name: abs(int(amounts[name][0])), default="")
+    value = int(amounts[field][0]) if field else ""
+    reason = f"does not fit into the ledger, or into what is booked in its bucket already ({why})"
+    return Refused(reason, kind=batch.kind.name, field=field, value=value)
 
 
 def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.

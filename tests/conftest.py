@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ledger_databases import ledger_place, open_database  # noqa: F401  # fixtures.
 from mariadb_server import mariadb, mariadb_place  # noqa: F401  # fixtures.
 from opensearch_server import opensearch, opensearch_nodes  # noqa: F401  # fixtures.
 from postgresql_server import postgresql, postgresql_place  # noqa: F401  # fixtures.

@@ -114,7 +114,7 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
-    """Core time of a long job on one processor and a short one on a hundred; summed factors would make it a hundredfold."""
+    """Core time of a long job on one processor and a short one on a hundred; summed factors would give far more."""
     ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))
     assert ask(ledger, "sum:core_time").totals == (101_000,)
 
@@ -152,7 +152,7 @@ def test_patterns_are_patterns_of_exact_characters(ledger: Ledger) -> None:
 
 
 def test_extreme_values_are_set_aside(ledger: Ledger) -> None:
-    """A job of twenty years, or a wall time of thousands, is refused with field and reason; its neighbours are booked."""
+    """A job of twenty years, or a wall time of thousands, is refused with field and reason, its neighbours are not."""
     end = microseconds(FIRST)
     long = use(1, start=end - 20 * 365 * DAY * SECOND, end=end)
     written = ledger.write(batch([use(0), long, use(2, wall_time=10**12), use(3, processors=2**40, wall_time=10**9)]))
