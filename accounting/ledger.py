@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, MetaData, bindparam, select, update
+from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from accounting.archived_ids import day_of, unpacked
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
@@ -76,42 +77,58 @@ class Ledger:
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
         chosen = _chosen(batch, reasons)
         if chosen:
-            misfits: dict[bytes, Refused] = {}
-            for position, outcome in zip(chosen, self._booked(_rows(batch, chosen), misfits), strict=True):
-                outcomes[position] = outcome
-                if outcome is Outcome.REJECTED:
-                    reasons[position] = misfits[batch.ids[position]]
+            written = self._booked(_rows(batch, chosen))
+            for place, position in enumerate(chosen):
+                outcomes[position] = written.outcomes[place]
+            reasons |= {chosen[place]: reason for place, reason in written.reasons.items()}
         return Written(outcomes, reasons)
 
     def close(self) -> None:
         """Close the connections."""
         self.database.close()
 
-    def _booked(self, batch: Batch, reasons: dict[bytes, Refused]) -> list[Outcome]:
+    def _booked(self, batch: Batch) -> Written:
         pause = PAUSE
         for _ in range(TRIES):
             try:
-                return _Booking(self, batch).outcomes()
+                return _Booking(self, batch).written()
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
                 log.debug("booking again", reason=self.database.told(conflict))
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(2 * pause, 1.0)
             except Misfit as error:
-                return self._divided(batch, reasons, str(error))
+                return self._divided(batch, str(error))
             except SQLAlchemyError as error:
                 raise SinkUnavailable(self.database.told(error)) from error
         message = f"other writers were in the way {TRIES} times"
         raise SinkUnavailable(message)
 
-    def _divided(self, batch: Batch, reasons: dict[bytes, Refused], why: str) -> list[Outcome]:
+    def _divided(self, batch: Batch, why: str) -> Written:
         """Book the halves of a batch apart, and theirs, until the record that does not fit is alone."""
         if len(batch) == 1:
-            reasons[batch.ids[0]] = _misfit(batch, why)
-            return [Outcome.REJECTED]
+            return Written([Outcome.REJECTED], {0: _misfit(batch, why)})
         half = len(batch) // 2
-        parts = (range(half), range(half, len(batch)))
-        return [outcome for part in parts for outcome in self._booked(_rows(batch, part), reasons)]
+        first, second = (self._booked(_rows(batch, part)) for part in (range(half), range(half, len(batch))))
+        reasons = {half + place: reason for place, reason in second.reasons.items()}
+        return Written(first.outcomes + second.outcomes, first.reasons | reasons)
+
+    def check(self, connection: Connection, kind: str) -> None:
+        """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
+
+        The first thing of every transaction that changes them. A process that does not know a product would leave it out
+        of sums that others believe to be whole, or out of the buckets into which it puts others together.
+
+        Raises:
+            SinkUnavailable: they are being changed, or were changed.
+        """
+        wanted = self.digests.get(kind)
+        if wanted is not None and digest_in(connection, kind) != wanted:
+            message = (
+                f"the ledger's tables of kind {kind!r} are being changed, or were changed for another declaration of it; "
+                "if this lasts, start this process again with the declaration in force"
+            )
+            raise SinkUnavailable(message)
 
     def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
         """The number of each record's series."""
@@ -135,7 +152,7 @@ class _Booking:
         self._now = ledger.clock()
         self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
 
-    def outcomes(self) -> list[Outcome]:
+    def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
         series = np.array(ledger.series_of(self._kind, batch.columns), np.int64)
         producers = np.array(ledger.producers_of(batch.producers), np.int64)
@@ -149,32 +166,20 @@ class _Booking:
         }
         found = [Outcome.STORED] * len(batch)
         with ledger.database.write() as connection:
-            self._check(connection)
+            ledger.check(connection, self._kind.name)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
             accounts = []
             if inserted < len(batch):
                 accounts = self._revised(connection, rows, found)
-            new = np.array([outcome is not Outcome.DUPLICATE for outcome in found])
+            reasons = self._archived(connection, found)
+            new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
             if new.any():
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
                 accounts.append(account_of(self._kind, columns, series[new]))
                 self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
-        return found
-
-    def _check(self, connection: Connection) -> None:
-        """Refuse to book into tables that another declaration of the kind is in force for, until the transaction ends.
-
-        A process that does not know a product would leave it out of sums that others believe to be whole.
-        """
-        wanted = self._ledger.digests.get(self._kind.name)
-        if wanted is not None and digest_in(connection, self._kind.name) != wanted:
-            message = (
-                f"the ledger's tables of kind {self._kind.name!r} are being changed, or were changed for another "
-                "declaration of it; if this lasts, start this process again with the declaration in force"
-            )
-            raise SinkUnavailable(message)
+        return Written(found, reasons)
 
     def _enter(self, connection: Connection) -> None:
         entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
@@ -200,6 +205,33 @@ class _Booking:
         self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
         columns = {name: [row[name] for row in old] for name in rows if name in self._kind.column}
         return [account_of(self._kind, columns, np.array([row[SERIES] for row in old], np.int64), sign=-1)]
+
+    def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
+        """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
+
+        Looked at after the insertion, which waits for an archiving transaction that takes the same records out.
+        """
+        archived, records = self._ledger.common.archived, self._tables.records
+        place_of = {
+            identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
+        }
+        of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
+        question = select(archived.c.file, archived.c.ids).where(archived.c.kind == self._kind.name, of_days)
+        reasons: dict[int, Refused] = {}
+        again: list[bytes] = []
+        for file, ids in connection.execute(question):
+            revisions = unpacked(bytes(ids))
+            for identifier in place_of.keys() & revisions.keys():
+                place = place_of[identifier]
+                again.append(identifier)
+                found[place] = Outcome.DUPLICATE
+                if self._batch.columns["revision"][place] > revisions[identifier]:
+                    found[place] = Outcome.REJECTED
+                    reason = f"the older revision is archived in {file}; restore that file, then replay this one"
+                    reasons[place] = Refused(reason, kind=self._kind.name, field="revision")
+        for first in range(0, len(again), AT_ONCE):
+            connection.execute(delete(records).where(records.c[ID].in_(again[first : first + AT_ONCE])))
+        return reasons
 
     def _replace(self, connection: Connection, positions: Sequence[int], rows: Mapping[str, Any]) -> None:
         table = self._tables.records

@@ -1,4 +1,4 @@
-"""The first tables: entries, producers, and what the tables of each kind were made for."""
+"""The first tables: entries, producers, what was compacted and archived, what each kind's tables were made for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from alembic import op
 
-from siteward.server.database.columns import bytes_column, integer_column, number_column, text_column
+from siteward.server.database.columns import blob_column, bytes_column, integer_column, number_column, text_column
 
 revision: Final = "r0001"
 down_revision: Final = None
@@ -34,6 +34,26 @@ def upgrade() -> None:
         text_column("name", 1000),
         if_not_exists=True,
         **_STRICT,
+    )
+    op.create_table(
+        "accounting_compacted",
+        text_column("bucket_table", 255, key=True),
+        integer_column("width", key=True),
+        integer_column("until"),
+        if_not_exists=True,
+        **_BY_KEY,
+    )
+    op.create_table(
+        "accounting_archived",
+        text_column("kind", 255, key=True),
+        integer_column("day", key=True),
+        text_column("file", 255, key=True),
+        text_column("digest", 64),
+        integer_column("records"),
+        integer_column("at"),
+        blob_column("ids"),
+        if_not_exists=True,
+        **_BY_KEY,
     )
     op.create_table(
         "accounting_kinds",
