@@ -116,8 +116,8 @@ class Ledger:
     def check(self, connection: Connection, kind: str) -> None:
         """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
 
-        The first thing of every transaction that changes them. A process that does not know a product would leave it out
-        of sums that others believe to be whole, or out of the buckets into which it puts others together.
+        The first thing of every transaction that changes them. A process that does not know a product would leave it
+        out of sums that others believe to be whole, or out of the buckets into which it puts others together.
 
         Raises:
             SinkUnavailable: they are being changed, or were changed.
@@ -125,8 +125,8 @@ class Ledger:
         wanted = self.digests.get(kind)
         if wanted is not None and digest_in(connection, kind) != wanted:
             message = (
-                f"the ledger's tables of kind {kind!r} are being changed, or were changed for another declaration of it; "
-                "if this lasts, start this process again with the declaration in force"
+                f"the ledger's tables of kind {kind!r} are being changed, or were changed for another declaration of "
+                "it; if this lasts, start this process again with the declaration in force"
             )
             raise SinkUnavailable(message)
 

@@ -18,7 +18,8 @@ from siteward.server.database import Columns, Grouped, Values
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
 _HALF: Final = 32
-_MISFITS: Final = frozenset({"SQLITE_CONSTRAINT_DATATYPE", "SQLITE_TOOBIG"})
+_MISFITS: Final = frozenset({3091, 18})
+"""SQLITE_CONSTRAINT_DATATYPE, for which Python's module has no name, and SQLITE_TOOBIG."""
 
 
 class Sqlite:
@@ -92,7 +93,7 @@ class Sqlite:
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         # A sum beyond 64 bits becomes a number with a binary point, which a strict table refuses.
-        return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorname", "") in _MISFITS
+        return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _MISFITS
 
 
 def _prepare(connection: sqlite3.Connection, _: object) -> None:
