@@ -15,10 +15,11 @@ from accounting.archived_ids import day_of, unpacked
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
+from accounting.migrations.standing import digest_in
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
 from siteward.records import Kind, Refused, Shape
-from siteward.server.database import Conflict, Database, Values
+from siteward.server.database import Conflict, Database, Misfit, Values
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
 TRIES: Final = 20
@@ -37,7 +38,11 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, kinds: Mapping[str, Kind], clock: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        database: Database,
+        kinds: Mapping[str, Kind],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        digests: Mapping[str, bytes] | None = None,
     ) -> None:
         """Name the tables.
 
@@ -45,7 +50,10 @@ class Ledger:
             database: where they are.
             kinds: that are booked.
             clock: the present instant, microseconds since 1970 UTC.
+            digests: by kind, what its tables have to mean for a batch to be booked (`accounting.migrations.prepare`);
+                None books without a look.
         """
+        self.digests = {} if digests is None else digests
         self.database = database
         self.clock = clock
         self.metadata = MetaData()
@@ -86,13 +94,41 @@ class Ledger:
                 return _Booking(self, batch).written()
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
-                log.debug("booking again", reason=str(conflict))
+                log.debug("booking again", reason=self.database.told(conflict))
                 time.sleep(pause * (0.5 + secrets.randbelow(1000) / 1000))
                 pause = min(2 * pause, 1.0)
+            except Misfit as error:
+                return self._divided(batch, str(error))
             except SQLAlchemyError as error:
-                raise SinkUnavailable(str(error)) from error
+                raise SinkUnavailable(self.database.told(error)) from error
         message = f"other writers were in the way {TRIES} times"
         raise SinkUnavailable(message)
+
+    def _divided(self, batch: Batch, why: str) -> Written:
+        """Book the halves of a batch apart, and theirs, until the record that does not fit is alone."""
+        if len(batch) == 1:
+            return Written([Outcome.REJECTED], {0: _misfit(batch, why)})
+        half = len(batch) // 2
+        first, second = (self._booked(_rows(batch, part)) for part in (range(half), range(half, len(batch))))
+        reasons = {half + place: reason for place, reason in second.reasons.items()}
+        return Written(first.outcomes + second.outcomes, first.reasons | reasons)
+
+    def check(self, connection: Connection, kind: str) -> None:
+        """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
+
+        The first thing of every transaction that changes them. A process that does not know a product would leave it
+        out of sums that others believe to be whole, or out of the buckets into which it puts others together.
+
+        Raises:
+            SinkUnavailable: they are being changed, or were changed.
+        """
+        wanted = self.digests.get(kind)
+        if wanted is not None and digest_in(connection, kind) != wanted:
+            message = (
+                f"the ledger's tables of kind {kind!r} are being changed, or were changed for another declaration of "
+                "it; if this lasts, start this process again with the declaration in force"
+            )
+            raise SinkUnavailable(message)
 
     def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
         """The number of each record's series."""
@@ -130,6 +166,7 @@ class _Booking:
         }
         found = [Outcome.STORED] * len(batch)
         with ledger.database.write() as connection:
+            ledger.check(connection, self._kind.name)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
@@ -246,6 +283,15 @@ def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
         messages=[batch.messages[i] for i in positions],
         received=batch.received,
     )
+
+
+def _misfit(batch: Batch, why: str) -> Refused:
+    """Why one record cannot be booked; its largest measure is the likeliest to be at fault."""
+    amounts = account_of(batch.kind, batch.columns, np.zeros(1, np.int64)).amounts
+    field = max(amounts, key=lambda name: abs(int(amounts[name][0])), default="")
+    value = int(amounts[field][0]) if field else ""
+    reason = f"does not fit into the ledger, or into what is booked in its bucket already ({why})"
+    return Refused(reason, kind=batch.kind.name, field=field, value=value)
 
 
 def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.

@@ -112,13 +112,13 @@ class KindTables:
         """Derive them."""
         self.kind = kind
         name = PREFIX + kind.name.replace("-", "_")
-        sums = [*additive(kind), *(part.name for part in ratio_parts(kind))]
+        sums = sums_of(kind)
         self.series = Table(
             f"{name}_series",
             metadata,
             number_column(SERIES),
             bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-            *(_column(column) for column in kind.columns if is_bucketed(column)),
+            *(column_of(column) for column in kind.columns if is_bucketed(column)),
             **_STRICT,
         )
         self.records = Table(
@@ -129,7 +129,7 @@ class KindTables:
             integer_column(ENTRY),
             integer_column(PRODUCER),
             bytes_column(MESSAGE, ID_BYTES),
-            *(_column(column) for column in kind.columns if not is_bucketed(column)),
+            *(column_of(column) for column in kind.columns if not is_bucketed(column)),
             **_BY_KEY,
         )
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
@@ -144,18 +144,36 @@ def is_bucketed(column: Column) -> bool:
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
-    return Table(name, metadata, *keys, *(integer_column(each, default=0) for each in sums), **_BY_KEY)
+    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
 
 
-def _column(column: Column) -> SqlColumn[Any]:
+def sums_of(kind: Kind) -> list[str]:
+    """What both tables of buckets add up."""
+    return [*additive(kind), *(part.name for part in ratio_parts(kind))]
+
+
+def sum_column(name: str) -> SqlColumn[int]:
+    """A column of a table of buckets."""
+    return integer_column(name, default=0)
+
+
+def column_of(column: Column) -> SqlColumn[Any]:
+    """A field's column, in the table of series or of records.
+
+    One that its kind loses stays, and rows that do not give it are to be possible: texts have a default, everything
+    else may be null. What a kind does not allow is refused long before a record comes here.
+    """
     match column.type:
         case Type.STRING:
-            longest = column.role.max_length if isinstance(column.role, Dimension) else _LONGEST_NAME
-            default = None if column.required else str(column.default or "")
-            return text_column(column.name, longest, default=default)
+            return text_column(column.name, length_of(column), default=str(column.default or ""))
         case Type.NUMBER:
             default_float = column.default if isinstance(column.default, int | float) else None
-            return float_column(column.name, optional=column.optional, default=default_float)
+            return float_column(column.name, optional=True, default=default_float)
         case _:
             default_int = int(column.default) if isinstance(column.default, int) else None
-            return integer_column(column.name, optional=column.optional, default=default_int)
+            return integer_column(column.name, optional=True, default=default_int)
+
+
+def length_of(column: Column) -> int:
+    """Characters of the longest text that a field may hold."""
+    return column.role.max_length if isinstance(column.role, Dimension) else _LONGEST_NAME

@@ -109,12 +109,15 @@ def _kind(kind: Kind) -> str:
 
 
 def _more(kind: Kind) -> Iterator[str]:
-    """What a kind's class says beyond its first paragraph, and what its ledger sets aside."""
+    """What a kind's class says beyond its first paragraph, and what the ledger does with its records."""
     if kind.record:
         yield from inspect.cleandoc(kind.record.__doc__ or "").split("\n\n")[1:]
     longest = f"longer than {kind.declaration.longest.days} days" if kind.declaration.longest else ""
     limited = any(isinstance(column.role, Measure) and column.role.limit is not None for column in kind.measures)
-    if reasons := " or ".join(filter(None, (longest, "with a value above its limit" if limited else ""))):
+    reasons = " or ".join(filter(None, (longest, "with a value above its limit" if limited else "")))
+    if not kind.booked:
+        yield "The accounting ledger takes none of them."
+    elif reasons:
         yield f"A record {reasons} is accepted, and booked only when a person has looked at it."
 
 

@@ -118,8 +118,9 @@ class CollectorSettings(_Section):
     """A sink's consumer stops when more records than this were refused …"""
     dead_letter_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """… among those of the last minutes and they are more than this share of them."""
-    leave_out: tuple[str, ...] = ("prometheus",)
-    """Installed sinks that get no queue and no records."""
+    leave_out: tuple[str, ...] = ("ledger", "prometheus")
+    """Installed sinks that get no queue and no records. The ledger is one until there are reports that read it: a queue
+    and a second copy of every record are of no use to whoever cannot ask for them."""
 
 
 class MonitoringSettings(_Section):
@@ -150,6 +151,18 @@ class MonitoringSettings(_Section):
     """OpenSearch: seconds until what was written can be found."""
     timeout: Seconds = 60.0
     """OpenSearch: longest wait for one answer."""
+
+
+class AccountingSettings(_Section):
+    """`[accounting]`: the ledger."""
+
+    url: str = ""
+    """Empty: SQLite in the data folder. `sqlite:///path/to/file` for another place; `postgresql://user@host/name` or
+    `mariadb://user@host/name` for a server."""
+    password: str = ""
+    """Of the URL's user. `password_file` keeps it out of this file."""
+    leave_out: tuple[str, ...] = ()
+    """Kinds that are not booked, beside those that say so themselves."""
 
 
 class PrometheusSettings(_Section):
@@ -229,6 +242,7 @@ class Settings(_Section):
     emitter: EmitterSettings = EmitterSettings()
     collector: CollectorSettings = CollectorSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    accounting: AccountingSettings = AccountingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     server: ServerSettings = ServerSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -254,6 +268,11 @@ class Settings(_Section):
         return self.monitoring.url or f"duckdb://{self.folder / 'monitoring.duckdb'}"
 
     @property
+    def accounting_url(self) -> str:
+        """The ledger's URL, the embedded default filled in."""
+        return self.accounting.url or f"sqlite:///{self.folder / 'accounting.sqlite'}"
+
+    @property
     def spool(self) -> Path:
         """The emitter's spool folder."""
         return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
@@ -262,6 +281,7 @@ class Settings(_Section):
 SECRETS: Final = (
     "broker.password",
     "monitoring.password",
+    "accounting.password",
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",

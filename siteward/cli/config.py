@@ -68,6 +68,7 @@ def _in_force(settings: Settings) -> dict[str, str]:
         "data": str(settings.folder),
         "broker.url": settings.broker_url,
         "monitoring.url": settings.monitoring_url,
+        "accounting.url": settings.accounting_url,
         "emitter.spool": str(settings.spool),
     }
 

@@ -14,6 +14,7 @@ class Downtime(
     identity=("source", "reference"),
     partition="announced",
     ahead=timedelta(days=3650),
+    booked=False,
 ):
     """One announced downtime; a change or withdrawal is a newer revision with the same reference.
 

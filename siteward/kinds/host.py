@@ -8,7 +8,13 @@ from typing import Annotated
 from siteward.records import Combine, Dimension, Measure, Snapshot
 
 
-class Host(Snapshot, kind="host", identity=("producer", "time", "site", "host"), retention=timedelta(days=90)):
+class Host(
+    Snapshot,
+    kind="host",
+    identity=("producer", "time", "site", "host"),
+    retention=timedelta(days=90),
+    booked=False,
+):
     """Processors, memory, disk and network of one machine at one instant."""
 
     site: Annotated[str, Dimension("site the machine belongs to")]

@@ -116,6 +116,7 @@ class Declaration(msgspec.Struct, frozen=True):
     ahead: timedelta = DEFAULT_AHEAD
     longest: timedelta | None = None
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
+    booked: bool = True
     record: type[Record] | None = None
 
 

@@ -123,9 +123,10 @@ def _declaration(
     ahead = options.pop("ahead", DEFAULT_AHEAD)
     longest = options.pop("longest", None)
     tiers = tuple((age, width) for age, width in options.pop("tiers", DEFAULT_TIERS))
+    booked = bool(options.pop("booked", True))
     time = options.pop("partition", "end" if shape is Shape.INTERVAL else "time")
     if options:
-        known = "identity, partition, retention, ahead, longest, tiers"
+        known = "identity, partition, retention, ahead, longest, tiers, booked"
         message = f"kind {name!r}: unknown option {min(options)!r}; known are {known}"
         raise DeclarationError(message)
     return Declaration(
@@ -141,6 +142,7 @@ def _declaration(
         ahead=ahead,
         longest=longest,
         tiers=tiers,
+        booked=booked,
         record=record,
     )
 
@@ -222,6 +224,7 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     ahead_days: int | None = None
     longest_days: int | None = None
     tiers: tuple[TierTable, ...] | None = None
+    booked: bool = True
 
 
 def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
@@ -272,7 +275,7 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
 
 def _options(declared: KindTable) -> dict[str, Any]:
     """What the class arguments of the same kind would be."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"booked": declared.booked}
     if declared.identity is not None:
         options["identity"] = declared.identity
     spans = {

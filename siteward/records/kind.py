@@ -43,6 +43,7 @@ class Kind:
         longest: longest interval that the ledger books without a person looking at it, microseconds; None is any.
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
+        booked: whether the accounting ledger takes its records.
         record: the declaring class; None for a kind declared in TOML.
         row: struct type of a validated record.
     """
@@ -59,6 +60,7 @@ class Kind:
         self.products = declaration.products
         self.ratios = declaration.ratios
         self.retention = declaration.retention
+        self.booked = declaration.booked
         self.record = declaration.record
         self.column = {column.name: column for column in self.columns}
         self.names = tuple(self.column)

@@ -47,7 +47,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         int, Measure("a newer revision of the same record replaces the older", unit="1", combine=Combine.MAX)
     ] = 0
 
-    def __init_subclass__(
+    def __init_subclass__(  # noqa: PLR0913  # a declaration has as many options as there are.
         cls,
         *,
         kind: str = "",
@@ -57,6 +57,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         ahead: timedelta | None = None,
         longest: timedelta | None = None,
         tiers: Sequence[Tier] | None = None,
+        booked: bool = True,
     ) -> None:
         """Say what a declaration may give; the metaclass takes it.
 
@@ -71,6 +72,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
             longest: longest interval that is booked without a person looking at it; by default any. A longer record
                 is accepted, and set aside by the ledger.
             tiers: ages and widths of the ledger's buckets: by default by the hour for eight days, then by the day.
+            booked: whether the accounting ledger takes its records; false for what nobody accounts for.
         """
 
 

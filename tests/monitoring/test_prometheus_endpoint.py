@@ -316,7 +316,7 @@ def test_a_real_prometheus_scrapes_collectors_over_a_restart(tmp_path: Path, at_
     port, second = free_port(), free_port()
     settings = Settings(
         data=str(tmp_path / "data"),
-        collector=CollectorSettings(leave_out=("monitoring",)),
+        collector=CollectorSettings(leave_out=("ledger", "monitoring")),
         prometheus=PrometheusSettings(port=port, token=TOKEN),
     )
 

@@ -67,7 +67,7 @@ def test_name_taken_twice_names_both(install: Install) -> None:
 def test_unknown_name_lists_the_known(install: Install) -> None:
     """What is not installed is said with what is."""
     install("lamps", "[siteward.sinks]\nlamp = json:dumps\n")
-    with pytest.raises(ExtensionError, match="nothing is called 'bell'; installed are lamp, monitoring"):
+    with pytest.raises(ExtensionError, match="nothing is called 'bell'; installed are lamp, ledger, monitoring"):
         load("siteward.sinks", "bell")
 
 

@@ -334,6 +334,15 @@ def test_a_kind_that_says_nothing_of_accounting_has_defaults() -> None:
     assert (kind.longest, kind.tiers, kind.ratios) == (None, ((8 * 86_400, 3600), (None, 86_400)), {})
 
 
+def test_a_kind_says_whether_it_is_booked() -> None:
+    """By default it is; hosts and downtimes are not, and a TOML table may say the same."""
+    assert JOB.booked
+    assert not kind_of(Host).booked
+    assert not kind_of(Downtime).booked
+    assert kind_from_table("beam", TABLE).booked
+    assert not kind_from_table("beam", TABLE | {"booked": False}).booked
+
+
 def test_an_undeclared_class_option_is_refused() -> None:
     """A misspelt option must not be taken for a default."""
     options = {"kind": "wrong", "identiy": ("time",)}

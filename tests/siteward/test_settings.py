@@ -25,6 +25,8 @@ def test_nothing_configured_is_the_embedded_default(tmp_path: Path, monkeypatch:
     folder = tmp_path / "share" / "siteward"
     assert settings.broker_url == f"embedded://{folder}/broker.sqlite"
     assert settings.monitoring_url == f"duckdb://{folder}/monitoring.duckdb"
+    assert settings.accounting_url == f"sqlite:///{folder}/accounting.sqlite"
+    assert settings.collector.leave_out == ("ledger", "prometheus")
     assert settings.spool == folder / "spool"
     assert settings.server.host == "127.0.0.1"
 
@@ -114,3 +116,6 @@ def test_secrets_come_from_files(file: Path, tmp_path: Path) -> None:
     assert load_settings(file, environ={}).server.token == TOKEN
     assert load_settings(environ={"SITEWARD_SERVER__TOKEN_FILE": str(secret)}).server.token == TOKEN
     assert load_settings(environ={"SITEWARD_SERVER__TOKEN": TOKEN}).server.token == TOKEN
+    ledger = load_settings(environ={"SITEWARD_ACCOUNTING__PASSWORD_FILE": str(secret)}).accounting
+    assert ledger.password == TOKEN
+    assert TOKEN not in repr(ledger)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 import numpy.typing as npt
 from sqlalchemy import Connection, FromClause, Select, Table
@@ -20,6 +21,8 @@ Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
 Columns = Mapping[str, Values]
 """Rows by column, all of the same length."""
+MOST_WORDS: Final = 500
+"""Characters of an error that are told."""
 Grouped = Callable[[FromClause], Select[Any]]
 """Makes, of something with a table's columns, a question for rows to be added to the table."""
 _MODULES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
@@ -35,9 +38,15 @@ class Conflict(Exception):  # noqa: N818  # reads as the state it is.
     """Two transactions were in each other's way, and this one was given up: do it again."""
 
 
+class Misfit(Exception):  # noqa: N818  # as above.
+    """A value can never be stored: a number beyond 64 bits, a text that is too long. The transaction was given up."""
+
+
 class Dialect(Protocol):
     """What a database does in its own way. Only `open` makes anything; all else works in the caller's transaction."""
 
+    longest_wait: int
+    """Seconds that a transaction waits for another one before it gives way."""
     locks_what_it_reads: bool
     """Whether transactions of REPEATABLE READ keep others from writing between the rows that they have locked."""
 
@@ -72,8 +81,20 @@ class Dialect(Protocol):
     def whole(self, found: Sequence[Any]) -> int:
         """The sum from what the expressions of exact_sum gave; 0 where there was nothing."""
 
+    def lock(self, connection: Connection, name: str) -> None:
+        """Wait until no other connection to this database holds this name; hold it until the connection closes.
+
+        May be given back at the end of the transaction already. A process that dies gives it back.
+
+        Raises:
+            Conflict: another one held it for `longest_wait`.
+        """
+
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error of the driver says that this transaction gave way to another one."""
+
+    def is_misfit(self, error: BaseException) -> bool:
+        """Whether an error of the driver says that a value does not fit into its column, now or ever."""
 
 
 class Database:
@@ -92,6 +113,7 @@ class Database:
         address = _address(url, password)
         self.dialect: Dialect = import_module(f"{__name__}.{_MODULES[address.drivername]}").dialect
         self.engine = self.dialect.open(address)
+        self._password = address.password or ""
 
     @contextmanager
     def write(self, *, repeatable: bool = False) -> Iterator[Connection]:
@@ -102,15 +124,48 @@ class Database:
 
         Raises:
             Conflict: it gave way to another transaction; do it again.
+            Misfit: a value does not fit.
         """
         level = {"isolation_level": "REPEATABLE READ"} if repeatable and self.dialect.locks_what_it_reads else {}
-        try:
-            with self.engine.connect().execution_options(**level) as connection, connection.begin():
+        with self._named(), self.engine.connect().execution_options(**level) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[Connection]:
+        """A transaction that no other of the same name, in any process, runs beside; else like `write`.
+
+        MariaDB commits at each statement that changes a table; the name is held nevertheless.
+        """
+        with self._named(), self.engine.connect() as connection:
+            try:
+                self.dialect.lock(connection, name)
                 yield connection
+                connection.commit()
+            finally:
+                # Closed, whatever happened to it, and with it every lock is given back.
+                connection.invalidate()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of drivers under the names that callers know."""
+        try:
+            yield
+        except OverflowError as error:
+            raise Misfit(str(error)) from error
         except DBAPIError as error:
             if error.orig is not None and self.dialect.is_conflict(error.orig):
-                raise Conflict(str(error.orig)) from error
+                raise Conflict(self.told(error)) from error
+            if error.orig is not None and self.dialect.is_misfit(error.orig):
+                raise Misfit(self.told(error)) from error
             raise
+
+    def told(self, error: BaseException) -> str:
+        """An error in the driver's own words: one line, without the statement and its values, without the password."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        words = " ".join(str(cause).split()) or type(cause).__name__
+        for secret in {self._password, quote(self._password, safe="")} - {""}:
+            words = words.replace(secret, "hidden")
+        return words[:MOST_WORDS]
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

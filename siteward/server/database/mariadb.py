@@ -14,25 +14,38 @@ from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Grouped, Values
+from siteward.server.database import Columns, Conflict, Grouped, Values
 
 AT_ONCE: Final = 5_000
-"""Rows of one statement; the server takes 16 MiB of text."""
+"""Rows of one statement, where it does not get too long."""
 _CONFLICTS: Final = frozenset({1205, 1213, 1020})
 """Lock wait timeout, deadlock, record has changed."""
 # Strict: nothing is cut or clipped in silence. An INSERT IGNORE would do so nevertheless, and is used nowhere.
-_SESSION: Final = "SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00', innodb_lock_wait_timeout = 30"
+_SESSION: Final = (
+    "SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00', innodb_lock_wait_timeout = 30, lock_wait_timeout = 60"
+)
+_MISFITS: Final = frozenset({1264, 1366, 1406, 1690})
+"""Out of range, incorrect value, data too long, out of range while computing."""
+_LONGEST_STATEMENT: Final = 3 * 2**20
+"""Characters of up to four bytes each; the server takes 16 MiB."""
 
 
 class Mariadb:
     """How this database does what `siteward.server.database.Dialect` asks for."""
 
+    longest_wait = 30
     locks_what_it_reads = True
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="mariadb+pymysql").update_query_dict({"charset": "utf8mb4"})
-        engine = create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        engine = create_engine(
+            driver,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={"connect_timeout": 10},
+        )
         event.listen(engine, "do_connect", _count_changes)
         event.listen(engine, "connect", _prepare)
         return engine
@@ -68,9 +81,21 @@ class Mariadb:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
 
+    def lock(self, connection: Connection, name: str) -> None:
+        """See `siteward.server.database.Dialect`."""
+        # The server has one set of names for all databases, and they have at most 64 characters.
+        wanted = func.get_lock(func.sha2(func.concat(func.database(), ".", name), 224), self.longest_wait)
+        if connection.execute(select(wanted)).scalar() != 1:
+            message = f"another process holds {name!r}"
+            raise Conflict(message)
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _CONFLICTS
+
+    def is_misfit(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return bool(error.args) and error.args[0] in _MISFITS
 
 
 def _count_changes(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
@@ -98,7 +123,20 @@ def _tuples(columns: Columns) -> Iterator[str]:
     rows = zip(*literals, strict=True)
     while part := list(islice(rows, AT_ONCE)):
         # Of tuples of integers Python's own notation is SQL's.
-        yield repr(part)[1:-1] if plain else ",".join([f"({','.join(map(str, row))})" for row in part])
+        if plain:
+            yield repr(part)[1:-1]
+        else:
+            yield from _short([f"({','.join(map(str, row))})" for row in part])
+
+
+def _short(texts: Sequence[str]) -> Iterator[str]:
+    """The rows joined, in as many parts as it takes for none to be too long."""
+    if len(texts) > 1 and sum(map(len, texts)) > _LONGEST_STATEMENT:
+        half = len(texts) // 2
+        yield from _short(texts[:half])
+        yield from _short(texts[half:])
+    else:
+        yield ",".join(texts)
 
 
 def _literals(values: Values) -> list[Any]:

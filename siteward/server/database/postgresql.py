@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,18 @@ _INT8_ARRAY: Final = 1016
 _ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
 _CONFLICTS: Final = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, lock not available."""
+
+
+_DATA_EXCEPTION: Final = "22"
+"""How the states begin that say: the value is at fault."""
+# A server that vanished without a word is noticed within two minutes.
+_CONNECTION: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+    "tcp_user_timeout": 90_000,
+}
 
 
 class _Integers(bytes):
@@ -49,12 +62,19 @@ adapters.register_dumper(_Integers, _IntegersDumper)
 class Postgresql:
     """How this database does what `siteward.server.database.Dialect` asks for."""
 
+    longest_wait = 30
     locks_what_it_reads = False
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
-        return create_engine(driver, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        return create_engine(
+            driver,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=_CONNECTION,
+        )
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
         """See `siteward.server.database.Dialect`."""
@@ -93,9 +113,24 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
 
+    def lock(self, connection: Connection, name: str) -> None:
+        """See `siteward.server.database.Dialect`; given back at the end of the transaction."""
+        # Holds for what follows in the transaction as well, such as the lock on a table that is changed.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.longest_wait}s'")
+        connection.execute(select(func.pg_advisory_xact_lock(_key(name))))
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return getattr(error, "sqlstate", None) in _CONFLICTS
+
+    def is_misfit(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return (getattr(error, "sqlstate", None) or "").startswith(_DATA_EXCEPTION)
+
+
+def _key(name: str) -> int:
+    """An advisory lock's number; a database has its own."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def _insert(connection: Connection, table: Table, columns: Columns) -> str:

@@ -18,18 +18,22 @@ from siteward.server.database import Columns, Grouped, Values
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
 _HALF: Final = 32
+_MISFITS: Final = frozenset({3091, 18})
+"""SQLITE_CONSTRAINT_DATATYPE, for which Python's module has no name, and SQLITE_TOOBIG."""
 
 
 class Sqlite:
     """How this database does what `siteward.server.database.Dialect` asks for."""
 
+    longest_wait = BUSY_SECONDS
     locks_what_it_reads = False
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         if address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        given = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        engine = create_engine(address, connect_args=given, hide_parameters=True)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         return engine
@@ -79,9 +83,17 @@ class Sqlite:
         high, low = found
         return (int(high or 0) << _HALF) + int(low or 0)
 
+    def lock(self, connection: Connection, name: str) -> None:
+        """See `siteward.server.database.Dialect`; whoever writes is alone."""
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
+
+    def is_misfit(self, error: BaseException) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        # A sum beyond 64 bits becomes a number with a binary point, which a strict table refuses.
+        return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _MISFITS
 
 
 def _prepare(connection: sqlite3.Connection, _: object) -> None:

@@ -1,0 +1,1 @@
+"""The ledger's tables through the years: made, changed with the kinds, and refused where figures would change."""

@@ -1,0 +1,137 @@
+"""Changes the tables of a kind until they are what its declaration wants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+import numpy as np
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Table, func, inspect, select, update
+
+from accounting import LedgerError
+from accounting.booking import account_of, beyond_limits, by_end, prorated
+from accounting.buckets import tiers_at
+from accounting.migrations.differences import Change
+from accounting.migrations.meaning import Place
+from accounting.tables import ID, RECORDS, SERIES, KindTables, column_of, sum_column
+from siteward.records import Kind
+from siteward.server.database import Dialect
+from siteward.server.database.columns import text_column
+
+AT_ONCE: Final = 10_000
+"""Records in memory while sums are computed anew."""
+
+
+def change_tables(connection: Connection, tables: KindTables, changes: Collection[Change]) -> None:
+    """Make missing tables and columns, and room for longer texts.
+
+    What is there already is left as it is: a process that died may have come half way.
+    """
+    mine = [tables.series, tables.records, tables.prorated, tables.by_end]
+    tables.records.metadata.create_all(connection, mine)
+    operations = Operations(MigrationContext.configure(connection))
+    for table in mine:
+        there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                # A new one, since this one belongs to its table already.
+                is_sum = table in (tables.prorated, tables.by_end)
+                fresh = sum_column(column.name) if is_sum else column_of(tables.kind.column[column.name])
+                operations.add_column(table.name, fresh)
+    for change in changes:
+        if change.spot and change.what.startswith("length"):
+            _widen(operations, connection, _table(tables, change.spot[0]), change)
+        elif change.spot and change.present == "left" and change.spot[0] is not Place.SUMS:
+            _fill(connection, tables, *change.spot)
+
+
+def _table(tables: KindTables, place: Place) -> Table:
+    return tables.series if place is Place.SERIES else tables.records
+
+
+def _widen(operations: Operations, connection: Connection, table: Table, change: Change) -> None:
+    assert change.spot is not None
+    wanted = table.c[change.spot[1]]
+    old = text_column(str(wanted.name), int(change.present)).type
+    # Where texts have no length there is nothing to do.
+    if old.compile(connection.dialect) != wanted.type.compile(connection.dialect):
+        operations.alter_column(
+            table.name,
+            str(wanted.name),
+            type_=wanted.type,
+            existing_type=old,
+            existing_nullable=False,
+            existing_server_default=wanted.server_default,
+        )
+
+
+def _fill(connection: Connection, tables: KindTables, place: Place, name: str) -> None:
+    """Rows of the time without the column have its default from now on, unless it may be unknown."""
+    column, table = tables.kind.column[name], _table(tables, place)
+    if not column.optional and column.default is not None:
+        default = int(column.default) if isinstance(column.default, bool) else column.default
+        connection.execute(update(table).where(table.c[name].is_(None)).values({name: default}))
+
+
+def recompute(connection: Connection, dialect: Dialect, tables: KindTables, names: Collection[str], now: int) -> int:
+    """Set some sums anew from the records, all in the caller's transaction; how many records there were.
+
+    Args:
+        connection: of the transaction.
+        dialect: of the database.
+        tables: of the kind.
+        names: of the sums.
+        now: microseconds since 1970 UTC; buckets are as wide as they are then.
+
+    Raises:
+        LedgerError: a record would exceed what a bucket holds, or records are no longer there.
+    """
+    kind = tables.kind
+    _refuse_missing(connection, tables)
+    for table in (tables.prorated, tables.by_end):
+        if mine := [name for name in names if name in table.c]:
+            connection.execute(update(table).values(dict.fromkeys(mine, 0)))
+    tiers, count = tiers_at(now, kind.tiers), 0
+    for rows in _portions(connection, tables.records):
+        count += len(rows)
+        columns = {name: [row[name] for row in rows] for name in kind.names if name in tables.records.c}
+        _refuse_large(kind, rows, columns, names)
+        account = account_of(kind, columns, np.array([row[SERIES] for row in rows], np.int64))
+        account.amounts = {name: values for name, values in account.amounts.items() if name in names}
+        account.counts = {name: values for name, values in account.counts.items() if name in names}
+        for table, posted in ((tables.prorated, prorated(account, tiers)), (tables.by_end, by_end(account, tiers))):
+            sums = {name: values for name, values in posted.sums.items() if name in names}
+            if sums:
+                dialect.accumulate(connection, table, posted.keys, sums)
+    return count
+
+
+def _portions(connection: Connection, records: Table) -> Iterator[list[Any]]:
+    last = b""
+    while True:
+        following = select(records).where(records.c[ID] > last).order_by(records.c[ID]).limit(AT_ONCE)
+        rows = list(connection.execute(following).mappings())
+        if not rows:
+            return
+        yield rows
+        last = bytes(rows[-1][ID])
+
+
+def _refuse_missing(connection: Connection, tables: KindTables) -> None:
+    booked = int(connection.execute(select(func.sum(tables.by_end.c[RECORDS]))).scalar() or 0)
+    there = int(connection.execute(select(func.count()).select_from(tables.records)).scalar() or 0)
+    if booked != there:
+        message = (
+            f"kind {tables.kind.name!r}: {booked} records are booked and {there} are in the database; sums can "
+            "be computed anew only from all of them: restore first what was archived"
+        )
+        raise LedgerError(message)
+
+
+def _refuse_large(kind: Kind, rows: list[Any], columns: dict[str, list[Any]], names: Collection[str]) -> None:
+    for position, refused in beyond_limits(kind, columns).items():
+        if refused.field in kind.products and refused.field in names:
+            message = f"record {bytes(rows[position][ID]).hex()}: {refused}; nothing was changed"
+            raise LedgerError(message)

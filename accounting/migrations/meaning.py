@@ -1,0 +1,91 @@
+"""What the columns of a kind's tables mean, said so that two declarations of the kind can be compared; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+
+from accounting.measures import additive, factors, knowable, known_of, ratio_parts
+from accounting.tables import DIGEST_BYTES, is_bucketed, length_of
+from siteward.records import Kind, Type
+
+
+class Place(StrEnum):
+    """Where a column is."""
+
+    SERIES = "series"
+    RECORDS = "records"
+    SUMS = "sums"
+    """In the buckets of both attributions, or of one."""
+
+
+class Meaning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a column holds.
+
+    Attributes:
+        type: of a field, "" for a sum.
+        length: of the longest text.
+        optional: a field may be unknown.
+        default: of a dimension in the series: it takes no part in their digest.
+        formula: what is summed.
+    """
+
+    type: str = ""
+    length: int = 0
+    optional: bool = False
+    default: str | int | float | bool | None = None
+    formula: str = ""
+
+    def __str__(self) -> str:
+        """For people."""
+        words = f"{self.type} of {self.length}" if self.length else self.type
+        return self.formula or (f"{words} or unknown" if self.optional else words)
+
+
+Spot = tuple[Place, str]
+"""A column: its place and its name."""
+Meanings = Mapping[Spot, Meaning]
+
+
+def meanings_of(kind: Kind) -> dict[Spot, Meaning]:
+    """Everything that the tables of a kind hold."""
+    found: dict[Spot, Meaning] = {}
+    for column in kind.columns:
+        place = Place.SERIES if is_bucketed(column) else Place.RECORDS
+        found[place, column.name] = Meaning(
+            type=column.type.value,
+            length=length_of(column) if column.type is Type.STRING else 0,
+            optional=column.optional,
+            default=column.default if is_bucketed(column) else None,
+        )
+    return found | {(Place.SUMS, name): Meaning(formula=formula) for name, formula in _formulas(kind).items()}
+
+
+def used_by(kind: Kind, name: str) -> tuple[list[str], list[str]]:
+    """The fields whose product a sum adds up, and those that must be known for it."""
+    for part in ratio_parts(kind):
+        if part.name == name:
+            return list(factors(kind, part.measure)), list(factors(kind, part.condition))
+    for measure in knowable(kind):
+        if known_of(measure) == name:
+            return [], list(factors(kind, measure))
+    return list(factors(kind, name)), []
+
+
+def _formulas(kind: Kind) -> dict[str, str]:
+    names = [*additive(kind), *(part.name for part in ratio_parts(kind)), *map(known_of, knowable(kind))]
+    return {name: _formula(*used_by(kind, name)) for name in names}
+
+
+def _formula(multiplied: list[str], known: list[str]) -> str:
+    summed = " * ".join(multiplied) or "records"
+    return f"{summed} where {' and '.join(known)} known" if known else summed
+
+
+def digest_of(meanings: Meanings) -> bytes:
+    """One value for all of them: whoever writes compares it."""
+    listed = sorted((*spot, msgspec.json.encode(meaning)) for spot, meaning in meanings.items())
+    return blake2b(msgspec.msgpack.encode(listed), digest_size=DIGEST_BYTES).digest()

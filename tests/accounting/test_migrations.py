@@ -1,0 +1,394 @@
+"""The ledger's tables follow the kinds: by themselves where nothing is at stake, else by command, else not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from ledger_databases import prepared
+from sqlalchemy import MetaData, inspect, select, text
+
+from accounting import LedgerError
+from accounting.ledger import Ledger
+from accounting.migrations import changing, revisions, standing
+from accounting.migrations.differences import Step
+from accounting.migrations.upgrade import prepare, upgrade
+from accounting.query import Usage
+from accounting.tables import ENTRY, CommonTables, KindTables
+from siteward.records import Kind, kind_from_table, microseconds
+from siteward.server.database import Conflict, Database
+from siteward.sinks import Batch, Outcome, SinkUnavailable
+from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+NOW: Final = microseconds(FIRST + timedelta(days=2))
+SECOND: Final = 1_000_000
+Open = Callable[[], Database]
+DIMENSIONS: Final[dict[str, Any]] = {
+    "site": {"doc": "where"},
+    "user": {"doc": "who", "optional": True},
+    "name": {"doc": "its own", "bucketed": False},
+}
+MEASURES: Final[dict[str, Any]] = {
+    "wall_time": {"doc": "elapsed", "unit": "s"},
+    "cpu_time": {"doc": "used", "unit": "s", "optional": True},
+    "processors": {"doc": "allocated", "unit": "1"},
+}
+CORE_TIME: Final = {"core_time": {"factors": ["wall_time", "processors"], "unit": "s"}}
+EFFICIENCY: Final = {"efficiency": {"numerator": "cpu_time", "denominator": "core_time", "unit": "1"}}
+COUNTRY: Final = {"country": {"doc": "of the site", "optional": True}}
+MEMORY: Final = {"memory": {"doc": "used", "unit": "B", "optional": True}}
+
+
+def kind(
+    dimensions: dict[str, Any] | None = None, measures: dict[str, Any] | None = None, **more: dict[str, Any]
+) -> Kind:
+    """The kind `thing`, with these beside or instead of its usual fields; None takes one away."""
+    fields = {
+        "dimensions": {key: each for key, each in (DIMENSIONS | (dimensions or {})).items() if each is not None},
+        "measures": {key: each for key, each in (MEASURES | (measures or {})).items() if each is not None},
+    }
+    return kind_from_table(
+        "thing", {"doc": "A thing.", "shape": "interval", "identity": ["name", "end"], **fields, **more}
+    )
+
+
+OLD: Final = kind()
+
+
+def things(of: Kind, *numbers: int, **values: Any) -> Batch:
+    """Records of the kind, named by number; four hours from midnight, on 2 and 4 processors in turn."""
+    start, end = microseconds(FIRST), microseconds(FIRST) + 4 * 3600 * SECOND
+    given = {"vo": "v", "start": start, "end": end, "site": "S", "wall_time": 100, "cpu_time": 90}
+    given |= {"simulated": False, "revision": 0, **values}
+    columns = {column.name: [given.get(column.name, column.default)] * len(numbers) for column in of.columns}
+    columns["name"] = [f"n{number}" for number in numbers]
+    if "processors" in columns:
+        columns["processors"] = [2 + number % 2 * 2 for number in numbers]
+    ids = [(end // 1000).to_bytes(6, "big") + number.to_bytes(10, "big") for number in numbers]
+    return Batch(of, ids, columns, ["p"] * len(numbers), [bytes(16)] * len(numbers), NOW)
+
+
+def question(wanted: tuple[WantedUsage, ...], attribution: Attribution, by: tuple[str, ...] = ()) -> UsageQuery:
+    """About the day of all records."""
+    end = FIRST + timedelta(days=1)
+    return UsageQuery(kind="thing", wanted=wanted, start=FIRST, end=end, attribution=attribution, by=by)
+
+
+def totals(ledger: Ledger, *wanted: str, by: tuple[str, ...] = ()) -> Any:
+    """The same totals in both attributions, or rows where there are groups."""
+    parts = [each.partition(":") for each in wanted]
+    columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+    found = []
+    for attribution in Attribution:
+        answer = Usage(ledger).ask(question(columns, attribution, by))
+        found.append([(*row.group, *row.values) for row in answer.rows] if by else answer.totals)
+    assert found[0] == found[1]
+    return found[0]
+
+
+def steps(database: Database, new: Kind) -> dict[str, Step]:
+    """What a dry run shows."""
+    return {change.what: change.step for change in upgrade(database, {"thing": new}, dry_run=True)}
+
+
+def test_revisions_make_the_tables_that_the_code_declares(open_database: Open) -> None:
+    """Alembic's revisions, from an empty database on, end where the declarations are: nothing is left to generate."""
+    database = open_database()
+    prepare(database, {})
+    metadata = MetaData()
+    CommonTables(metadata)
+    for table in (standing.KINDS, standing.COLUMNS):
+        table.to_metadata(metadata)
+    with database.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, type_, _: type_ != "table" or name in metadata.tables}
+        )
+        assert compare_metadata(context, metadata) == []
+        assert revisions.present(connection) == revisions.newest()
+
+
+def test_preparing_again_changes_nothing(open_database: Open) -> None:
+    """Whoever comes second finds everything as it should be, and books at once."""
+    first, second = (prepared(open_database(), OLD, NOW) for _ in range(2))
+    assert first.write(things(OLD, 1)).outcomes == [Outcome.STORED]
+    assert second.write(things(OLD, 1, 2)).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    assert upgrade(first.database, {"thing": OLD}) == []
+
+
+def test_many_prepare_at_once(open_database: Open) -> None:
+    """Six processes that start on an empty database all get their tables, and none an error."""
+    databases = [open_database() for _ in range(6)]
+    errors: list[BaseException] = []
+
+    def start(database: Database, number: int) -> None:
+        try:
+            assert prepared(database, OLD, NOW).write(things(OLD, number)).outcomes == [Outcome.STORED]
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=start, args=(each, number)) for number, each in enumerate(databases)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert totals(prepared(open_database(), OLD, NOW), "sum:wall_time", "records") == (600, 6)
+
+
+def test_gained_dimension_leaves_series_as_they_are(open_database: Open) -> None:
+    """Records of before have the default; a new one that has it too is of the same series as they are."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1))
+    new = kind(COUNTRY)
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 2))
+    ledger.write(things(new, 3, country="CH"))
+    assert totals(ledger, "records", by=("country",)) == [("", 2), ("CH", 1)]
+    series = ledger.tables["thing"].series
+    with ledger.database.read() as connection:
+        assert sorted(row.country for row in connection.execute(select(series))) == ["", "CH"]
+
+
+def test_gained_measure_is_unknown_to_records_of_before(open_database: Open) -> None:
+    """A mean is that of the records that know it; a revision of an old one takes away just what that had booked."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1, 2))
+    new = kind(measures=MEMORY, products={"memory_time": {"factors": ["memory", "wall_time"], "unit": "1"}})
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 3, memory=7))
+    assert totals(ledger, "sum:memory", "sum:memory_time", "sum:wall_time", "records") == (7, 700, 300, 3)
+    assert ledger.write(things(new, 1, memory=5, wall_time=10, revision=1)).outcomes == [Outcome.REPLACED]
+    assert totals(ledger, "sum:memory", "sum:memory_time", "sum:wall_time", "records") == (12, 750, 210, 3)
+
+
+def test_gained_product_waits_for_a_person_and_is_then_that_of_all_records(open_database: Open) -> None:
+    """What has to be computed for records of before is refused with the command, which computes it for each."""
+    writer = prepared(open_database(), OLD, NOW)
+    writer.write(things(OLD, 1, 2, 3))
+    writer.write(things(OLD, 4, cpu_time=None))
+    new = kind(products=CORE_TIME, ratios=EFFICIENCY)
+    with pytest.raises(LedgerError, match=r"core_time: there is nothing, wanted is wall_time \* processors.*upgrade"):
+        prepare(open_database(), {"thing": new})
+    assert writer.write(things(OLD, 5)).outcomes == [Outcome.STORED]
+    assert steps(open_database(), new) == {
+        "core_time": Step.BY_UPGRADE,
+        "_of_efficiency": Step.BY_UPGRADE,
+    }
+    upgrade(open_database(), {"thing": new})
+    ledger = prepared(open_database(), new, NOW)
+    assert totals(ledger, "sum:core_time", "ratio:efficiency", "records") == (1600, 360 / 1400, 5)
+    ledger.write(things(new, 6))
+    assert totals(ledger, "sum:core_time", "records") == (1800, 6)
+
+
+def test_product_over_nothing_booked_comes_by_itself(open_database: Open) -> None:
+    """Where there are no records nobody is asked."""
+    prepare(open_database(), {"thing": OLD})
+    new = kind(products=CORE_TIME)
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 1))
+    assert totals(ledger, "sum:core_time") == (400,)
+
+
+def test_changed_product_is_computed_anew(open_database: Open) -> None:
+    """The same name for another product is shown as such, and after the command the old figures are gone."""
+    old = kind(products=CORE_TIME)
+    prepared(open_database(), old, NOW).write(things(old, 1))
+    new = kind(products={"core_time": {"factors": ["cpu_time", "processors"], "unit": "s"}})
+    (change,) = [each for each in upgrade(open_database(), {"thing": new}) if each.what == "core_time"]
+    assert (change.present, change.wanted) == ("wall_time * processors", "cpu_time * processors")
+    assert totals(prepared(open_database(), new, NOW), "sum:core_time", "records") == (360, 1)
+
+
+def test_lost_fields_stay_and_come_back(open_database: Open) -> None:
+    """A kind loses a dimension, a measure and a product by command; when they come back, totals are the records'."""
+    old = kind(COUNTRY, products=CORE_TIME)
+    ledger = prepared(open_database(), old, NOW)
+    ledger.write(things(old, 1, country="CH"))
+    less = kind(measures={"processors": None})
+    with pytest.raises(LedgerError, match="processors: there is integer, wanted is nothing"):
+        prepare(open_database(), {"thing": less})
+    upgrade(open_database(), {"thing": less})
+    meanwhile = prepared(open_database(), less, NOW)
+    meanwhile.write(things(less, 2))
+    assert totals(meanwhile, "sum:wall_time", "records") == (200, 2)
+    back = kind(COUNTRY, measures={"processors": MEASURES["processors"] | {"optional": True}}, products=CORE_TIME)
+    with pytest.raises(LedgerError, match="core_time: there is left"):
+        prepare(open_database(), {"thing": back})
+    upgrade(open_database(), {"thing": back})
+    again = prepared(open_database(), back, NOW)
+    assert totals(again, "sum:core_time", "sum:processors", "records", by=("country",)) == [
+        ("", 0, 0, 1),
+        ("CH", 400, 4, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("new", "hint"),
+    [
+        (
+            kind(measures={"wall_time": None}, dimensions={"wall_time": {"doc": "text", "bucketed": False}}),
+            "type of wall",
+        ),
+        (kind({"site": {"doc": "where", "max_length": 10}}), "length of site: there is 255, wanted is 10"),
+        (kind({"user": {"doc": "who"}}), "default of user: there is ''"),
+        (kind(measures={"cpu_time": {"doc": "used", "unit": "s"}}), "knowledge of cpu_time: there is maybe unknown"),
+        (kind({"group": {"doc": "of the user"}}), "group: there is nothing, wanted is string of 255 without a default"),
+    ],
+)
+def test_what_would_change_the_past_is_refused(open_database: Open, new: Kind, hint: str) -> None:
+    """Another type, a shorter text, another default, a certainty that old records do not have: refused by name."""
+    writer = prepared(open_database(), OLD, NOW)
+    writer.write(things(OLD, 1))
+    with pytest.raises(LedgerError, match=f"(?s){hint}.*cannot be changed"):
+        prepare(open_database(), {"thing": new})
+    assert Step.NEVER in steps(open_database(), new).values()
+    upgrade(open_database(), {"thing": new})
+    assert writer.write(things(OLD, 2)).outcomes == [Outcome.STORED]
+
+
+def test_longer_texts_find_room(open_database: Open) -> None:
+    """A dimension may get longer; what fits now is stored to the last character."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1))
+    new = kind(
+        {"site": {"doc": "where", "max_length": 3000}, "name": {"doc": "n", "max_length": 900, "bucketed": False}}
+    )
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 2, site="é" * 3000))
+    assert totals(ledger, "records", by=("site",)) == [("S", 1), ("é" * 3000, 1)]
+
+
+def test_required_becomes_optional(open_database: Open) -> None:
+    """A measure may become one that records lack; those that know it are counted after the command."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1, 2))
+    new = kind(measures={"wall_time": MEASURES["wall_time"] | {"optional": True}})
+    upgrade(open_database(), {"thing": new})
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 3, wall_time=None))
+    mean = (WantedUsage(Quantity.MEAN, "wall_time"),)
+    assert Usage(ledger).ask(question(mean, Attribution.BY_END)).totals == (100.0,)
+
+
+def test_writer_of_an_older_declaration_waits(open_database: Open) -> None:
+    """A process that does not know a new product would leave it out of sums: it books nothing, and says why."""
+    writer = prepared(open_database(), OLD, NOW)
+    writer.write(things(OLD, 1))
+    new = kind(products=CORE_TIME)
+    upgrade(open_database(), {"thing": new})
+    with pytest.raises(SinkUnavailable, match="start this process again"):
+        writer.write(things(OLD, 2))
+    assert totals(prepared(open_database(), new, NOW), "sum:core_time", "records") == (400, 1)
+
+
+def test_killed_upgrade_is_taken_up_again(open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that dies between the columns and their sums leaves no half-computed figure, and is repeated."""
+    writer = prepared(open_database(), OLD, NOW)
+    writer.write(things(OLD, 1, 2))
+    new = kind(COUNTRY, MEMORY, products=CORE_TIME)
+
+    def die(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("accounting.migrations.upgrade.recompute", die)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(open_database(), {"thing": new})
+    if "memory" in {
+        column["name"] for column in inspect(open_database().engine).get_columns("accounting_thing_records")
+    }:
+        with pytest.raises(SinkUnavailable, match="being changed"):
+            writer.write(things(OLD, 3))
+    else:
+        assert writer.write(things(OLD, 3)).outcomes == [Outcome.STORED]
+    upgrade(open_database(), {"thing": new})
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 3, 4))
+    assert totals(ledger, "sum:core_time", "sum:wall_time", "records") == (1200, 400, 4)
+
+
+def test_killed_upgrade_leaves_the_older_declaration_its_ledger(
+    open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes back to the declaration of before opens the ledger and books as if nothing had been."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr("accounting.migrations.upgrade.recompute", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            upgrade(open_database(), {"thing": kind(COUNTRY, products=CORE_TIME)})
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 2))
+    assert totals(ledger, "sum:wall_time", "records") == (200, 2)
+
+
+def test_sums_are_not_made_up_from_a_part_of_the_records(open_database: Open) -> None:
+    """Where records were archived a new product cannot be computed; the command says so and changes nothing."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, 2))
+    with ledger.database.write() as connection:
+        connection.execute(ledger.tables["thing"].records.delete().where(text("name = 'n1'")))
+    with pytest.raises(LedgerError, match="2 records are booked and 1 are in the database"):
+        upgrade(open_database(), {"thing": kind(products=CORE_TIME)})
+    with pytest.raises(LedgerError, match="siteward ledger upgrade"):
+        prepare(open_database(), {"thing": kind(products=CORE_TIME)})
+
+
+def test_product_too_large_for_a_bucket_is_refused_by_record(open_database: Open) -> None:
+    """A record whose new product exceeds what a bucket holds is named, and nothing is changed."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, wall_time=2**52, cpu_time=2**52))
+    new = kind(products={"odd": {"factors": ["wall_time", "cpu_time"], "unit": "1"}})
+    with pytest.raises(LedgerError, match=r"record 0[0-9a-f]{31}: .*odd"):
+        upgrade(open_database(), {"thing": new})
+
+
+def test_many_records_are_computed_in_portions(open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records there are, some are in memory at a time, and each counts once."""
+    monkeypatch.setattr(changing, "AT_ONCE", 7)
+    prepared(open_database(), OLD, NOW).write(things(OLD, *range(50)))
+    new = kind(products=CORE_TIME)
+    upgrade(open_database(), {"thing": new})
+    assert totals(prepared(open_database(), new, NOW), "sum:core_time", "records") == (15_000, 50)
+
+
+def test_database_of_a_newer_siteward_is_refused(open_database: Open) -> None:
+    """A revision that nobody knows here is named, and nothing is touched."""
+    database = open_database()
+    prepare(database, {"thing": OLD})
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {revisions.VERSION_TABLE} SET version_num = 'r9999'"))
+    for attempt in (prepare, upgrade):
+        with pytest.raises(LedgerError, match=r"newer Siteward.*r9999"):
+            attempt(open_database(), {"thing": OLD})
+
+
+def test_one_at_a_time(open_database: Open) -> None:
+    """While one process prepares, another one waits; in the end it says that it should come again."""
+    first, second = open_database(), open_database()
+    second.dialect = type(second.dialect)()
+    second.dialect.longest_wait = 1
+    if second.engine.dialect.name == "sqlite":
+        second.engine.dispose()
+        second = open_database()
+        with second.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 200")
+    with first.alone("x") as connection:
+        connection.execute(text("SELECT 1"))
+        with pytest.raises(Conflict), second.alone("x") as other:
+            other.execute(text("SELECT 1"))
+    with second.alone("x") as other:
+        assert other.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_entries_say_when_records_came(open_database: Open) -> None:
+    """Tables made by revisions take what the ledger writes into them."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1))
+    with ledger.database.read() as connection:
+        (entry,) = connection.execute(select(ledger.common.entries)).mappings()
+        records = KindTables(OLD, MetaData()).records
+        assert [row[ENTRY] for row in connection.execute(select(records)).mappings()] == [entry[ENTRY]]
+    assert (entry["kind"], entry["action"], entry["at"]) == ("thing", "received", NOW)

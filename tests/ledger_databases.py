@@ -1,0 +1,50 @@
+"""An empty database of each sort for tests of the ledger, and ledgers on it whose tables were made as in production."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+from mariadb_server import MariaPlace
+from postgresql_server import PostgresPlace
+
+from accounting.ledger import Ledger
+from accounting.migrations.upgrade import prepare
+from siteward.records import Kind
+from siteward.server.database import Database
+
+SORTS: Final = ("sqlite", "postgresql", "mariadb")
+
+
+class Place(msgspec.Struct):
+    """Where a database is."""
+
+    sort: str
+    url: str
+    password: str = ""
+    server: PostgresPlace | MariaPlace | None = None
+
+
+@pytest.fixture(params=SORTS)
+def ledger_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty database of each sort, of the test's own."""
+    if request.param == "sqlite":
+        return Place("sqlite", f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    server: PostgresPlace | MariaPlace = request.getfixturevalue(f"{request.param}_place")
+    return Place(request.param, server.url, server.password, server)
+
+
+@pytest.fixture
+def open_database(ledger_place: Place) -> Iterator[Callable[[], Database]]:
+    """Opens the database, as often as processes would."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Database(ledger_place.url, ledger_place.password)))
+
+
+def prepared(database: Database, kind: Kind, now: int) -> Ledger:
+    """A ledger of one kind as the sink opens it, at an instant."""
+    return Ledger(database, {kind.name: kind}, lambda: now, prepare(database, {kind.name: kind}))
