@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
-from usage_model import USE, Fields, batch, cells, newest
+from usage_model import SHARES, USE, Fields, batch, cells, newest
 
+from accounting import record_sums
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
@@ -114,7 +116,7 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
-    """Core time of a long job on one processor and a short one on a hundred; summed factors would make it a hundredfold."""
+    """Core time of a long job on one processor and a short one on a hundred: summed factors would be far too much."""
     ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))
     assert ask(ledger, "sum:core_time").totals == (101_000,)
 
@@ -152,7 +154,7 @@ def test_patterns_are_patterns_of_exact_characters(ledger: Ledger) -> None:
 
 
 def test_extreme_values_are_set_aside(ledger: Ledger) -> None:
-    """A job of twenty years, or a wall time of thousands, is refused with field and reason; its neighbours are booked."""
+    """A job of twenty years, or a wall time of thousands, is refused with field and reason; others are booked."""
     end = microseconds(FIRST)
     long = use(1, start=end - 20 * 365 * DAY * SECOND, end=end)
     written = ledger.write(batch([use(0), long, use(2, wall_time=10**12), use(3, processors=2**40, wall_time=10**9)]))
@@ -178,12 +180,45 @@ def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
     assert ask(ledger, "sum:cpu_time", end=FIRST + timedelta(days=60)).totals == (2000 * most,)
 
 
-def test_a_window_within_a_bucket_is_refused(database: Database) -> None:
-    """No figure is made up for a part of a bucket; the error names the bucket."""
+def test_a_window_within_a_bucket_is_answered_from_records(database: Database) -> None:
+    """The part of a day's bucket is what its records had used up by then, to the second, in both attributions."""
     ledger = emptied(database, LATER)
-    ledger.write(batch([use()]))
+    ledger.write(batch([use(), use(1, site="T", wall_time=10**6 + 1)]))
+    end = FIRST + timedelta(hours=2, seconds=1)
+    answer = ask(ledger, "sum:wall_time", "records", "started", end=end, by=("site",))
+    assert [row.values for row in answer.rows] == [(3601, 1, 1), ((10**6 + 1) * 3601 // 7200, 1, 1)]
+    assert ask(ledger, "records", end=end, attribution=Attribution.BY_END).totals == (0,)
+    later = ask(ledger, "records", "started", "sum:wall_time", start=end, by=("site",))
+    assert later.totals == (2, 0, 3599 + 10**6 + 1 - (10**6 + 1) * 3601 // 7200)
+
+
+def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Database) -> None:
+    """No figure is made up for a part of a bucket; the error names the bucket. Whole ones are answered as before."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(), use(1, site="T")]))
+    records = ledger.tables["use"].records
+    with database.write() as connection:
+        connection.execute(records.delete().where(records.c.name == "1"))
+    end = FIRST + timedelta(hours=2)
     with pytest.raises(QueryError, match=r"2026-01-30T02:00:00\+00:00 lies within a bucket of 86400 s"):
-        ask(ledger, "records", end=FIRST + timedelta(hours=2))
+        ask(ledger, "records", end=end)
+    assert ask(ledger, "records", end=end, filters=(Filter("site", ("S",)),)).totals == (1,)
+    assert ask(ledger, "records").totals == (2,)
+    with pytest.raises(QueryError, match=r"not all records from .* only they tell p50:wall_time"):
+        ask(ledger, "p50:wall_time", attribution=Attribution.BY_END)
+
+
+def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that only many records could answer says so, with what to ask instead."""
+    ledger.write(batch([use(number) for number in range(20)]))
+    end = FIRST + timedelta(hours=2, seconds=1)
+    for limit in ("MOST_LOOKED_AT", "MOST_READ"):
+        with monkeypatch.context() as patch:
+            patch.setattr(record_sums, limit, 19)
+            with pytest.raises(QueryError, match=r"more than 19 records .* whole buckets, a shorter window, or filter"):
+                ask(ledger, "records", end=end)
+            patch.setattr(record_sums, limit, 20)
+            assert ask(ledger, "records", end=end).totals == (20,)
 
 
 def test_writers_at_once_lose_nothing(database: Database) -> None:
@@ -243,29 +278,41 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> UsageQuery:
-    """Any question whose periods are made of whole days."""
+def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQuery:
+    """Any question whose window starts and ends so far from the starts of days."""
     attribution = draw(st.sampled_from(Attribution))
     quantities = {Quantity.SUM, Quantity.RATE, Quantity.RATIO, Quantity.RECORDS}
-    quantities.add(Quantity.STARTED if attribution is Attribution.PRORATED else Quantity.MEAN)
+    quantities |= {Quantity.STARTED} if attribution is Attribution.PRORATED else {Quantity.MEAN, *SHARES}
     wanted = []
     for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
-        of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN}
+        of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN, *SHARES}
         measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time"])) if of_measure else ""
         wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
-    start = FIRST + timedelta(days=draw(st.integers(-25, 30)))
+    start = FIRST + timedelta(days=draw(st.integers(-25, 30))) + draw(offsets)
+    end = start + timedelta(days=draw(st.integers(1, 70))) + draw(offsets)
     return UsageQuery(
         kind="use",
         wanted=tuple(wanted),
         start=start,
-        end=start + timedelta(days=draw(st.integers(1, 70))),
+        end=end,
         attribution=attribution,
         by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "code", "simulated"]), unique=True, max_size=2))),
         filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
-        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER])),
+        period=draw(
+            st.sampled_from(
+                [Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER]
+                + ([Period.HOUR] if end - start < timedelta(days=3) else [])
+            )
+        ),
     )
 
 
+whole_days: Final = st.just(timedelta(0))
+odd: Final = st.one_of(
+    st.integers(0, DAY).map(lambda seconds: timedelta(seconds=seconds)),
+    st.integers(0, 24).map(lambda hours: timedelta(hours=hours)),
+    st.integers(0, DAY * SECOND).map(lambda instant: timedelta(microseconds=instant)),
+)
 few: Final = settings(
     max_examples=30,
     deadline=None,
@@ -279,18 +326,22 @@ few: Final = settings(
 @given(
     arrived=revisions(),
     sizes=st.lists(st.integers(1, 5), max_size=6),
-    query=questions(),
+    query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
+    later=st.sampled_from([timedelta(0), timedelta(days=6), timedelta(days=100)]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database, arrived: list[Fields], sizes: list[int], query: UsageQuery, now: datetime
+    database: Database, arrived: list[Fields], sizes: list[int], query: UsageQuery, now: datetime, later: timedelta
 ) -> None:
-    """Whatever the order, the batches, the duplicates, the revisions, the tiers, the grouping: every cell is exact."""
+    """Whatever the order, the batches, the duplicates, the revisions, the tiers, the window: every cell is exact."""
     ledger = emptied(database, now)
     rest = list(arrived)
     for size in [*sizes, len(rest)]:
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
+        # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
+        now += later
+        ledger.clock = partial(microseconds, now)
     answer = Usage(ledger).ask(query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
