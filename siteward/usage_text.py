@@ -71,7 +71,7 @@ def parse_usage(text: UsageText, kinds: Mapping[str, Kind], now: datetime) -> Us
         wanted=each_once("measure", [parse_wanted_usage(measure, kind) for measure in text.measures]),
         start=first,
         end=last,
-        attribution=find_named(text.attribution, {str(each): each for each in Attribution}, "attribution"),
+        attribution=find_named(text.attribution, {str(each): each for each in Attribution}, "known attribution"),
         by=each_once("dimension", [find_bucketed(name, kind).name for name in text.by]),
         filters=parse_filters(text.where, kind, fields),
         period=find_named(text.period, {str(each): each for each in Period}, "period"),
