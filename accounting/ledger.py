@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, MetaData, bindparam, select, update
+from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from accounting.archived_ids import day_of, unpacked
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
-from siteward.records import Kind, Shape
+from siteward.records import Kind, Refused, Shape
 from siteward.server.database import Conflict, Database, Values
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
@@ -68,19 +69,21 @@ class Ledger:
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
         chosen = _chosen(batch, reasons)
         if chosen:
-            for position, outcome in zip(chosen, self._booked(_rows(batch, chosen)), strict=True):
-                outcomes[position] = outcome
+            written = self._booked(_rows(batch, chosen))
+            for place, position in enumerate(chosen):
+                outcomes[position] = written.outcomes[place]
+            reasons |= {chosen[place]: reason for place, reason in written.reasons.items()}
         return Written(outcomes, reasons)
 
     def close(self) -> None:
         """Close the connections."""
         self.database.close()
 
-    def _booked(self, batch: Batch) -> list[Outcome]:
+    def _booked(self, batch: Batch) -> Written:
         pause = PAUSE
         for _ in range(TRIES):
             try:
-                return _Booking(self, batch).outcomes()
+                return _Booking(self, batch).written()
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
                 log.debug("booking again", reason=str(conflict))
@@ -113,7 +116,7 @@ class _Booking:
         self._now = ledger.clock()
         self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
 
-    def outcomes(self) -> list[Outcome]:
+    def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
         series = np.array(ledger.series_of(self._kind, batch.columns), np.int64)
         producers = np.array(ledger.producers_of(batch.producers), np.int64)
@@ -133,12 +136,13 @@ class _Booking:
             accounts = []
             if inserted < len(batch):
                 accounts = self._revised(connection, rows, found)
-            new = np.array([outcome is not Outcome.DUPLICATE for outcome in found])
+            reasons = self._archived(connection, found)
+            new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
             if new.any():
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
                 accounts.append(account_of(self._kind, columns, series[new]))
                 self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
-        return found
+        return Written(found, reasons)
 
     def _enter(self, connection: Connection) -> None:
         entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
@@ -164,6 +168,33 @@ class _Booking:
         self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
         columns = {name: [row[name] for row in old] for name in rows if name in self._kind.column}
         return [account_of(self._kind, columns, np.array([row[SERIES] for row in old], np.int64), sign=-1)]
+
+    def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
+        """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
+
+        Looked at after the insertion, which waits for an archiving transaction that takes the same records out.
+        """
+        archived, records = self._ledger.common.archived, self._tables.records
+        place_of = {
+            identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
+        }
+        of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
+        question = select(archived.c.file, archived.c.ids).where(archived.c.kind == self._kind.name, of_days)
+        reasons: dict[int, Refused] = {}
+        again: list[bytes] = []
+        for file, ids in connection.execute(question):
+            revisions = unpacked(bytes(ids))
+            for identifier in place_of.keys() & revisions.keys():
+                place = place_of[identifier]
+                again.append(identifier)
+                found[place] = Outcome.DUPLICATE
+                if self._batch.columns["revision"][place] > revisions[identifier]:
+                    found[place] = Outcome.REJECTED
+                    reason = f"the older revision is archived in {file}; restore that file, then replay this one"
+                    reasons[place] = Refused(reason, kind=self._kind.name, field="revision")
+        for first in range(0, len(again), AT_ONCE):
+            connection.execute(delete(records).where(records.c[ID].in_(again[first : first + AT_ONCE])))
+        return reasons
 
     def _replace(self, connection: Connection, positions: Sequence[int], rows: Mapping[str, Any]) -> None:
         table = self._tables.records

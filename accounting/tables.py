@@ -14,6 +14,7 @@ from accounting.measures import additive, knowable, known_of, ratio_parts
 from siteward.records import Column, Dimension, Kind, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
+    blob_column,
     bytes_column,
     float_column,
     integer_column,
@@ -48,6 +49,8 @@ class CommonTables:
     Attributes:
         entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
         producers: who sent records, numbered.
+        compacted: until which day buckets of a table were put together into those of a width.
+        archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -61,6 +64,26 @@ class CommonTables:
             integer_column("at"),
             text_column("author", 255),
             text_column("reason", 4000),
+            **_BY_KEY,
+        )
+        self.compacted = Table(
+            f"{PREFIX}compacted",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("width", key=True),
+            integer_column("until"),
+            **_BY_KEY,
+        )
+        self.archived = Table(
+            f"{PREFIX}archived",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("day", key=True),
+            text_column("file", 255, key=True),
+            text_column("digest", 64),
+            integer_column("records"),
+            integer_column("at"),
+            blob_column("ids"),
             **_BY_KEY,
         )
         self.producers = Table(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,9 +18,11 @@ from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
 
 from accounting import record_sums
+from accounting.archive import ArchiveError, archive, files, restore
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
+from accounting.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -29,6 +32,7 @@ from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsag
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 SECOND: Final = 1_000_000
 DAY: Final = 86_400
+HOUR: Final = 3600 * SECOND
 SOON: Final = FIRST + timedelta(days=3)
 """When everything lies in buckets of an hour."""
 LATER: Final = FIRST + timedelta(days=300)
@@ -116,7 +120,7 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
-    """Core time of a long job on one processor and a short one on a hundred: summed factors would be far too much."""
+    """Core time of a long job on one processor and a short one on a hundred: summed factors would be a hundredfold."""
     ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))
     assert ask(ledger, "sum:core_time").totals == (101_000,)
 
@@ -154,7 +158,7 @@ def test_patterns_are_patterns_of_exact_characters(ledger: Ledger) -> None:
 
 
 def test_extreme_values_are_set_aside(ledger: Ledger) -> None:
-    """A job of twenty years, or a wall time of thousands, is refused with field and reason; others are booked."""
+    """A job of twenty years, or a wall time of thousands, is refused with the reason; its neighbours are booked."""
     end = microseconds(FIRST)
     long = use(1, start=end - 20 * 365 * DAY * SECOND, end=end)
     written = ledger.write(batch([use(0), long, use(2, wall_time=10**12), use(3, processors=2**40, wall_time=10**9)]))
@@ -206,6 +210,21 @@ def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Da
     assert ask(ledger, "records").totals == (2,)
     with pytest.raises(QueryError, match=r"not all records from .* only they tell p50:wall_time"):
         ask(ledger, "p50:wall_time", attribution=Attribution.BY_END)
+
+
+def test_an_archived_bucket_is_cut_again_once_it_is_restored(database: Database, tmp_path: Path) -> None:
+    """While its records are in a file, a part of a bucket is refused; back in their table, they answer as before."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
+    end = FIRST + timedelta(hours=2, minutes=30)
+    before = ask(ledger, "sum:wall_time", "p90:wall_time", end=end, attribution=Attribution.BY_END)
+    until = ask(ledger, "sum:wall_time", end=end)
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    with pytest.raises(QueryError, match="not all of its records are there any more"):
+        ask(ledger, "sum:wall_time", end=end)
+    restore(ledger, tmp_path, file.file)
+    assert ask(ledger, "sum:wall_time", end=end) == until
+    assert ask(ledger, "sum:wall_time", "p90:wall_time", end=end, attribution=Attribution.BY_END) == before
 
 
 def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,23 +344,24 @@ few: Final = settings(
 @few
 @given(
     arrived=revisions(),
-    sizes=st.lists(st.integers(1, 5), max_size=6),
+    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
     query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
-    later=st.sampled_from([timedelta(0), timedelta(days=6), timedelta(days=100)]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database, arrived: list[Fields], sizes: list[int], query: UsageQuery, now: datetime, later: timedelta
+    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
 ) -> None:
-    """Whatever the order, the batches, the duplicates, the revisions, the tiers, the window: every cell is exact."""
+    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is exact."""
     ledger = emptied(database, now)
     rest = list(arrived)
-    for size in [*sizes, len(rest)]:
+    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
         # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
-        now += later
+        now += timedelta(days=days)
         ledger.clock = partial(microseconds, now)
+        if is_compacted:
+            compact(ledger)
     answer = Usage(ledger).ask(query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
@@ -350,6 +370,108 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
+    """Ten days of hours become ten days; each day says what it said before, running and started records included."""
+    ledger = emptied(database, FIRST + timedelta(days=11))
+    records = [
+        use(
+            number,
+            start=microseconds(FIRST) + hour * 3600 * SECOND,
+            end=microseconds(FIRST) + (hour + 30) * 3600 * SECOND,
+        )
+        for number, hour in enumerate(range(0, 240, 5))
+    ]
+    ledger.clock = lambda: microseconds(FIRST)
+    ledger.write(batch(records))
+    wanted = ("sum:core_time", "records", "started")
+    before = ask(ledger, *wanted, period=Period.DAY, by=("site",))
+    assert compact(ledger) == 0
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=40))
+    assert compact(ledger) > 240
+    assert ask(ledger, *wanted, period=Period.DAY, by=("site",)) == before
+    assert compact(ledger) == 0
+    ledger.write(batch([use(1000)]))
+    assert compact(ledger) == 0, "a late record goes into a bucket of its day at once"
+    assert ask(ledger, "records").totals == (len(records) + 1,)
+
+
+def test_compaction_while_others_write(database: Database) -> None:
+    """Records that come in while their days are compacted are all there, in every total."""
+    start = microseconds(FIRST)
+    ledger = emptied(database, FIRST)
+    records = [use(number, end=start + (number % 200 + 3) * 3600 * SECOND, start=start) for number in range(600)]
+    ledger.write(batch(records[:200]))
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, lambda: start)
+        try:
+            for first in range(200 + place * 200, 400 + place * 200, 20):
+                mine.write(batch(records[first : first + 20]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    later = Ledger(database, {"use": USE}, lambda: microseconds(LATER))
+    while any(thread.is_alive() for thread in threads):
+        compact(later)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    due = sum(record["wall_time"] for record in records)
+    for attribution in Attribution:
+        assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
+
+
+def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:
+    """Records leave for files and their totals stay; sent again they count no second time, and they can come back."""
+    ledger = emptied(database, SOON)
+    records = [
+        use(n, end=microseconds(FIRST) + n * HOUR, start=microseconds(FIRST), revision=n % 2) for n in range(1, 60)
+    ]
+    ledger.write(batch(records))
+    before = ask(ledger, "sum:core_time", "records", period=Period.DAY)
+    found = list(archive(ledger, tmp_path, FIRST + timedelta(days=2, hours=5)))
+    assert [(file.day, file.records) for file in found] == [
+        (int(FIRST.timestamp()), 23),
+        (int(FIRST.timestamp()) + DAY, 24),
+    ]
+    assert ledger.write(batch(records)).outcomes == [Outcome.DUPLICATE] * 59
+    assert ask(ledger, "sum:core_time", "records", period=Period.DAY) == before
+    # One that comes late into an archived day is new, and goes into a file of its own.
+    late = use(100, end=microseconds(FIRST) + HOUR, start=microseconds(FIRST))
+    assert ledger.write(batch([late, records[0]])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
+    assert [file.records for file in archive(ledger, tmp_path, FIRST + timedelta(days=2))] == [1]
+    assert ledger.write(batch([late])).outcomes == [Outcome.DUPLICATE]
+
+    newer = records[3] | {"revision": 5, "wall_time": 1}
+    written = ledger.write(batch([newer]))
+    assert written.outcomes == [Outcome.REJECTED]
+    assert "restore that file" in written.reasons[0].reason
+    assert restore(ledger, tmp_path, found[0].file) == 23
+    assert ledger.write(batch([newer, *records])).outcomes == [Outcome.REPLACED] + [Outcome.DUPLICATE] * 59
+    less = records[3]["wall_time"] * 4 - 4
+    assert ask(ledger, "sum:core_time").totals == (before.totals[0] + late["wall_time"] * 4 - less,)
+
+
+def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Path) -> None:
+    """A file of other bytes, or none, is named and restores nothing."""
+    ledger = emptied(database, SOON)
+    ledger.write(batch([use()]))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    path = tmp_path / file.file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArchiveError, match="not what was written"):
+        restore(ledger, tmp_path, file.file)
+    path.unlink()
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        restore(ledger, tmp_path, file.file)
+    assert files(ledger) == [file]
 
 
 def _fields(query: UsageQuery) -> dict[str, Any]:

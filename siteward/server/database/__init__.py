@@ -5,13 +5,13 @@ What one of them does in its own way lives beside this file, behind the contract
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final, Protocol
 
 import numpy.typing as npt
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, FromClause, Select, Table
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.sql import ColumnElement
@@ -20,6 +20,8 @@ Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
 Columns = Mapping[str, Values]
 """Rows by column, all of the same length."""
+Grouped = Callable[[FromClause], Select[Any]]
+"""Makes, of something with a table's columns, a question for rows to be added to the table."""
 _MODULES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
 
 
@@ -36,6 +38,9 @@ class Conflict(Exception):  # noqa: N818  # reads as the state it is.
 class Dialect(Protocol):
     """What a database does in its own way. Only `open` makes anything; all else works in the caller's transaction."""
 
+    locks_what_it_reads: bool
+    """Whether transactions of REPEATABLE READ keep others from writing between the rows that they have locked."""
+
     def open(self, address: URL) -> Engine:
         """An engine whose transactions are durable, see what is committed, and refuse what does not fit."""
 
@@ -47,6 +52,19 @@ class Dialect(Protocol):
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
         """Add to the rows of these primary keys, each given once, in ascending order; missing rows are made."""
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """Take rows of a table away and add what they come to, as fewer rows, to the same table; how many went.
+
+        Exactly what is taken away is added, whatever others write meanwhile: theirs comes before, or after. To be the
+        only statement of a transaction of `Database.write(repeatable=True)`.
+
+        Args:
+            connection: of that transaction.
+            table: of keys and sums.
+            chosen: the rows that go; none of those that are added to.
+            grouped: what they come to, with the columns of the table, from whatever holds them.
+        """
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """Expressions of aggregates from which `whole` makes the exact sum, whatever its size."""
@@ -76,14 +94,18 @@ class Database:
         self.engine = self.dialect.open(address)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, repeatable: bool = False) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back on any error.
+
+        Args:
+            repeatable: what it has looked at is kept from others until its end, where a database does not do so anyhow.
 
         Raises:
             Conflict: it gave way to another transaction; do it again.
         """
+        level = {"isolation_level": "REPEATABLE READ"} if repeatable and self.dialect.locks_what_it_reads else {}
         try:
-            with self.engine.begin() as connection:
+            with self.engine.connect().execution_options(**level) as connection, connection.begin():
                 yield connection
         except DBAPIError as error:
             if error.orig is not None and self.dialect.is_conflict(error.orig):

@@ -36,7 +36,13 @@ def bytes_column(name: str, length: int, *, key: bool = False, unique: bool = Fa
     return Column(name, kind, primary_key=key, unique=unique, nullable=False)
 
 
-def text_column(name: str, length: int, *, default: str | None = None) -> Column[str]:
+def blob_column(name: str) -> Column[bytes]:
+    """Bytes, as many as there are."""
+    kind = LargeBinary().with_variant(sqlite.BLOB(), "sqlite").with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+    return Column(name, kind, nullable=False)
+
+
+def text_column(name: str, length: int, *, key: bool = False, default: str | None = None) -> Column[str]:
     """Texts, equal only if every character is: neither case nor accents nor blanks at the end are folded."""
     varchar = mysql.VARCHAR if length <= _WITHIN_ROW else mysql.TEXT
     kind = (
@@ -45,4 +51,4 @@ def text_column(name: str, length: int, *, default: str | None = None) -> Column
         .with_variant(varchar(length, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mysql", "mariadb")
         .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
     )
-    return Column(name, kind, nullable=False, server_default=default)
+    return Column(name, kind, primary_key=key, nullable=False, server_default=default)

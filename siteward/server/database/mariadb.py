@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
-from sqlalchemy import Connection, Table, create_engine, event, func
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, select
+from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Values
+from siteward.server.database import Columns, Grouped, Values
 
 AT_ONCE: Final = 5_000
 """Rows of one statement; the server takes 16 MiB of text."""
@@ -25,6 +26,8 @@ _SESSION: Final = "SET SESSION sql_mode = 'TRADITIONAL', time_zone = '+00:00', i
 
 class Mariadb:
     """How this database does what `siteward.server.database.Dialect` asks for."""
+
+    locks_what_it_reads = True
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
@@ -44,6 +47,18 @@ class Mariadb:
         quote = connection.dialect.identifier_preparer.quote
         adding = ", ".join(f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums)
         _insert(connection, table, {**keys, **sums}, adding)
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # Locked with the gaps between them, so that no row comes in between adding and taking away.
+        connection.execute(select(func.count()).select_from(table).where(chosen).with_for_update())
+        question = grouped(table).where(chosen)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.inserted[column.name] for column in added}
+        connection.execute(adding.on_duplicate_key_update(sums))
+        return connection.execute(delete(table).where(chosen)).rowcount
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""

@@ -10,11 +10,12 @@ import numpy as np
 from psycopg import adapters
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
-from sqlalchemy import Connection, Table, create_engine, func
+from sqlalchemy import Connection, Table, create_engine, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Values
+from siteward.server.database import Columns, Grouped, Values
 
 _INT8: Final = 20
 _INT8_ARRAY: Final = 1016
@@ -48,6 +49,8 @@ adapters.register_dumper(_Integers, _IntegersDumper)
 class Postgresql:
     """How this database does what `siteward.server.database.Dialect` asks for."""
 
+    locks_what_it_reads = False
+
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
@@ -68,6 +71,19 @@ class Postgresql:
             f"{_insert(connection, table, columns)} ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
         )
         connection.exec_driver_sql(statement, tuple(map(_array, columns.values())))
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # One statement: what it deletes is what it adds.
+        taken = delete(table).where(chosen).returning(*table.columns).cte("taken")
+        question = grouped(taken)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        count = connection.execute(select(func.count()).select_from(table).where(chosen)).scalar_one()
+        connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
+        return int(count)
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""

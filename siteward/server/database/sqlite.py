@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Table, create_engine, event, func
+from sqlalchemy import Connection, Table, create_engine, delete, event, func
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Values
+from siteward.server.database import Columns, Grouped, Values
 
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
@@ -21,6 +22,8 @@ _HALF: Final = 32
 
 class Sqlite:
     """How this database does what `siteward.server.database.Dialect` asks for."""
+
+    locks_what_it_reads = False
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
@@ -54,6 +57,17 @@ class Sqlite:
         rows = _rows(columns)
         if rows:
             connection.exec_driver_sql(statement, rows)
+
+    def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
+        """See `siteward.server.database.Dialect`."""
+        # Nobody else writes until this transaction ends.
+        question = grouped(table).where(chosen)
+        adding = insert(table).from_select([column.name for column in question.selected_columns], question)
+        keys = [column.name for column in table.primary_key]
+        added = [column for column in table.columns if column.name not in keys]
+        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
+        return connection.execute(delete(table).where(chosen)).rowcount
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""

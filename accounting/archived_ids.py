@@ -1,0 +1,67 @@
+"""Ids and revisions of archived records, as few bytes: a duplicate of one is still a duplicate; pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from siteward.records.identity import HASH_BYTES, ID_BYTES
+
+DAY_MILLISECONDS: Final = 86_400_000
+_TIME_BYTES: Final = ID_BYTES - HASH_BYTES
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """Times as differences, since they compress; hashes as they are, since they do not."""
+
+    times: bytes
+    hashes: bytes
+    revisions: dict[int, int]
+    """By position, where they are not zero."""
+
+
+def day_of(identifier: bytes) -> int:
+    """First second of the UTC day of a record's partition time."""
+    return int.from_bytes(identifier[:_TIME_BYTES], "big") // DAY_MILLISECONDS * 86_400
+
+
+def packed(revisions: Mapping[bytes, int]) -> bytes:
+    """Ids with their revisions; about eleven bytes each."""
+    ids = sorted(revisions)
+    times = [int.from_bytes(each[:_TIME_BYTES], "big") for each in ids]
+    steps = [after - before for before, after in zip([0, *times], times, strict=False)]
+    body = _Packed(
+        times=zlib.compress(msgspec.msgpack.encode(steps)),
+        hashes=b"".join(each[_TIME_BYTES:] for each in ids),
+        revisions={place: revisions[each] for place, each in enumerate(ids) if revisions[each]},
+    )
+    return msgspec.msgpack.encode(body)
+
+
+def unpacked(data: bytes) -> dict[bytes, int]:
+    """The inverse of packed."""
+    body = msgspec.msgpack.decode(data, type=_Packed)
+    found: dict[bytes, int] = {}
+    time = 0
+    for place, step in enumerate(msgspec.msgpack.decode(zlib.decompress(body.times), type=list[int])):
+        time += step
+        tail = body.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+        found[time.to_bytes(_TIME_BYTES, "big") + tail] = body.revisions.get(place, 0)
+    return found
+
+
+def by_day(ids: Iterable[bytes]) -> dict[int, list[bytes]]:
+    """Ids by the day of their partition time."""
+    days: dict[int, list[bytes]] = {}
+    for each in ids:
+        days.setdefault(day_of(each), []).append(each)
+    return days
+
+
+def id_range(day: int) -> tuple[bytes, bytes]:
+    """The smallest id of a day, and the smallest of the day after it."""
+    first, last = day * 1000, day * 1000 + DAY_MILLISECONDS
+    return first.to_bytes(_TIME_BYTES, "big") + bytes(HASH_BYTES), last.to_bytes(_TIME_BYTES, "big") + bytes(HASH_BYTES)
