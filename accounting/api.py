@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, TypeVar, cast
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -25,13 +25,13 @@ from siteward.server.database import DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
-from siteward.usage import UsageAnswer, UsageQuery
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, bucketed, parse_usage
+from siteward.usage_text import UsageText, groupable, parse_usage
 from siteward.usage_window import parse_zone
 
 log = get_logger(__name__)
+Answered = TypeVar("Answered")
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -64,7 +64,9 @@ def router(_settings: Settings) -> APIRouter:
 
 def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
-    return json_response({"kinds": [_kind(tables.kind) for tables in _ledger(request).tables.values()]})
+    ledger = _ledger(request)
+    attributes = _asked(Usage(ledger).attributes)
+    return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -73,7 +75,9 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     measures: Annotated[
         str, Query(description="What to compute, such as `cpu_time,rate:core_time,efficiency,records`.")
     ] = "records",
-    by: Annotated[str, Query(description="Bucketed dimensions to group by, such as `site,vo`.")] = "",
+    by: Annotated[
+        str, Query(description="Bucketed dimensions to group by, such as `site,vo`, or `site.country`.")
+    ] = "",
     where: Annotated[
         list[str], Query(description="Conditions, all of which hold: `site=A|B`, `site~LCG.*`, `vo!=x` …")
     ] = [],  # noqa: B006  # FastAPI copies it.
@@ -115,9 +119,10 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    query = parse_usage(text, kinds, datetime.now(UTC))
+    usage = Usage(ledger)
+    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
     began = time.perf_counter()
-    answer = _asked(ledger, query)
+    answer = _asked(lambda: usage.ask(query))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)
@@ -145,10 +150,11 @@ def _ledger(request: Request) -> Ledger:
         raise Problem(500, f"ledger: {error}") from error
 
 
-def _asked(ledger: Ledger, query: UsageQuery) -> UsageAnswer:
+def _asked(ask: Callable[[], Answered]) -> Answered:
+    """The ledger's answer; 503 where it cannot answer now."""
     try:
         with _turns.turn():
-            return Usage(ledger).ask(query)
+            return ask()
     except SQLAlchemyError as error:
         # Its text holds the statement and what was asked for.
         log.warning("the ledger does not answer", reason=str(error))
@@ -156,11 +162,11 @@ def _asked(ledger: Ledger, query: UsageQuery) -> UsageAnswer:
         raise Problem(503, message, headers=RETRY_AFTER) from error
 
 
-def _kind(kind: Kind) -> dict[str, object]:
+def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, object]:
     return {
         "name": kind.name,
         "doc": kind.doc,
-        "dimensions": list(bucketed(kind)),
+        "dimensions": list(groupable(kind, attributes)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],
         "values": [column.name for column in kind.measures if column.name not in additive(kind)],
         "ratios": [{"name": name, "unit": ratio.unit} for name, ratio in kind.ratios.items()],

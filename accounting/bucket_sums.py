@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.buckets import DAY, SECOND
-from accounting.conditions import Group, conditions_of, group_reader
+from accounting.conditions import Group, conditions_of, groups_of
 from accounting.cuts import Stretch, blocks_of, days_of
 from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables
 from siteward.server.database import Dialect
@@ -38,7 +38,7 @@ class BucketSums:
         self._buckets = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
         self._query = query
         self._names = names
-        self._read = group_reader(tables.kind, query.by)
+        self._kind = tables.kind
 
     def groups(self, stretch: Stretch, since: int) -> GroupSums:
         """The sums of each group over the buckets that start within a stretch.
@@ -59,9 +59,10 @@ class BucketSums:
             .having(func.count() > 0)
         )
         found: GroupSums = {}
-        for row in self._connection.execute(question):
+        rows = self._connection.execute(question).all()
+        for group, row in zip(groups_of(self._kind, self._query.by, rows), rows, strict=True):
             values = iter(row[len(by) :])
-            found[self._read(row)] = {
+            found[group] = {
                 name: self._dialect.whole([next(values) for _ in parts])
                 for name, parts in zip(self._names, sums, strict=True)
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Table, and_, not_, or_
@@ -20,16 +20,15 @@ def conditions_of(series: Table, filters: Iterable[Filter]) -> list[ColumnElemen
     return [_condition(series.c[each.field], each) for each in filters]
 
 
-def group_reader(kind: Kind, by: Iterable[str]) -> Callable[[Iterable[Any]], Group]:
-    """What makes a group of the first values of a row; truth values lie in columns of integers."""
-    is_truth = [kind.column[name].type is Type.BOOLEAN for name in by]
-
-    def read(row: Iterable[Any]) -> Group:
-        return tuple(
-            bool(value) if truth and value is not None else value for truth, value in zip(is_truth, row, strict=False)
-        )
-
-    return read
+def groups_of(kind: Kind, by: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Group]:
+    """The group of each row, which begins with the values grouped by; truth values lie in columns of integers."""
+    if not by:
+        return [()] * len(rows)
+    columns = list(zip(*rows, strict=True))[: len(by)]
+    for place, name in enumerate(by[: len(columns)]):
+        if kind.column[name].type is Type.BOOLEAN:
+            columns[place] = tuple(None if value is None else bool(value) for value in columns[place])
+    return list(zip(*columns, strict=True))
 
 
 def _condition(column: ColumnElement[Any], condition: Filter) -> ColumnElement[bool]:

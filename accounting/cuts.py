@@ -17,12 +17,10 @@ class Plan(msgspec.Struct, frozen=True):
     """How one period is answered.
 
     Attributes:
-        start: first instant of the period.
         whole: what whole buckets answer; None where there is no such part.
         cut: what the records answer, in order.
     """
 
-    start: int
     whole: Stretch | None
     cut: tuple[Stretch, ...]
 
@@ -55,11 +53,11 @@ def plan_of(period: Stretch, blocks: Sequence[Stretch]) -> Plan:
     start, end = period
     first, last = _around(start, blocks), _around(end, blocks)
     if first and first == last:
-        return Plan(start, None, (period,))
+        return Plan(None, (period,))
     cut = [(start, first[1])] if first else []
     cut += [(last[0], end)] if last else []
     whole = first[1] if first else start, last[0] if last else end
-    return Plan(start, whole if whole[0] < whole[1] else None, tuple(cut))
+    return Plan(whole if whole[0] < whole[1] else None, tuple(cut))
 
 
 def cut_blocks(instants: Iterable[int], blocks: Iterable[Stretch]) -> list[Stretch]:

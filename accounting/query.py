@@ -9,17 +9,21 @@ from typing import Final, NoReturn
 import msgspec
 from sqlalchemy import Connection
 
-from accounting.amounts import Amounts
+from accounting.amounts import Amounts, together
 from accounting.answers import Groups, Periods, answer_of
 from accounting.bucket_sums import BucketSums, GroupSums
 from accounting.buckets import SECOND
 from accounting.calendar import periods_of
+from accounting.conditions import Group
 from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
+from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
 from accounting.quantities import added, check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables, is_bucketed
+from accounting.topology import Topology, derived_names
+from accounting.topology_table import read_topology
 from siteward.query import QueryError
 from siteward.records import Kind, microseconds, moment
 from siteward.usage import Attribution, UsageAnswer, UsageQuery
@@ -44,20 +48,33 @@ class Usage:
         tables = self._ledger.tables.get(query.kind)
         if tables is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
-        query = _checked(tables.kind, query)
-        periods = list(periods_of(query.start, query.end, query.period))
-        if len(periods) > MOST_PERIODS:
-            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
         with self._ledger.database.read() as connection:
-            whole, parts = _Reading(connection, self._ledger, tables, query).groups(periods)
+            topology = self._topology(connection, query)
+            query = _checked(tables.kind, query, topology)
+            periods = list(periods_of(query.start, query.end, query.period))
+            if len(periods) > MOST_PERIODS:
+                _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
         return answer_of(tables.kind, query, periods, whole, parts)
+
+    def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
+        """The topology where the question needs one, else none."""
+        if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
+            return read_topology(connection, self._ledger.common.topology)
+        return Topology(())
+
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What may be grouped and filtered by beside dimensions: the attributes that the topology gives each."""
+        with self._ledger.database.read() as connection:
+            return read_topology(connection, self._ledger.common.topology).attributes
 
 
 class _Reading:
     """One question within one state of the database."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, query: UsageQuery) -> None:
-        self._query = query
+    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
+        self._derivation = derivation
+        query = self._query = derivation.base
         self._window = microseconds(query.start), microseconds(query.end)
         counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
         # By the counts it shows whether all records are there.
@@ -96,15 +113,25 @@ class _Reading:
         )
 
     def _period(self, period: Stretch) -> Groups:
-        plan = plan_of(period, self._cut)
-        found: list[GroupSums] = [] if plan.whole is None else [self._buckets.groups(plan.whole, plan.start)]
+        found: dict[Group, list[Amounts]] = {}
+        for piece in self._derivation.pieces(period):
+            for base, amounts in self._piece(piece, period[0]).items():
+                group = self._derivation.group(base, piece[0])
+                if group is not None:
+                    found.setdefault(group, []).append(amounts)
+        return {group: together(parts) for group, parts in found.items()}
+
+    def _piece(self, piece: Stretch, since: int) -> Groups:
+        """What each group of the base question holds in a part of a period that starts then."""
+        plan = plan_of(piece, self._cut)
+        found: list[GroupSums] = [] if plan.whole is None else [self._buckets.groups(plan.whole, since)]
         for stretch in plan.cut:
             part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
-            found.append(part.groups(stretch, plan.start))
+            found.append(part.groups(stretch, since))
         sums: GroupSums = {}
         for groups in found:
             sums |= {group: added(sums[group], here) if group in sums else here for group, here in groups.items()}
-        return self._sampled(period, {group: Amounts(here) for group, here in sums.items()})
+        return self._sampled(piece, {group: Amounts(here) for group, here in sums.items()})
 
     def _sampled(self, period: Stretch, groups: Groups) -> Groups:
         """The same groups with their single values."""
@@ -129,15 +156,18 @@ def _text(instant: int) -> str:
     return moment(instant).isoformat()
 
 
-def _checked(kind: Kind, query: UsageQuery) -> UsageQuery:
+def _checked(kind: Kind, query: UsageQuery, topology: Topology) -> UsageQuery:
     for name, instant in (("start", query.start), ("end", query.end)):
         if instant.tzinfo is None:
             _refuse(f"{name} {instant.isoformat()} has no time zone")
     if query.end <= query.start:
         _refuse(f"the window ends at {query.end.isoformat()}, not after its start at {query.start.isoformat()}")
     bucketed = [column.name for column in kind.columns if is_bucketed(column)]
+    derived = [name for name in derived_names(topology.attributes) if name.partition(".")[0] in bucketed]
     for name in (*query.by, *(condition.field for condition in query.filters)):
-        if name not in bucketed:
+        if is_derived(name) and name not in derived:
+            _refuse(f"{name!r} is not in the topology of {kind.name}; there are {', '.join(derived) or 'none'}")
+        if not is_derived(name) and name not in bucketed:
             _refuse(f"{name!r} is not in the buckets of {kind.name}; there are {', '.join(bucketed)}")
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")

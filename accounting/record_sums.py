@@ -12,7 +12,7 @@ from sqlalchemy.sql import ColumnElement
 from accounting.arithmetic import Integers, shares, sums
 from accounting.booking import Account, account_of, joined
 from accounting.bucket_sums import GroupSums
-from accounting.conditions import Group, conditions_of, group_reader
+from accounting.conditions import Group, conditions_of, groups_of
 from accounting.cuts import Stretch
 from accounting.measures import additive, factors
 from accounting.samples import Samples
@@ -47,7 +47,6 @@ class RecordSums:
         self._kind = tables.kind
         self._query = query
         self._names = names
-        self._read = group_reader(tables.kind, query.by)
         self._is_prorated = query.attribution is Attribution.PRORATED
         self._looked_at = 0
         self._taken = 0
@@ -95,7 +94,7 @@ class RecordSums:
         for rows in self._partitions(question):
             values = list(zip(*rows, strict=True))
             columns: dict[str, Sequence[Any]] = dict(zip((*times, *names), values[len(by) :], strict=True))
-            yield [self._read(row) for row in rows], columns
+            yield groups_of(self._kind, self._query.by, rows), columns
 
     def _partitions(self, question: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
         left = MOST_READ - self._taken

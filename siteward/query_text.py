@@ -18,7 +18,7 @@ from siteward.records.fields import INT64_MAX, INT64_MIN
 
 MOST_GROUPS: Final = 100_000
 """Largest `top`."""
-_WHERE: Final = re.compile(r"([a-z][a-z0-9_]*)(>=|<=|!=|!~|=|~)(.*)", re.ASCII | re.DOTALL)
+_WHERE: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)(>=|<=|!=|!~|=|~)(.*)", re.ASCII | re.DOTALL)
 _INTEGER: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _ESCAPED: Final = re.compile(r"\\(.)|(\|)", re.DOTALL)
 _TRUTH: Final = {"true": True, "false": False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,10 +11,11 @@ import msgspec
 from siteward.query import QueryError
 from siteward.query_text import check_top, each_once, find_kind, find_named, format_filter, parse_filters
 from siteward.query_window import format_time
-from siteward.records import Column, Dimension, Kind
+from siteward.records import Column, Dimension, Kind, Type
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
+NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
 ALONE: Final = (Quantity.RECORDS, Quantity.STARTED)
 """What takes no measure."""
 
@@ -26,8 +27,8 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         kind: name of the kind.
         measures: what to compute: a measure or product alone is its sum, a ratio itself; else `rate:core_time`,
             `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`.
-        by: bucketed dimensions to group by.
-        where: conditions on bucketed dimensions, as in siteward.query_text.QueryText.
+        by: bucketed dimensions to group by, or attributes of theirs in the topology, such as `site.country`.
+        where: conditions on the same, as in siteward.query_text.QueryText.
         window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
         start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
         end: first instant after the window, in the same forms. Without any of the three: this month until now.
@@ -48,13 +49,19 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     top: int = 0
 
 
-def parse_usage(text: UsageText, kinds: Mapping[str, Kind], now: datetime) -> UsageQuery:
+def parse_usage(
+    text: UsageText,
+    kinds: Mapping[str, Kind],
+    now: datetime,
+    attributes: Mapping[str, Sequence[str]] = NO_ATTRIBUTES,
+) -> UsageQuery:
     """The question that a text asks.
 
     Args:
         text: as it was typed.
         kinds: every known kind by name.
         now: what `now` and relative times mean; aware.
+        attributes: what the topology tells of the values of dimensions.
 
     Raises:
         QueryError: naming the part at fault and what is possible.
@@ -63,7 +70,7 @@ def parse_usage(text: UsageText, kinds: Mapping[str, Kind], now: datetime) -> Us
     if not text.measures:
         message = "measures: ask for at least one, such as records"
         raise QueryError(message)
-    fields = bucketed(kind)
+    fields = groupable(kind, attributes)
     start = text.start or ("" if text.window or text.end else "this-month")
     first, last = parse_usage_window(text.window, start, text.end, now)
     return UsageQuery(
@@ -72,7 +79,7 @@ def parse_usage(text: UsageText, kinds: Mapping[str, Kind], now: datetime) -> Us
         start=first,
         end=last,
         attribution=find_named(text.attribution, {str(each): each for each in Attribution}, "known attribution"),
-        by=each_once("dimension", [find_bucketed(name, kind).name for name in text.by]),
+        by=each_once("dimension", [_find_dimension(name, kind, fields).name for name in text.by]),
         filters=parse_filters(text.where, kind, fields),
         period=find_named(text.period, {str(each): each for each in Period}, "period"),
         top=check_top(text.top),
@@ -105,13 +112,19 @@ def bucketed(kind: Kind) -> dict[str, Column]:
     }
 
 
-def find_bucketed(name: str, kind: Kind) -> Column:
-    """The dimension of that name.
+def groupable(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, Column]:
+    """The same, and what the topology tells of them: `site.country`."""
+    dimensions = bucketed(kind)
+    derived = {
+        f"{name}.{attribute}": Column(f"{name}.{attribute}", Type.STRING, Dimension(f"{attribute} of the {name}"))
+        for name in dimensions
+        for attribute in attributes.get(name, ())
+    }
+    return dimensions | derived
 
-    Raises:
-        QueryError: there is none in the ledger's buckets.
-    """
-    return find_named(name, bucketed(kind), f"dimension in the ledger's buckets of {kind.name}")
+
+def _find_dimension(name: str, kind: Kind, fields: Mapping[str, Column]) -> Column:
+    return find_named(name, fields, f"dimension in the ledger's buckets of {kind.name}")
 
 
 def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:

@@ -33,7 +33,7 @@ def account(  # noqa: PLR0917  # Typer reads the options from the signature.
     measures: Annotated[
         str, typer.Option(help="What to compute, such as cpu_time,rate:core_time,efficiency,records.")
     ] = "records",
-    by: Annotated[str, typer.Option(help="Bucketed dimensions to group by, such as site,vo.")] = "",
+    by: Annotated[str, typer.Option(help="Bucketed dimensions to group by, such as site,vo, or site.country.")] = "",
     where: Annotated[
         list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, site~LCG.*, vo!=x.")
     ] = None,
@@ -157,7 +157,8 @@ def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument
     in_zone = parse_zone(zone)
     with closing(open_ledger(cast("LedgerSettings", settings), load_kinds(settings.kinds))) as ledger:
         kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-        query = parse_usage(text, kinds, datetime.now(UTC))
+        usage = Usage(ledger)
+        query = parse_usage(text, kinds, datetime.now(UTC), usage.attributes())
         began = time.perf_counter()
-        answer = Usage(ledger).ask(query)
+        answer = usage.ask(query)
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)

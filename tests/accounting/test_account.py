@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +18,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from accounted import Accounted, ran
 from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
+from servers import REPOSITORY
 
 from accounting.api import router
 from accounting.opening import open_ledger
-from siteward.cli import main
+from siteward.client import Client
 from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.asking import refuse_unknown
@@ -29,22 +34,6 @@ from siteward.usage_json import UsageDocument
 
 HERE: Final = "http://127.0.0.1"
 DAY: Final = "2026-03-02"
-
-
-class Accounting(msgspec.Struct, frozen=True):
-    """The part of the settings that names the ledger."""
-
-    password: str = ""
-
-
-class Accounted(Settings):
-    """Settings with a ledger in the data folder."""
-
-    accounting: Accounting = Accounting()
-
-    @property
-    def accounting_url(self) -> str:
-        return f"sqlite:///{self.folder / 'accounting.sqlite'}"
 
 
 @pytest.fixture
@@ -165,14 +154,6 @@ def test_every_asking_route_refuses_unknown_parameters() -> None:
     assert refuse_unknown in [each.dependency for each in router(Settings()).dependencies]
 
 
-def ran(monkeypatch: pytest.MonkeyPatch, settings: Settings, *arguments: str) -> int:
-    """The exit code of `siteward …` with settings."""
-    monkeypatch.setattr("siteward.cli.options.load_settings", lambda _: settings)
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
-
-
 def test_account_as_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Accounted
 ) -> None:
@@ -200,6 +181,35 @@ def test_account_into_a_file(monkeypatch: pytest.MonkeyPatch, settings: Accounte
     assert pq.read_table(tmp_path / "usage.parquet").schema.metadata[b"siteward.attribution"] == b"by-end"
     assert "by-end" in (tmp_path / "usage.csv").read_text()
     assert json.loads((tmp_path / "usage.json").read_text())["totals"] == [10]
+
+
+def test_the_manual_asks_the_same_three_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Accounted, app: TestClient
+) -> None:
+    """The page's first question runs as it stands, from the shell, over HTTP and from Python, and has one answer."""
+    page = (REPOSITORY / "docs" / "how-to" / "account.md").read_text(encoding="utf-8")
+    shell, curl = re.findall(r"^```console\n\$ (.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
+    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shell, curl = (text.replace("\\\n", "").replace("SIM-T2*", "SITE-*") for text in (shell, curl))
+
+    assert ran(monkeypatch, settings, "--output", "json", *shlex.split(shell)[1:]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["totals"] == [30_000 + sum(range(10)), 3600 * (sum(range(1, 9)) + 1 + 2), 10]
+
+    words = shlex.split(curl)
+    pairs = [word for flag, word in pairwise(words) if flag in {"-d", "--data-urlencode"}]
+    assert (
+        app.get(words[2].removeprefix("http://127.0.0.1:8080"), params="&".join(pairs)).json()["rows"]
+        == printed["rows"]
+    )
+
+    def read(_: Client, path: str, kind: type[Any]) -> Any:
+        return msgspec.json.decode(app.get(path).content, type=kind)
+
+    monkeypatch.setattr(Client, "_read", read)
+    names: dict[str, Any] = {}
+    exec(compile(python, "account.py", "exec", dont_inherit=True), names)
+    assert names["frame"]["sum:core_time"].sum() == printed["totals"][1]
 
 
 @pytest.mark.parametrize(

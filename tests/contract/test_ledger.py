@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
 from accounting.tiers import compact
+from accounting.topology import Entry, TopologyError
+from accounting.topology_table import read_topology, write_topology
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -472,6 +475,116 @@ def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Pa
     with pytest.raises(ArchiveError, match="cannot be read"):
         restore(ledger, tmp_path, file.file)
     assert files(ledger) == [file]
+
+
+def federated(ledger: Ledger, *entries: tuple[str, str, datetime | None, datetime | None]) -> None:
+    """Say to which federation sites belong, and from when to when."""
+    made = [
+        Entry("site", site, "federation", federation, *(None if day is None else int(day.timestamp()) for day in valid))
+        for site, federation, *valid in entries
+    ]
+    write_topology(ledger.database, ledger.common.topology, made, int(FIRST.timestamp()))
+
+
+def test_a_move_of_a_site_to_another_federation_does_not_rewrite_the_past(database: Database) -> None:
+    """What it used before the move stays with the old one, to the second, and no later import may say otherwise."""
+    ledger = emptied(database, LATER)
+    start = microseconds(FIRST) + 12 * HOUR
+    ledger.write(batch([use(0, start=start, end=start + 24 * HOUR, wall_time=86_401), use(1, site="T")]))
+    move = FIRST + timedelta(days=1)
+    federated(ledger, ("S", "old", None, None), ("T", "old", None, None))
+    before = ask(ledger, "sum:wall_time", "records", by=("site.federation",))
+    assert [(row.group, row.values) for row in before.rows] == [(("old",), (86_401 + 7200, 2))]
+
+    federated(ledger, ("S", "old", None, move), ("S", "new", move, None), ("T", "old", None, None))
+    after = ask(ledger, "sum:wall_time", "records", by=("site.federation",), period=Period.DAY)
+    assert [(row.start, row.group, row.values) for row in after.rows] == [
+        (FIRST, ("old",), (43_200 + 7200, 2)),
+        (move, ("new",), (43_201, 1)),
+    ]
+    assert after.totals == before.totals
+    by_end = ask(ledger, "sum:wall_time", by=("site.federation",), attribution=Attribution.BY_END)
+    assert [(row.group, row.values) for row in by_end.rows] == [(("new",), (86_401,)), (("old",), (7200,))]
+
+    with pytest.raises(TopologyError, match="the past would be rewritten: site 'S', federation: 'old' becomes 'new'"):
+        federated(ledger, ("S", "new", None, None), ("T", "old", None, None))
+    again = ask(ledger, "sum:wall_time", "records", by=("site.federation",), period=Period.DAY)
+    assert again == after
+
+
+def test_what_a_site_belongs_to_can_be_asked_for(ledger: Ledger) -> None:
+    """A condition on an attribute holds for the time in which the site has it; unknown is a group of its own."""
+    ledger.write(batch([use(0), use(1, site="T"), use(2, site="U")]))
+    federated(ledger, ("S", "F-A", None, FIRST), ("S", "F-B", FIRST, None), ("T", "F-A", None, None))
+
+    def found(*values: str, **changes: Any) -> list[tuple[Any, ...]]:
+        condition = Filter("site.federation", values, **changes)
+        return [row.group for row in ask(ledger, "records", by=("site",), filters=(condition,)).rows]
+
+    assert found("F-A") == [("T",)]
+    assert found("F-A", negated=True) == [("S",), ("U",)]
+    assert found("f-*", wildcard=True) == []
+    assert found("F-?", wildcard=True) == [("S",), ("T",)]
+    assert found("F-?", wildcard=True, negated=True) == [("U",)]
+    rows = ask(ledger, "records", by=("site.federation", "site")).rows
+    assert [row.group for row in rows] == [(None, "U"), ("F-A", "T"), ("F-B", "S")]
+    with pytest.raises(QueryError, match=r"'site\.tier' is not in the topology of use; there are site\.federation"):
+        ask(ledger, "records", by=("site.tier",))
+
+
+def test_topologies_written_at_once_are_one_of_them(database: Database) -> None:
+    """Two imports at the same time come one after the other: what is kept contradicts nothing."""
+    ledger = emptied(database, SOON)
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        try:
+            for day in range(5):
+                move = FIRST + timedelta(days=10 * place + day)
+                federated(ledger, ("S", "old", None, move), ("S", "new", move, None))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with database.read() as connection:
+        assert len(list(read_topology(connection, ledger.common.topology))) == 2
+
+
+@few
+@given(
+    arrived=revisions(),
+    query=questions(whole_days) | questions(odd),
+    now=st.sampled_from([SOON, LATER]),
+    moves=st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted),
+)
+def test_sums_by_federation_are_those_of_the_records(
+    database: Database, arrived: list[Fields], query: UsageQuery, now: datetime, moves: list[int]
+) -> None:
+    """Whatever the moves, windows and tiers: each federation has what its sites used while they were in it."""
+    ledger = emptied(database, now)
+    ledger.write(batch(arrived))
+    one, other = (FIRST + timedelta(days=day) for day in moves)
+    stays = [("S", "A", None, one), ("T", "B", None, other)]
+    federated(ledger, *stays, ("T", "A", other, None), *([("S", "B", one, other)] if one < other else []))
+    wanted = (WantedUsage(Quantity.SUM, "core_time"),)
+    asked = {**_fields(query), "wanted": wanted, "filters": ()}
+    answer = Usage(ledger).ask(UsageQuery(**{**asked, "by": ("site.federation",)}))
+    due: dict[tuple[datetime, str | None], int] = {}
+    for start, end in periods_of(query.start, query.end, query.period):
+        edges = sorted({start, end, *(move for move in (one, other) if start < move < end)})
+        found = cells(newest(arrived), UsageQuery(**{**asked, "by": ("site",)}), pairwise(edges))
+        for (piece, (site,)), (used,) in found.items():
+            federation = ("A" if piece < one else "B" if piece < other else None) if site == "S" else None
+            federation = ("B" if piece < other else "A") if site == "T" else federation
+            due[start, federation] = due.get((start, federation), 0) + used
+    rows = {(row.start, row.group[0]): row.values[0] for row in answer.rows}
+    assert {cell: used for cell, used in rows.items() if used} == {cell: used for cell, used in due.items() if used}
+    assert answer.totals == (sum(due.values()),)
 
 
 def _fields(query: UsageQuery) -> dict[str, Any]:
