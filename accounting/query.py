@@ -29,6 +29,8 @@ from siteward.records import Kind, microseconds, moment
 from siteward.usage import Attribution, UsageAnswer, UsageQuery
 
 MOST_PERIODS: Final = 10_000
+MOST_ROWS: Final = 500_000
+"""Groups in periods of one answer; nobody reads more, and the process has to hold them."""
 
 
 class Usage:
@@ -90,7 +92,16 @@ class _Reading:
         stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
         self._read_records(edges_of(stretches))
         whole = self._period(self._window)
-        return whole, [whole] if stretches == [self._window] else [self._period(each) for each in stretches]
+        if stretches == [self._window]:
+            return whole, [whole]
+        parts: list[Groups] = []
+        rows = 0
+        for stretch in stretches:
+            parts.append(self._period(stretch))
+            rows += len(parts[-1])
+            if rows > MOST_ROWS:
+                _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
+        return whole, parts
 
     def _read_records(self, edges: Sequence[int]) -> None:
         self._cut = cut_blocks(edges, self._buckets.blocks_around(edges))

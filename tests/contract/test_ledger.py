@@ -18,6 +18,7 @@ from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
 
+from accounting import query as accounting_query
 from accounting import record_sums
 from accounting.archive import ArchiveError, archive, files, restore
 from accounting.calendar import periods_of
@@ -243,6 +244,17 @@ def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monke
             assert ask(ledger, "records", end=end).totals == (20,)
 
 
+def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows or periods than there is use for are refused with what to ask instead."""
+    ledger.write(batch([use(number, site=f"S{number}") for number in range(10)]))
+    monkeypatch.setattr(accounting_query, "MOST_ROWS", 9)
+    with pytest.raises(QueryError, match="more than 9 rows; ask for longer periods, or fewer dimensions"):
+        ask(ledger, "records", by=("site",), period=Period.DAY)
+    assert len(ask(ledger, "records", by=("vo",), period=Period.DAY).rows) == 1
+    with pytest.raises(QueryError, match="periods, more than 10000; ask for longer ones"):
+        ask(ledger, "records", end=FIRST + timedelta(days=1000), period=Period.HOUR)
+
+
 def test_writers_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the same and of different records, in different orders: each record is booked once."""
     first = emptied(database, SOON)
@@ -373,6 +385,31 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+@few
+@given(arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(0, 3))
+def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields], query: UsageQuery, top: int) -> None:
+    """In each period the top groups and Other add up to the period; cumulative, to all that was used until its end."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch(arrived))
+    wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
+    asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
+    answer = Usage(ledger).ask(asked)
+    counted = newest(arrived)
+    whole = cells(counted, asked, [(query.start, query.end)])
+    assert answer.groups == len({group for _, group in whole})
+    ranked = sorted(whole, key=lambda cell: (-whole[cell][0], cell[1]))
+    kept = {group for _, group in ranked[:top]} if top else {group for _, group in ranked}
+    so_far = 0
+    for start, end in periods_of(query.start, query.end, query.period):
+        due = sum(values[0] for values in cells(counted, asked, [(start, end)]).values())
+        so_far += due
+        rows = [row for row in answer.rows if row.start == start]
+        assert {row.group for row in rows if not row.other} <= kept
+        assert sum(row.values[0] or 0 for row in rows) == due
+        assert sum(row.values[1] or 0 for row in rows) == so_far
+    assert answer.totals == (so_far, so_far)
 
 
 def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
