@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
+from accounting.amounts import SAMPLED, Amounts, percentile
+from accounting.buckets import SECOND
 from accounting.measures import additive, is_knowable, known_of, ratio_parts
 from accounting.tables import CARRIED, RECORDS, STARTED
 from siteward.query import QueryError, Value
-from siteward.records import Kind
+from siteward.records import Kind, Type
 from siteward.records.doors import nearest
-from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
 Sums = Mapping[str, int]
 """Exact sums by bucket column."""
@@ -32,10 +34,12 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
             _check_known(kind, wanted, additive(kind), "measure that adds up")
         elif wanted.quantity is Quantity.RATIO:
             _check_known(kind, wanted, kind.ratios, "ratio")
+        elif wanted.quantity in SAMPLED:
+            _check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products), "measure")
         elif wanted.measure:
             _refuse(f"{wanted.quantity} takes no measure; write it alone")
-        if wanted.quantity is Quantity.MEAN and is_prorated:
-            _refuse(f"{wanted.name}: a part of a record has no mean; ask with attribution by-end")
+        if wanted.quantity in {Quantity.MEAN, *SAMPLED} and is_prorated:
+            _refuse(f"{wanted.name}: a part of a record has no {wanted.quantity}; ask with attribution by-end")
         if wanted.quantity is Quantity.STARTED and not is_prorated:
             _refuse("started is known with attribution prorated only; by-end books a record where it ends")
 
@@ -53,6 +57,11 @@ def columns_of(kind: Kind, query: UsageQuery) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
+def sampled_of(query: UsageQuery) -> list[str]:
+    """The measures whose single values the query needs."""
+    return list(dict.fromkeys(wanted.measure for wanted in query.wanted if wanted.quantity in SAMPLED))
+
+
 def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple[str, ...]:
     match wanted.quantity:
         case Quantity.MEAN:
@@ -66,24 +75,29 @@ def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple
             return (STARTED, CARRIED) if attribution is Attribution.PRORATED else (RECORDS,)
         case Quantity.STARTED:
             return (STARTED,)
+        case _ if wanted.quantity in SAMPLED:
+            # By it is known whether all records are there.
+            return (RECORDS,)
         case _:
             return (wanted.measure,)
 
 
-def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, sums: Sums, seconds: int) -> Value:
-    """What was asked for, from the sums of one group and period.
+def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amounts, lasting: int) -> Value:
+    """What was asked for, from the amounts of one group and period.
 
     Args:
         kind: the kind asked.
         wanted: the column.
         query: the question.
-        sums: of every column of `columns_of`.
-        seconds: of the period.
+        amounts: sums of every column of `columns_of`, values of every measure of `sampled_of`.
+        lasting: microseconds of the period.
     """
-    first, *others = (sums[name] for name in _columns(kind, wanted, query.attribution))
+    if wanted.quantity in SAMPLED:
+        return percentile(amounts.samples[wanted.measure], SAMPLED[wanted.quantity])
+    first, *others = (amounts.sums[name] for name in _columns(kind, wanted, query.attribution))
     match wanted.quantity:
         case Quantity.RATE:
-            return first / seconds
+            return first * SECOND / lasting
         case Quantity.MEAN | Quantity.RATIO:
             return first / others[0] if others[0] else None
         case Quantity.RECORDS:
@@ -101,6 +115,16 @@ def unit_of(kind: Kind, wanted: WantedUsage) -> str:
     product = kind.products.get(wanted.measure)
     unit = product.unit if product else kind.column[wanted.measure].unit
     return _PER_SECOND.get(unit, f"{unit}/s") if wanted.quantity is Quantity.RATE else unit
+
+
+def type_of(kind: Kind, wanted: WantedUsage) -> ValueType:
+    """What the values of a column are."""
+    match wanted.quantity:
+        case Quantity.MIN | Quantity.MAX:
+            is_whole = wanted.measure in kind.products or kind.column[wanted.measure].type is Type.INTEGER
+        case _:
+            is_whole = wanted.quantity in {Quantity.SUM, Quantity.CUMULATIVE, Quantity.RECORDS, Quantity.STARTED}
+    return ValueType.INTEGER if is_whole else ValueType.NUMBER
 
 
 def added(one: Sums, other: Sums) -> dict[str, int]:

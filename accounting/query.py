@@ -1,30 +1,36 @@
-"""Answers of the ledger: exact sums by any dimensions and calendar periods, computed from the buckets."""
+"""Answers of the ledger: exact sums by any dimensions and calendar periods, from buckets and, at need, records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import reduce
-from typing import Any, Final, NoReturn
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Final, NoReturn
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, case, func, not_, or_, select
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection
 
-from accounting.buckets import DAY
+from accounting.amounts import Amounts, together
+from accounting.answers import Groups, Periods, answer_of
+from accounting.bucket_sums import BucketSums, GroupSums
+from accounting.buckets import SECOND
 from accounting.calendar import periods_of
+from accounting.conditions import Group
+from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
+from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
-from accounting.quantities import Sums, added, check_wanted, columns_of, unit_of, value_of
-from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables, is_bucketed
-from siteward.query import Filter, QueryError, Value
-from siteward.records import Kind, Type
-from siteward.usage import Attribution, Quantity, UsageAnswer, UsageQuery, UsageRow
+from accounting.quantities import added, check_wanted, columns_of, sampled_of
+from accounting.record_sums import Part, RecordSums
+from accounting.samples import Samples
+from accounting.tables import CARRIED, RECORDS, STARTED, KindTables, is_bucketed
+from accounting.topology import Topology, derived_names
+from accounting.topology_table import read_topology
+from siteward.query import QueryError
+from siteward.records import Kind, microseconds, moment
+from siteward.usage import Attribution, UsageAnswer, UsageQuery
 
 MOST_PERIODS: Final = 10_000
-Group = tuple[Any, ...]
-Groups = dict[Group, Sums]
-Edges = tuple[datetime, datetime]
-"""First instant of a period, and the first after it."""
+MOST_ROWS: Final = 500_000
+"""Groups in periods of one answer; nobody reads more, and the process has to hold them."""
 
 
 class Usage:
@@ -38,194 +44,146 @@ class Usage:
         """The answer to a question, from one state of the ledger.
 
         Raises:
-            QueryError: it names what the kind does not have, or a time within a bucket.
+            QueryError: it names what the kind does not have; or only the records could tell, and they are too many
+                or not there any more.
         """
         tables = self._ledger.tables.get(query.kind)
         if tables is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
-        query = _checked(tables.kind, query)
-        periods = list(periods_of(query.start, query.end, query.period))
-        if len(periods) > MOST_PERIODS:
-            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
         with self._ledger.database.read() as connection:
-            reading = _Reading(connection, self._ledger, tables, query)
-            reading.refuse_cuts({edge for edges in periods for edge in edges})
-            window = (query.start, query.end)
-            whole = reading.groups(window)
-            parts = [whole] if periods == [window] else [reading.groups(edges) for edges in periods]
-        return _answer(tables.kind, query, periods, whole, parts)
+            topology = self._topology(connection, query)
+            query = _checked(tables.kind, query, topology)
+            periods = list(periods_of(query.start, query.end, query.period))
+            if len(periods) > MOST_PERIODS:
+                _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
+        return answer_of(tables.kind, query, periods, whole, parts)
+
+    def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
+        """The topology where the question needs one, else none."""
+        if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
+            return read_topology(connection, self._ledger.common.topology)
+        return Topology(())
+
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What may be grouped and filtered by beside dimensions: the attributes that the topology gives each."""
+        with self._ledger.database.read() as connection:
+            return read_topology(connection, self._ledger.common.topology).attributes
 
 
 class _Reading:
     """One question within one state of the database."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, query: UsageQuery) -> None:
-        self._connection = connection
-        self._dialect = ledger.database.dialect
-        self._series = tables.series
-        self._query = query
-        self._buckets = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
-        self._names = columns_of(tables.kind, query)
-        self._readers = [_reader(tables.kind.column[name].type) for name in query.by]
+    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
+        self._derivation = derivation
+        query = self._query = derivation.base
+        self._window = microseconds(query.start), microseconds(query.end)
+        counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
+        # By the counts it shows whether all records are there.
+        names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
+        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names)
+        self._records = RecordSums(connection, tables, query, names)
+        self._cut: list[Stretch] = []
+        self._parts: list[tuple[Stretch, Part]] = []
+        self._samples: Samples | None = None
 
-    def groups(self, edges: Edges) -> Groups:
-        """The sums of each group within a period."""
-        start, end = map(_seconds, edges)
-        buckets, series = self._buckets, self._series
-        by = [series.c[name] for name in self._query.by]
-        sums = [self._dialect.exact_sum(self._summed(name, start)) for name in self._names]
-        question = (
-            select(*by, *(part for parts in sums for part in parts))
-            .select_from(buckets.join(series, buckets.c[SERIES] == series.c[SERIES]))
-            .where(buckets.c[START] >= start, buckets.c[START] < end, *_conditions(series, self._query.filters))
-            .group_by(*by)
-            .having(func.count() > 0)
+    def groups(self, periods: Periods) -> tuple[Groups, list[Groups]]:
+        """What each group holds in the whole window, and in each period."""
+        stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
+        self._read_records(edges_of(stretches))
+        whole = self._period(self._window)
+        if stretches == [self._window]:
+            return whole, [whole]
+        parts: list[Groups] = []
+        rows = 0
+        for stretch in stretches:
+            parts.append(self._period(stretch))
+            rows += len(parts[-1])
+            if rows > MOST_ROWS:
+                _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
+        return whole, parts
+
+    def _read_records(self, edges: Sequence[int]) -> None:
+        self._cut = cut_blocks(edges, self._buckets.blocks_around(edges))
+        for stretch in joined_blocks(self._cut):
+            part = self._records.part_of(stretch)
+            booked = self._buckets.groups(stretch, stretch[0])
+            if _held(part.groups(stretch, stretch[0])) != _held(booked):
+                edge = next(edge for edge in edges if stretch[0] < edge < stretch[1])
+                self._refuse_cut(edge)
+            self._parts.append((stretch, part))
+        measures = sampled_of(self._query)
+        if measures:
+            self._samples = self._records.samples(self._window, measures)
+
+    def _refuse_cut(self, edge: int) -> NoReturn:
+        first, last = next(block for block in self._cut if block[0] < edge < block[1])
+        _refuse(
+            f"{_text(edge)} lies within a bucket of {(last - first) // SECOND} s, from {_text(first)} on, and not all "
+            "of its records are there any more; ask for whole ones"
         )
-        found: Groups = {}
-        for row in self._connection.execute(question):
-            values = iter(row[len(by) :])
-            found[tuple(read(value) for read, value in zip(self._readers, row, strict=False))] = {
-                name: self._dialect.whole([next(values) for _ in parts])
-                for name, parts in zip(self._names, sums, strict=True)
-            }
-        return found
 
-    def _summed(self, name: str, start: int) -> ColumnElement[int]:
-        column = self._buckets.c[name]
-        # Who was running when the period began is in its first buckets; later ones tell of the same records again.
-        return case((self._buckets.c[START] == start, column), else_=0) if name == CARRIED else column
+    def _period(self, period: Stretch) -> Groups:
+        found: dict[Group, list[Amounts]] = {}
+        for piece in self._derivation.pieces(period):
+            for base, amounts in self._piece(piece, period[0]).items():
+                group = self._derivation.group(base, piece[0])
+                if group is not None:
+                    found.setdefault(group, []).append(amounts)
+        return {group: together(parts) for group, parts in found.items()}
 
-    def refuse_cuts(self, edges: Iterable[datetime]) -> None:
-        """Refuse instants that lie within a bucket that holds something.
+    def _piece(self, piece: Stretch, since: int) -> Groups:
+        """What each group of the base question holds in a part of a period that starts then."""
+        plan = plan_of(piece, self._cut)
+        found: list[GroupSums] = [] if plan.whole is None else [self._buckets.groups(plan.whole, since)]
+        for stretch in plan.cut:
+            part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
+            found.append(part.groups(stretch, since))
+        sums: GroupSums = {}
+        for groups in found:
+            sums |= {group: added(sums[group], here) if group in sums else here for group, here in groups.items()}
+        return self._sampled(piece, {group: Amounts(here) for group, here in sums.items()})
 
-        Raises:
-            QueryError: naming the bucket.
-        """
-        buckets = self._buckets
-        start, width = buckets.c[START], buckets.c[WIDTH]
-        for edge in sorted(map(_seconds, edges)):
-            if edge % DAY:
-                around = (start > edge - DAY, start < edge, start + width > edge)
-                cut = self._connection.execute(select(start, width).where(*around).limit(1)).first()
-                if cut is not None:
-                    _refuse(
-                        f"{_text(edge)} lies within a bucket of {cut[1]} s, from {_text(cut[0])} on; ask for whole ones"
-                    )
-
-
-def _reader(type_: Type) -> Callable[[Any], Any]:
-    """Truth values lie in columns of integers."""
-    return (lambda value: None if value is None else bool(value)) if type_ is Type.BOOLEAN else (lambda value: value)
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
+    def _sampled(self, period: Stretch, groups: Groups) -> Groups:
+        """The same groups with their single values."""
+        if self._samples is None:
+            return groups
+        samples = self._samples.groups(period)
+        booked = {group: amounts.sums[RECORDS] for group, amounts in groups.items() if amounts.sums[RECORDS]}
+        if {group: sample.count for group, sample in samples.items()} != booked:
+            _refuse(
+                f"not all records from {_text(period[0])} to {_text(period[1])} are there any more, and only they tell "
+                f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
+            )
+        return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
 
 
-def _text(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+def _held(groups: GroupSums) -> GroupSums:
+    """Groups that hold anything: what was taken away again leaves some that do not."""
+    return {group: sums for group, sums in groups.items() if any(sums.values())}
 
 
-def _checked(kind: Kind, query: UsageQuery) -> UsageQuery:
-    for name, moment in (("start", query.start), ("end", query.end)):
-        if moment.tzinfo is None:
-            _refuse(f"{name} {moment.isoformat()} has no time zone")
-        if moment.microsecond:
-            _refuse(f"{name} {moment.isoformat()} lies within a second, and so within a bucket; ask for whole ones")
+def _text(instant: int) -> str:
+    return moment(instant).isoformat()
+
+
+def _checked(kind: Kind, query: UsageQuery, topology: Topology) -> UsageQuery:
+    for name, instant in (("start", query.start), ("end", query.end)):
+        if instant.tzinfo is None:
+            _refuse(f"{name} {instant.isoformat()} has no time zone")
     if query.end <= query.start:
         _refuse(f"the window ends at {query.end.isoformat()}, not after its start at {query.start.isoformat()}")
     bucketed = [column.name for column in kind.columns if is_bucketed(column)]
+    derived = [name for name in derived_names(topology.attributes) if name.partition(".")[0] in bucketed]
     for name in (*query.by, *(condition.field for condition in query.filters)):
-        if name not in bucketed:
+        if is_derived(name) and name not in derived:
+            _refuse(f"{name!r} is not in the topology of {kind.name}; there are {', '.join(derived) or 'none'}")
+        if not is_derived(name) and name not in bucketed:
             _refuse(f"{name!r} is not in the buckets of {kind.name}; there are {', '.join(bucketed)}")
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
-
-
-def _conditions(series: Table, filters: Iterable[Filter]) -> list[ColumnElement[bool]]:
-    return [_condition(series.c[each.field], each) for each in filters]
-
-
-def _condition(column: ColumnElement[Any], condition: Filter) -> ColumnElement[bool]:
-    parts: list[ColumnElement[bool]] = []
-    if condition.values:
-        if condition.wildcard:
-            parts.append(or_(*(column.like(_pattern(str(value)), escape="!") for value in condition.values)))
-        else:
-            parts.append(column.in_([int(value) if isinstance(value, bool) else value for value in condition.values]))
-    if condition.minimum is not None:
-        parts.append(column >= condition.minimum)
-    if condition.maximum is not None:
-        parts.append(column <= condition.maximum)
-    met = and_(*parts)
-    return or_(not_(met), column.is_(None)) if condition.negated else met
-
-
-def _pattern(text: str) -> str:
-    for character in "!%_":
-        text = text.replace(character, f"!{character}")
-    return text.replace("*", "%").replace("?", "_")
-
-
-def _answer(
-    kind: Kind, query: UsageQuery, periods: Sequence[Edges], whole: Groups, parts: Sequence[Groups]
-) -> UsageAnswer:
-    def values(sums: Sums, edges: Edges, so_far: Sums) -> tuple[Value, ...]:
-        seconds = _seconds(edges[1]) - _seconds(edges[0])
-        return tuple(
-            value_of(kind, wanted, query, so_far if wanted.quantity is Quantity.CUMULATIVE else sums, seconds)
-            for wanted in query.wanted
-        )
-
-    nothing = dict.fromkeys(columns_of(kind, query), 0)
-    window = (query.start, query.end)
-    top = _top(query, {group: values(sums, window, sums)[0] for group, sums in whole.items()})
-    is_cumulative = any(wanted.quantity is Quantity.CUMULATIVE for wanted in query.wanted)
-    so_far: dict[Group | None, Sums] = {}
-    rows: list[UsageRow] = []
-    for edges, groups in zip(periods, parts, strict=True):
-        here = _others_joined(groups, top)
-        so_far |= {group: added(so_far.get(group, nothing), sums) for group, sums in here.items()}
-        # What was used before stays used, also in a period without anything.
-        shown = so_far if is_cumulative else here
-        rows += [
-            UsageRow(*edges, group or (), values(here.get(group, nothing), edges, so_far[group]), other=group is None)
-            for group in sorted(shown, key=_order)
-        ]
-    total = reduce(added, whole.values(), nothing)
-    return UsageAnswer(
-        query=query,
-        rows=tuple(rows),
-        totals=values(total, window, total),
-        units=tuple(unit_of(kind, wanted) for wanted in query.wanted),
-        groups=len(whole),
-    )
-
-
-def _top(query: UsageQuery, firsts: Mapping[Group, Value]) -> set[Group] | None:
-    """The groups that are kept, the largest first, ties in order of the group; None where all are."""
-    if not query.top or not query.by:
-        return None
-    ranked = sorted(firsts, key=lambda group: (firsts[group] is None, -(firsts[group] or 0), _order(group)))
-    return set(ranked[: query.top])
-
-
-def _others_joined(groups: Groups, top: set[Group] | None) -> dict[Group | None, Sums]:
-    """Groups with those beyond the top as one, whose group is None."""
-    if top is None:
-        return dict(groups)
-    joined: dict[Group | None, Sums] = {}
-    for group, sums in groups.items():
-        key = group if group in top else None
-        joined[key] = added(joined[key], sums) if key in joined else sums
-    return joined
-
-
-def _order(group: Group | None) -> tuple[Any, ...]:
-    """Other last, unknown values before known ones."""
-    return (group is None, *((value is not None, value) for value in group or ()))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -49,6 +49,7 @@ class CommonTables:
     Attributes:
         entries: everything that ever changed a total: what came in, and what was corrected, when, by whom and why.
         producers: who sent records, numbered.
+        topology: what values of dimensions belong to, and since when.
         compacted: until which day buckets of a table were put together into those of a width.
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
     """
@@ -84,6 +85,14 @@ class CommonTables:
             integer_column("records"),
             integer_column("at"),
             blob_column("ids"),
+            **_BY_KEY,
+        )
+        self.topology = Table(
+            f"{PREFIX}topology",
+            metadata,
+            bytes_column(DIGEST, DIGEST_BYTES, key=True),
+            *(text_column(name, 255) for name in ("dimension", "value", "attribute", "attribute_value")),
+            *(integer_column(name, optional=True) for name in ("valid_from", "valid_to")),
             **_BY_KEY,
         )
         self.producers = Table(

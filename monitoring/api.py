@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import BoundedSemaphore
 from typing import Annotated, Any, Final, TypeVar
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from monitoring.stores import StoreError
@@ -25,8 +23,8 @@ from siteward.query_text import (
 )
 from siteward.query_window import parse_window
 from siteward.records import Column, Dimension, Kind, Measure, id_bytes
-from siteward.records.doors import nearest
 from siteward.records.schema import json_schema
+from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
@@ -34,17 +32,12 @@ from siteward.settings import Settings
 
 MOST_RECORDS: Final = 10_000
 MOST_VALUES: Final = 10_000
-ASKED_AT_ONCE: Final = 16
-"""Questions that the store is asked at the same time, fewer than there are threads: a store that hangs must not hang
-the pages, nor the data path's figures."""
-TURN_SECONDS: Final = 2.0
-"""How long a further question waits before it is answered 503."""
 BEGINNING: Final = "1990-01-01"
 """Where a window starts that gives no start: before every record."""
 END: Final = "2100-01-01"
 
 Answered = TypeVar("Answered")
-_turns: Final = BoundedSemaphore(ASKED_AT_ONCE)
+_turns: Final = Turns("store")
 KindName = Annotated[str, Path(description="Name of the kind, such as `job`.")]
 Where = Annotated[
     list[str],
@@ -69,25 +62,14 @@ def router(_settings: Settings) -> APIRouter:
     return routes
 
 
-async def refuse_unknown(request: Request) -> None:
-    """Refuse a mistyped parameter: without it, the answer would be to another question."""
-    known = tuple(field.alias for field in request.scope["route"].dependant.query_params)
-    unknown = next((name for name in request.query_params if name not in known), None)
-    if unknown is not None:
-        detail = (
-            f"parameter {unknown[:80]!r} is unknown{nearest(unknown, known)}; there are {', '.join(known) or 'none'}"
-        )
-        raise Problem(400, detail, title="Question refused", type="urn:siteward:query")
-
-
 def list_kinds(request: Request) -> Response:
     """Every record kind with its dimensions, measures and products; retention in seconds."""
-    return _json({"kinds": [_kind(kind) for kind in _resources(request).kinds.values()]})
+    return json_response({"kinds": [_kind(kind) for kind in _resources(request).kinds.values()]})
 
 
 def show_kind(request: Request, kind: KindName) -> Response:
     """The JSON Schema of one record of a kind."""
-    return _json(json_schema(_known(request, kind)), "application/schema+json")
+    return json_response(json_schema(_known(request, kind)), "application/schema+json")
 
 
 def answer_query(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -119,7 +101,7 @@ def answer_query(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     query = parse_query(text, resources.kinds, datetime.now(UTC))
     began = time.perf_counter()
     answer = _asked(lambda: resources.store.query(query))
-    return _json(document(answer, (time.perf_counter() - began) * 1000))
+    return json_response(document(answer, (time.perf_counter() - began) * 1000))
 
 
 def list_values(
@@ -134,7 +116,7 @@ def list_values(
     dimension = _found(lambda: find_dimension(field, known))
     filters = parse_filters(where, known)
     values = _asked(lambda: _resources(request).store.values(known.name, dimension.name, filters, limit))
-    return _json({"values": values})
+    return json_response({"values": values})
 
 
 def list_records(
@@ -154,7 +136,7 @@ def list_records(
         asked["ids"] = [_id(text) for text in id]
     else:
         asked |= {"start": window[0], "end": window[1]}
-    return _json({"records": _asked(lambda: _resources(request).store.records(known.name, **asked))})
+    return json_response({"records": _asked(lambda: _resources(request).store.records(known.name, **asked))})
 
 
 def _resources(request: Request) -> Resources:
@@ -183,20 +165,12 @@ def _id(text: str) -> bytes:
 
 def _asked(ask: Callable[[], Answered]) -> Answered:
     """The store's answer; 503 where it cannot answer now."""
-    if not _turns.acquire(timeout=TURN_SECONDS):
-        message = f"store: {ASKED_AT_ONCE} questions wait for their answer already; try again later"
-        raise Problem(503, message, headers=RETRY_AFTER)
     try:
-        return ask()
+        with _turns.turn():
+            return ask()
     except StoreError as error:
         status = 500 if error.permanent else 503
         raise Problem(status, f"store: {error}", headers={} if error.permanent else RETRY_AFTER) from error
-    finally:
-        _turns.release()
-
-
-def _json(value: object, media_type: str = "application/json") -> Response:
-    return Response(msgspec.json.encode(value), media_type=media_type)
 
 
 def _kind(kind: Kind) -> dict[str, object]:

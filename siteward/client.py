@@ -18,6 +18,7 @@ from siteward.query import StoredRecord
 from siteward.query_json import AnswerDocument
 from siteward.query_window import format_time
 from siteward.records import Record
+from siteward.usage_json import UsageDocument
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 NDJSON: Final = "application/x-ndjson"
@@ -93,6 +94,40 @@ class Client:
             ("top", str(top)),
         ]
         return self._read(f"/v1/query?{urlencode(fields)}", AnswerDocument)
+
+    def usage(  # noqa: PLR0913  # a question has these parts.
+        self,
+        kind: str,
+        measures: Sequence[str] = ("records",),
+        *,
+        by: Sequence[str] = (),
+        where: Sequence[str] = (),
+        window: str = "",
+        start: str | datetime = "",
+        end: str | datetime = "",
+        attribution: str = "prorated",
+        period: str = "whole",
+        top: int = 0,
+        zone: str = "UTC",
+    ) -> UsageDocument:
+        """Ask the ledger who used what; the parts are those of siteward.usage_text.UsageText.
+
+        `siteward.usage_table` makes a DataFrame, an Arrow table, Parquet or CSV of the answer.
+        """
+        fields = [
+            ("kind", kind),
+            ("measures", ",".join(measures)),
+            ("by", ",".join(by)),
+            *(("where", condition) for condition in where),
+            ("window", window),
+            ("start", _time(start)),
+            ("end", _time(end)),
+            ("attribution", attribution),
+            ("period", period),
+            ("top", str(top)),
+            ("zone", zone),
+        ]
+        return self._read(f"/v1/accounting/usage?{urlencode(fields)}", UsageDocument)
 
     def values(
         self, kind: str, field: str, *, where: Sequence[str] = (), limit: int = 1000

@@ -18,7 +18,7 @@ from siteward.records.fields import INT64_MAX, INT64_MIN
 
 MOST_GROUPS: Final = 100_000
 """Largest `top`."""
-_WHERE: Final = re.compile(r"([a-z][a-z0-9_]*)(>=|<=|!=|!~|=|~)(.*)", re.ASCII | re.DOTALL)
+_WHERE: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)(>=|<=|!=|!~|=|~)(.*)", re.ASCII | re.DOTALL)
 _INTEGER: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _ESCAPED: Final = re.compile(r"\\(.)|(\|)", re.DOTALL)
 _TRUTH: Final = {"true": True, "false": False}
@@ -75,13 +75,13 @@ def parse_query(text: QueryText, kinds: Mapping[str, Kind], now: datetime) -> Qu
     start, end = parse_window(text.start, text.end, now)
     return Query(
         kind=kind.name,
-        wanted=_once("measure", [parse_wanted(measure, kind) for measure in text.measures]),
+        wanted=each_once("measure", [parse_wanted(measure, kind) for measure in text.measures]),
         start=start,
         end=end,
-        by=_once("dimension", [find_dimension(name, kind).name for name in text.by]),
+        by=each_once("dimension", [find_dimension(name, kind).name for name in text.by]),
         filters=parse_filters(text.where, kind),
         width=parse_width(text.width, start, end),
-        top=_top(text.top),
+        top=check_top(text.top),
     )
 
 
@@ -109,7 +109,7 @@ def find_kind(name: str, kinds: Mapping[str, Kind]) -> Kind:
     Raises:
         QueryError: there is none; the nearest or all names are given.
     """
-    return _find(name, kinds, "kind")
+    return find_named(name, kinds, "kind")
 
 
 def find_dimension(name: str, kind: Kind) -> Column:
@@ -118,10 +118,15 @@ def find_dimension(name: str, kind: Kind) -> Column:
     Raises:
         QueryError: there is none of that name.
     """
-    return _find(name, {column.name: column for column in kind.dimensions}, f"dimension of {kind.name}")
+    return find_named(name, {column.name: column for column in kind.dimensions}, f"dimension of {kind.name}")
 
 
-def _find(name: str, known: Mapping[str, Known], what: str) -> Known:
+def find_named(name: str, known: Mapping[str, Known], what: str) -> Known:
+    """What is known by a name.
+
+    Raises:
+        QueryError: there is nothing of that name; the nearest or all names are given.
+    """
     if name not in known:
         close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
@@ -130,15 +135,24 @@ def _find(name: str, known: Mapping[str, Known], what: str) -> Known:
     return known[name]
 
 
-def _once(what: str, parts: Sequence[Known]) -> tuple[Known, ...]:
-    """The parts, none of which is there twice."""
+def each_once(what: str, parts: Sequence[Known]) -> tuple[Known, ...]:
+    """The parts, none of which is there twice.
+
+    Raises:
+        QueryError: one is.
+    """
     if len(set(parts)) != len(parts):
         message = f"a {what} is asked for twice"
         raise QueryError(message)
     return tuple(parts)
 
 
-def _top(top: int) -> int:
+def check_top(top: int) -> int:
+    """A number of groups that may be kept.
+
+    Raises:
+        QueryError: it is not one.
+    """
     if not 0 <= top <= MOST_GROUPS:
         message = f"top: expected 0 (all groups) to {MOST_GROUPS}, got {top}"
         raise QueryError(message)
@@ -152,7 +166,7 @@ def parse_wanted(text: str, kind: Kind) -> Wanted:
         QueryError: unknown function or measure, a measure for `count`, none for another.
     """
     name, colon, measure = text.partition(":")
-    function = _find(name, {str(each): each for each in Function}, "function")
+    function = find_named(name, {str(each): each for each in Function}, "function")
     if function is Function.COUNT:
         if colon:
             message = f"{text!r}: count takes no measure; write count"
@@ -164,7 +178,7 @@ def parse_wanted(text: str, kind: Kind) -> Wanted:
     # `revision` and `cycle_size` describe the record, but may be asked for like any measure.
     columns = [column.name for column in kind.columns if isinstance(column.role, Measure)]
     measures = dict.fromkeys([*columns, *kind.products])
-    _find(measure, {each: each for each in measures}, f"measure of {kind.name}")
+    find_named(measure, {each: each for each in measures}, f"measure of {kind.name}")
     return Wanted(function, measure)
 
 
@@ -172,8 +186,13 @@ def _example(kind: Kind) -> str:
     return next((column.name for column in kind.measures), "revision")
 
 
-def parse_filters(texts: Iterable[str], kind: Kind) -> tuple[Filter, ...]:
+def parse_filters(texts: Iterable[str], kind: Kind, fields: Mapping[str, Column] | None = None) -> tuple[Filter, ...]:
     """Conditions; a lower and an upper bound of one field become one filter.
+
+    Args:
+        texts: as they were typed.
+        kind: of the records.
+        fields: what conditions may be on; all dimensions and measures by default.
 
     Raises:
         QueryError: naming the condition at fault.
@@ -181,7 +200,7 @@ def parse_filters(texts: Iterable[str], kind: Kind) -> tuple[Filter, ...]:
     filters: list[Filter] = []
     ranges: dict[str, int] = {}
     for text in texts:
-        found = parse_filter(text, kind)
+        found = parse_filter(text, kind, fields)
         if found.values:
             filters.append(found)
         elif found.field in ranges:
@@ -205,8 +224,8 @@ def _narrower(one: Filter, other: Filter) -> Filter:
     )
 
 
-def parse_filter(text: str, kind: Kind) -> Filter:
-    """One condition.
+def parse_filter(text: str, kind: Kind, fields: Mapping[str, Column] | None = None) -> Filter:
+    """One condition; see parse_filters.
 
     Raises:
         QueryError: naming the condition, and what is possible.
@@ -216,8 +235,9 @@ def parse_filter(text: str, kind: Kind) -> Filter:
         message = f"condition {text[:80]!r}: write FIELD=VALUE, with one of = != ~ !~ >= <="
         raise QueryError(message)
     name, operator, rest = match.groups()
-    fields = {column.name: column for column in kind.columns if column.role is not None}
-    column = _find(name, fields, f"field of {kind.name}")
+    if fields is None:
+        fields = {column.name: column for column in kind.columns if column.role is not None}
+    column = find_named(name, fields, f"field of {kind.name}")
     if operator in {">=", "<="}:
         bound = _number(rest, column)
         return Filter(name, minimum=bound) if operator == ">=" else Filter(name, maximum=bound)
@@ -271,7 +291,7 @@ def _alternatives(text: str) -> list[str]:
 def _value(text: str, column: Column) -> Value:
     match column.type:
         case Type.STRING if column.values and text not in column.values and text:
-            return _find(text, {value: value for value in column.values}, f"value of {column.name}")
+            return find_named(text, {value: value for value in column.values}, f"value of {column.name}")
         case Type.STRING:
             return text
         case Type.INTEGER if _INTEGER.fullmatch(text) and INT64_MIN <= int(text) <= INT64_MAX:

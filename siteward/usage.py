@@ -10,6 +10,15 @@ import msgspec
 from siteward.query import Filter, Value
 
 
+class ValueType(StrEnum):
+    """What the values of a column are."""
+
+    INTEGER = "integer"
+    """Exact, whatever its size."""
+    NUMBER = "number"
+    """64 bits with a binary point."""
+
+
 class Attribution(StrEnum):
     """To which time a record's usage belongs."""
 
@@ -49,6 +58,14 @@ class Quantity(StrEnum):
     """By end: the records that ended. Prorated: the records that ran, for some time of the period at least."""
     STARTED = "started"
     """Prorated only: the records that started."""
+    MIN = "min"
+    """By end only, as all that follow: of the single records' values, also where they do not add up."""
+    MAX = "max"
+    P50 = "p50"
+    P90 = "p90"
+    P95 = "p95"
+    P99 = "p99"
+    """Percentile of the records' values, by linear interpolation between neighbours."""
 
 
 class WantedUsage(msgspec.Struct, frozen=True):
@@ -117,6 +134,7 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         totals: one row over all groups and the whole window.
         units: unit of each wanted column.
         groups: number of distinct groups, those within Other included.
+        types: of each wanted column's values.
     """
 
     query: UsageQuery
@@ -124,3 +142,4 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     totals: tuple[Value, ...]
     units: tuple[str, ...]
     groups: int
+    types: tuple[ValueType, ...]

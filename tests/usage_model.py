@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Annotated, Any, Final
 
 from siteward.records import Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
@@ -29,6 +31,14 @@ class Use(Interval, kind="use", identity=("name", "end"), longest=timedelta(days
 
 USE: Final = kind_of(Use)
 MEASURES: Final = ("wall_time", "cpu_time", "processors", "core_time")
+SHARES: Final = {
+    Quantity.MIN: Fraction(0),
+    Quantity.P50: Fraction(1, 2),
+    Quantity.P90: Fraction(9, 10),
+    Quantity.P95: Fraction(19, 20),
+    Quantity.P99: Fraction(99, 100),
+    Quantity.MAX: Fraction(1),
+}
 
 
 def batch(records: Sequence[Fields]) -> Batch:
@@ -71,8 +81,14 @@ def share(record: Fields, value: int, start: int, end: int) -> int:
 
 def value_in(records: Iterable[Fields], query: UsageQuery, wanted: WantedUsage, start: int, end: int) -> Any:
     """One wanted value over records, between two instants."""
+    if wanted.quantity in SHARES:
+        ended = [measured(record, wanted.measure) for record in records if start <= record["end"] < end]
+        return interpolated(ended, SHARES[wanted.quantity])
+    return _computed(list(records), query, wanted, start, end)
+
+
+def _computed(records: list[Fields], query: UsageQuery, wanted: WantedUsage, start: int, end: int) -> Any:
     is_prorated = query.attribution is Attribution.PRORATED
-    records = list(records)
 
     def total(measure: str, condition: str = "") -> int:
         known = [record for record in records if not condition or measured(record, condition) is not None]
@@ -100,8 +116,18 @@ def value_in(records: Iterable[Fields], query: UsageQuery, wanted: WantedUsage, 
         case Quantity.STARTED:
             found = sum(start <= record["start"] < end for record in records)
         case Quantity.RECORDS:
-            found = sum(_touches(record, start, end) for record in records) if is_prorated else len(ended)
+            found = len([record for record in records if _touches(record, start, end)] if is_prorated else ended)
     return found
+
+
+def interpolated(values: list[int | None], share: Fraction) -> int | float | None:
+    """What lies at a share of the way through the ordered values; the smallest and the largest as they are."""
+    ordered = sorted(value for value in values if value is not None)
+    if not ordered or share in {0, 1}:
+        return (ordered[0] if share == 0 else ordered[-1]) if ordered else None
+    place = (len(ordered) - 1) * share
+    below = ordered[math.floor(place)]
+    return float(below + (place - math.floor(place)) * (ordered[math.ceil(place)] - below))
 
 
 def _touches(record: Fields, start: int, end: int) -> bool:

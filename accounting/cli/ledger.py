@@ -53,7 +53,7 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
 
     from accounting import LedgerError  # noqa: PLC0415  # as above.
     from accounting.migrations.upgrade import upgrade as bring  # noqa: PLC0415  # as above.
-    from accounting.sink import booked_kinds  # noqa: PLC0415  # as above.
+    from accounting.opening import booked_kinds  # noqa: PLC0415  # as above.
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
     from siteward.server.database import Conflict, Database  # noqa: PLC0415  # as above.
 

@@ -14,7 +14,7 @@ Output = Literal["table", "json", "csv"]
 FORMS: Final = ("table", "json", "csv")
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[object]], output: str) -> None:
+def show(columns: Sequence[str], rows: Iterable[Sequence[object]], output: str, caption: str = "") -> None:
     """Write rows to standard output.
 
     Args:
@@ -22,6 +22,7 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[object]], output: str) 
         rows: as many values as columns each; None is "unknown".
         output: "table" (aligned text, drawn with rich on a terminal), "json" (a list of objects, one per line) or
             "csv" (with a header line).
+        caption: what all figures of a table have in common, said above it; programs find it in the rows.
     """
     match output:
         case "json":
@@ -31,8 +32,9 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[object]], output: str) 
             writer.writerow(columns)
             writer.writerows([_text(value) for value in row] for row in rows)
         case _ if sys.stdout.isatty():
-            _show_rich(columns, rows)
+            _show_rich(columns, rows, caption)
         case _:
+            sys.stdout.write(f"{caption}\n" if caption else "")
             _show_plain(columns, [list(row) for row in rows], sys.stdout)
 
 
@@ -67,13 +69,14 @@ def _show_plain(columns: Sequence[str], rows: Sequence[Sequence[object]], out: T
         out.write("  ".join(padded).rstrip() + "\n")
 
 
-def _show_rich(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _show_rich(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> None:
     from rich.console import Console  # noqa: PLC0415  # costs more than most commands take.
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415  # cells are data, never markup.
 
     kept = [list(row) for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    title = Text(caption) if caption else None
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for name, right in zip(columns, _numeric(kept, len(columns)), strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in kept:

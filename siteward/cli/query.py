@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -87,11 +87,10 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
         QueryError: the question is at fault.
         ClientError: the app refuses, or the one at the URL does not answer.
     """
-    address = url or app_url(settings)
-    client = Client(address, settings.server.token) if address else None
-    if client is None or not (url or client.alive()):
+    client = asked_app(settings, url)
+    if client is None:
         return _ask_store(text, settings)
-    try:
+    with refusals_of_questions():
         return client.query(
             text.kind,
             text.measures,
@@ -102,6 +101,24 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
             width=text.width,
             top=text.top,
         )
+
+
+def asked_app(settings: Settings, url: str = "") -> Client | None:
+    """The app to ask: the one at a URL; without one, this installation's, and None where it does not run."""
+    address = url or app_url(settings)
+    client = Client(address, settings.server.token) if address else None
+    return client if client and (url or client.alive()) else None
+
+
+@contextmanager
+def refusals_of_questions() -> Iterator[None]:
+    """What an app says of a question at fault is raised as if we had found it.
+
+    Raises:
+        QueryError: the question is at fault.
+    """
+    try:
+        yield
     except ClientError as error:
         if error.problem.get("type") == "urn:siteward:query":
             raise QueryError(str(error)) from error

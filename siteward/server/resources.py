@@ -87,17 +87,17 @@ class Resources:
         Raises:
             siteward.broker.BrokerUnavailable: it cannot be reached now.
         """
-        return self._open("broker", lambda: open_declared(self.settings))
+        return self.shared("broker", lambda: open_declared(self.settings))
 
     @property
     def emitter(self) -> Emitter:
         """An emitter for records of the app's own."""
-        return self._open("emitter", lambda: Emitter(self.settings))
+        return self.shared("emitter", lambda: Emitter(self.settings))
 
     @property
     def store(self) -> AskedStore:
         """The monitoring store; what goes wrong when opening it is the store's to say."""
-        return self._open("store", lambda: open_store(self.settings, self.kinds))
+        return self.shared("store", lambda: open_store(self.settings, self.kinds))
 
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""
@@ -112,7 +112,16 @@ class Resources:
                 except Exception as error:  # noqa: BLE001  # the others are closed all the same.
                     log.warning("not closed cleanly", resource=name, error=str(error))
 
-    def _open(self, name: str, opening: Callable[[], Opened]) -> Opened:
+    def shared(self, name: str, opening: Callable[[], Opened]) -> Opened:
+        """An object that all routes and tasks share, made when first asked for and closed with the others.
+
+        Args:
+            name: under which it is known; the first who asks makes it.
+            opening: makes it; what goes wrong is its to say.
+
+        Raises:
+            Closed: everything was closed already.
+        """
         with self._lock:
             if self._closed:
                 message = f"the {name} was asked for after the end"

@@ -19,8 +19,9 @@ from usage_model import USE, Fields, batch
 from accounting import LedgerError
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.opening import booked_kinds
 from accounting.query import Usage
-from accounting.sink import LedgerSink, booked_kinds, open_sink
+from accounting.sink import LedgerSink, open_sink
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters
 from collectors.service import collect

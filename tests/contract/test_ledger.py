@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
-from usage_model import USE, Fields, batch, cells, newest
+from usage_model import SHARES, USE, Fields, batch, cells, newest
 
+from accounting import query as accounting_query
+from accounting import record_sums
 from accounting.archive import ArchiveError, archive, files, restore
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
 from accounting.tiers import compact
+from accounting.topology import Entry, TopologyError
+from accounting.topology_table import read_topology, write_topology
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -183,12 +188,71 @@ def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
     assert ask(ledger, "sum:cpu_time", end=FIRST + timedelta(days=60)).totals == (2000 * most,)
 
 
-def test_a_window_within_a_bucket_is_refused(database: Database) -> None:
-    """No figure is made up for a part of a bucket; the error names the bucket."""
+def test_a_window_within_a_bucket_is_answered_from_records(database: Database) -> None:
+    """The part of a day's bucket is what its records had used up by then, to the second, in both attributions."""
     ledger = emptied(database, LATER)
-    ledger.write(batch([use()]))
+    ledger.write(batch([use(), use(1, site="T", wall_time=10**6 + 1)]))
+    end = FIRST + timedelta(hours=2, seconds=1)
+    answer = ask(ledger, "sum:wall_time", "records", "started", end=end, by=("site",))
+    assert [row.values for row in answer.rows] == [(3601, 1, 1), ((10**6 + 1) * 3601 // 7200, 1, 1)]
+    assert ask(ledger, "records", end=end, attribution=Attribution.BY_END).totals == (0,)
+    later = ask(ledger, "records", "started", "sum:wall_time", start=end, by=("site",))
+    assert later.totals == (2, 0, 3599 + 10**6 + 1 - (10**6 + 1) * 3601 // 7200)
+
+
+def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Database) -> None:
+    """No figure is made up for a part of a bucket; the error names the bucket. Whole ones are answered as before."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(), use(1, site="T")]))
+    records = ledger.tables["use"].records
+    with database.write() as connection:
+        connection.execute(records.delete().where(records.c.name == "1"))
+    end = FIRST + timedelta(hours=2)
     with pytest.raises(QueryError, match=r"2026-01-30T02:00:00\+00:00 lies within a bucket of 86400 s"):
-        ask(ledger, "records", end=FIRST + timedelta(hours=2))
+        ask(ledger, "records", end=end)
+    assert ask(ledger, "records", end=end, filters=(Filter("site", ("S",)),)).totals == (1,)
+    assert ask(ledger, "records").totals == (2,)
+    with pytest.raises(QueryError, match=r"not all records from .* only they tell p50:wall_time"):
+        ask(ledger, "p50:wall_time", attribution=Attribution.BY_END)
+
+
+def test_an_archived_bucket_is_cut_again_once_it_is_restored(database: Database, tmp_path: Path) -> None:
+    """While its records are in a file, a part of a bucket is refused; back in their table, they answer as before."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
+    end = FIRST + timedelta(hours=2, minutes=30)
+    before = ask(ledger, "sum:wall_time", "p90:wall_time", end=end, attribution=Attribution.BY_END)
+    until = ask(ledger, "sum:wall_time", end=end)
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    with pytest.raises(QueryError, match="not all of its records are there any more"):
+        ask(ledger, "sum:wall_time", end=end)
+    restore(ledger, tmp_path, file.file)
+    assert ask(ledger, "sum:wall_time", end=end) == until
+    assert ask(ledger, "sum:wall_time", "p90:wall_time", end=end, attribution=Attribution.BY_END) == before
+
+
+def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that only many records could answer says so, with what to ask instead."""
+    ledger.write(batch([use(number) for number in range(20)]))
+    end = FIRST + timedelta(hours=2, seconds=1)
+    for limit in ("MOST_LOOKED_AT", "MOST_READ"):
+        with monkeypatch.context() as patch:
+            patch.setattr(record_sums, limit, 19)
+            with pytest.raises(QueryError, match=r"more than 19 records .* whole buckets, a shorter window, or filter"):
+                ask(ledger, "records", end=end)
+            patch.setattr(record_sums, limit, 20)
+            assert ask(ledger, "records", end=end).totals == (20,)
+
+
+def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More rows or periods than there is use for are refused with what to ask instead."""
+    ledger.write(batch([use(number, site=f"S{number}") for number in range(10)]))
+    monkeypatch.setattr(accounting_query, "MOST_ROWS", 9)
+    with pytest.raises(QueryError, match="more than 9 rows; ask for longer periods, or fewer dimensions"):
+        ask(ledger, "records", by=("site",), period=Period.DAY)
+    assert len(ask(ledger, "records", by=("vo",), period=Period.DAY).rows) == 1
+    with pytest.raises(QueryError, match="periods, more than 10000; ask for longer ones"):
+        ask(ledger, "records", end=FIRST + timedelta(days=1000), period=Period.HOUR)
 
 
 def test_writers_at_once_lose_nothing(database: Database) -> None:
@@ -248,29 +312,41 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> UsageQuery:
-    """Any question whose periods are made of whole days."""
+def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQuery:
+    """Any question whose window starts and ends so far from the starts of days."""
     attribution = draw(st.sampled_from(Attribution))
     quantities = {Quantity.SUM, Quantity.RATE, Quantity.RATIO, Quantity.RECORDS}
-    quantities.add(Quantity.STARTED if attribution is Attribution.PRORATED else Quantity.MEAN)
+    quantities |= {Quantity.STARTED} if attribution is Attribution.PRORATED else {Quantity.MEAN, *SHARES}
     wanted = []
     for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
-        of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN}
+        of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN, *SHARES}
         measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time"])) if of_measure else ""
         wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
-    start = FIRST + timedelta(days=draw(st.integers(-25, 30)))
+    start = FIRST + timedelta(days=draw(st.integers(-25, 30))) + draw(offsets)
+    end = start + timedelta(days=draw(st.integers(1, 70))) + draw(offsets)
     return UsageQuery(
         kind="use",
         wanted=tuple(wanted),
         start=start,
-        end=start + timedelta(days=draw(st.integers(1, 70))),
+        end=end,
         attribution=attribution,
         by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "code", "simulated"]), unique=True, max_size=2))),
         filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
-        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER])),
+        period=draw(
+            st.sampled_from(
+                [Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER]
+                + ([Period.HOUR] if end - start < timedelta(days=3) else [])
+            )
+        ),
     )
 
 
+whole_days: Final = st.just(timedelta(0))
+odd: Final = st.one_of(
+    st.integers(0, DAY).map(lambda seconds: timedelta(seconds=seconds)),
+    st.integers(0, 24).map(lambda hours: timedelta(hours=hours)),
+    st.integers(0, DAY * SECOND).map(lambda instant: timedelta(microseconds=instant)),
+)
 few: Final = settings(
     max_examples=30,
     deadline=None,
@@ -284,18 +360,19 @@ few: Final = settings(
 @given(
     arrived=revisions(),
     rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
-    query=questions(),
+    query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_totals_are_those_of_the_records(
     database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
 ) -> None:
-    """Whatever the order, batches, duplicates, revisions, tiers and compaction: every cell is exact."""
+    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is exact."""
     ledger = emptied(database, now)
     rest = list(arrived)
     for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
+        # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
         now += timedelta(days=days)
         ledger.clock = partial(microseconds, now)
         if is_compacted:
@@ -308,6 +385,31 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+@few
+@given(arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(0, 3))
+def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields], query: UsageQuery, top: int) -> None:
+    """In each period the top groups and Other add up to the period; cumulative, to all that was used until its end."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch(arrived))
+    wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
+    asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
+    answer = Usage(ledger).ask(asked)
+    counted = newest(arrived)
+    whole = cells(counted, asked, [(query.start, query.end)])
+    assert answer.groups == len({group for _, group in whole})
+    ranked = sorted(whole, key=lambda cell: (-whole[cell][0], cell[1]))
+    kept = {group for _, group in ranked[:top]} if top else {group for _, group in ranked}
+    so_far = 0
+    for start, end in periods_of(query.start, query.end, query.period):
+        due = sum(values[0] for values in cells(counted, asked, [(start, end)]).values())
+        so_far += due
+        rows = [row for row in answer.rows if row.start == start]
+        assert {row.group for row in rows if not row.other} <= kept
+        assert sum(row.values[0] or 0 for row in rows) == due
+        assert sum(row.values[1] or 0 for row in rows) == so_far
+    assert answer.totals == (so_far, so_far)
 
 
 def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
@@ -410,6 +512,116 @@ def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Pa
     with pytest.raises(ArchiveError, match="cannot be read"):
         restore(ledger, tmp_path, file.file)
     assert files(ledger) == [file]
+
+
+def federated(ledger: Ledger, *entries: tuple[str, str, datetime | None, datetime | None]) -> None:
+    """Say to which federation sites belong, and from when to when."""
+    made = [
+        Entry("site", site, "federation", federation, *(None if day is None else int(day.timestamp()) for day in valid))
+        for site, federation, *valid in entries
+    ]
+    write_topology(ledger.database, ledger.common.topology, made, int(FIRST.timestamp()))
+
+
+def test_a_move_of_a_site_to_another_federation_does_not_rewrite_the_past(database: Database) -> None:
+    """What it used before the move stays with the old one, to the second, and no later import may say otherwise."""
+    ledger = emptied(database, LATER)
+    start = microseconds(FIRST) + 12 * HOUR
+    ledger.write(batch([use(0, start=start, end=start + 24 * HOUR, wall_time=86_401), use(1, site="T")]))
+    move = FIRST + timedelta(days=1)
+    federated(ledger, ("S", "old", None, None), ("T", "old", None, None))
+    before = ask(ledger, "sum:wall_time", "records", by=("site.federation",))
+    assert [(row.group, row.values) for row in before.rows] == [(("old",), (86_401 + 7200, 2))]
+
+    federated(ledger, ("S", "old", None, move), ("S", "new", move, None), ("T", "old", None, None))
+    after = ask(ledger, "sum:wall_time", "records", by=("site.federation",), period=Period.DAY)
+    assert [(row.start, row.group, row.values) for row in after.rows] == [
+        (FIRST, ("old",), (43_200 + 7200, 2)),
+        (move, ("new",), (43_201, 1)),
+    ]
+    assert after.totals == before.totals
+    by_end = ask(ledger, "sum:wall_time", by=("site.federation",), attribution=Attribution.BY_END)
+    assert [(row.group, row.values) for row in by_end.rows] == [(("new",), (86_401,)), (("old",), (7200,))]
+
+    with pytest.raises(TopologyError, match="the past would be rewritten: site 'S', federation: 'old' becomes 'new'"):
+        federated(ledger, ("S", "new", None, None), ("T", "old", None, None))
+    again = ask(ledger, "sum:wall_time", "records", by=("site.federation",), period=Period.DAY)
+    assert again == after
+
+
+def test_what_a_site_belongs_to_can_be_asked_for(ledger: Ledger) -> None:
+    """A condition on an attribute holds for the time in which the site has it; unknown is a group of its own."""
+    ledger.write(batch([use(0), use(1, site="T"), use(2, site="U")]))
+    federated(ledger, ("S", "F-A", None, FIRST), ("S", "F-B", FIRST, None), ("T", "F-A", None, None))
+
+    def found(*values: str, **changes: Any) -> list[tuple[Any, ...]]:
+        condition = Filter("site.federation", values, **changes)
+        return [row.group for row in ask(ledger, "records", by=("site",), filters=(condition,)).rows]
+
+    assert found("F-A") == [("T",)]
+    assert found("F-A", negated=True) == [("S",), ("U",)]
+    assert found("f-*", wildcard=True) == []
+    assert found("F-?", wildcard=True) == [("S",), ("T",)]
+    assert found("F-?", wildcard=True, negated=True) == [("U",)]
+    rows = ask(ledger, "records", by=("site.federation", "site")).rows
+    assert [row.group for row in rows] == [(None, "U"), ("F-A", "T"), ("F-B", "S")]
+    with pytest.raises(QueryError, match=r"'site\.tier' is not in the topology of use; there are site\.federation"):
+        ask(ledger, "records", by=("site.tier",))
+
+
+def test_topologies_written_at_once_are_one_of_them(database: Database) -> None:
+    """Two imports at the same time come one after the other: what is kept contradicts nothing."""
+    ledger = emptied(database, SOON)
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        try:
+            for day in range(5):
+                move = FIRST + timedelta(days=10 * place + day)
+                federated(ledger, ("S", "old", None, move), ("S", "new", move, None))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with database.read() as connection:
+        assert len(list(read_topology(connection, ledger.common.topology))) == 2
+
+
+@few
+@given(
+    arrived=revisions(),
+    query=questions(whole_days) | questions(odd),
+    now=st.sampled_from([SOON, LATER]),
+    moves=st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted),
+)
+def test_sums_by_federation_are_those_of_the_records(
+    database: Database, arrived: list[Fields], query: UsageQuery, now: datetime, moves: list[int]
+) -> None:
+    """Whatever the moves, windows and tiers: each federation has what its sites used while they were in it."""
+    ledger = emptied(database, now)
+    ledger.write(batch(arrived))
+    one, other = (FIRST + timedelta(days=day) for day in moves)
+    stays = [("S", "A", None, one), ("T", "B", None, other)]
+    federated(ledger, *stays, ("T", "A", other, None), *([("S", "B", one, other)] if one < other else []))
+    wanted = (WantedUsage(Quantity.SUM, "core_time"),)
+    asked = {**_fields(query), "wanted": wanted, "filters": ()}
+    answer = Usage(ledger).ask(UsageQuery(**{**asked, "by": ("site.federation",)}))
+    due: dict[tuple[datetime, str | None], int] = {}
+    for start, end in periods_of(query.start, query.end, query.period):
+        edges = sorted({start, end, *(move for move in (one, other) if start < move < end)})
+        found = cells(newest(arrived), UsageQuery(**{**asked, "by": ("site",)}), pairwise(edges))
+        for (piece, (site,)), (used,) in found.items():
+            federation = ("A" if piece < one else "B" if piece < other else None) if site == "S" else None
+            federation = ("B" if piece < other else "A") if site == "T" else federation
+            due[start, federation] = due.get((start, federation), 0) + used
+    rows = {(row.start, row.group[0]): row.values[0] for row in answer.rows}
+    assert {cell: used for cell, used in rows.items() if used} == {cell: used for cell, used in due.items() if used}
+    assert answer.totals == (sum(due.values()),)
 
 
 def _fields(query: UsageQuery) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,7 +115,7 @@ def installation(folder: Path, place: Place) -> Iterator[Installation]:
         opened.end()
 
 
-def survives(folder: Path, place: Place, kills: int) -> None:
+def survives(folder: Path, place: Place, kills: int, tell: Callable[[str], None]) -> None:
     """Kill collectors, and compare what is booked with a plain computation over what was emitted."""
     chance = random.Random(kills)
     with installation(folder, place) as running, closing(open_sink(running.settings, load_kinds())) as sink:
@@ -128,7 +128,7 @@ def survives(folder: Path, place: Place, kills: int) -> None:
         reached = booked(sink)
         eventually(lambda: booked(sink) > reached, "further records")
         emitted = running.finish()
-        print(f"{place.sort}: {kills} kills, {emitted:,} emitted, {booked(sink):,} booked")
+        tell(f"ledger on {place.sort}: {kills} kills of collectors, {emitted:,} emitted, {booked(sink):,} booked")
         assert booked(sink) == emitted
         due = computed(emitted)
         for attribution in Attribution:
@@ -194,12 +194,16 @@ def _cells(counter: Counter[tuple[int, str, int]]) -> Cells:
     return {(day, site): tuple(counter[day, site, place] for place in places) for day, site, _ in counter}
 
 
-def test_killed_collectors_book_each_record_once(ledger_place: Place, tmp_path: Path) -> None:
+def test_killed_collectors_book_each_record_once(
+    ledger_place: Place, tmp_path: Path, tell_counts: Callable[[str], None]
+) -> None:
     """Two collectors of one queue die ten times between them; both attributions are those of the records."""
-    survives(tmp_path, ledger_place, 10)
+    survives(tmp_path, ledger_place, 10, tell_counts)
 
 
 @pytest.mark.soak
-def test_collectors_killed_a_hundred_times_book_each_record_once(ledger_place: Place, tmp_path: Path) -> None:
+def test_collectors_killed_a_hundred_times_book_each_record_once(
+    ledger_place: Place, tmp_path: Path, tell_counts: Callable[[str], None]
+) -> None:
     """The same a hundred times."""
-    survives(tmp_path, ledger_place, 100)
+    survives(tmp_path, ledger_place, 100, tell_counts)

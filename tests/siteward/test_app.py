@@ -16,7 +16,6 @@ from fastapi import APIRouter, Depends
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.api import ASKED_AT_ONCE
 from monitoring.api import router as monitoring
 from monitoring.stores import StoreError
 from siteward import extensions
@@ -26,6 +25,7 @@ from siteward.query import Answer, AnswerRow, Filter, Query, QueryError, StoredR
 from siteward.query_json import AnswerDocument
 from siteward.records import Refused, id_bytes
 from siteward.server.app import HEADERS, create_app, run
+from siteward.server.asking import ASKED_AT_ONCE
 from siteward.server.auth import Permission, requires
 from siteward.server.problems import MEDIA_TYPE
 from siteward.server.resources import Closed, Resources

@@ -82,6 +82,61 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+USAGE: dict[str, Any] = {
+    "query": {
+        "kind": "job",
+        "measures": ["sum:cpu_time"],
+        "by": ["site"],
+        "where": [],
+        "start": "2026-01-01T00:00:00Z",
+        "end": "2026-04-01T00:00:00Z",
+        "attribution": "by-end",
+        "period": "month",
+        "top": 0,
+    },
+    "attribution": "by-end",
+    "time_zone": "UTC",
+    "columns": ["sum:cpu_time"],
+    "units": ["s"],
+    "types": ["integer"],
+    "rows": [
+        {
+            "start": "2026-01-01T00:00:00Z",
+            "end": "2026-02-01T00:00:00Z",
+            "group": ["SITE-A"],
+            "values": [2**70],
+            "other": False,
+        }
+    ],
+    "totals": [2**70],
+    "groups": 1,
+    "took_ms": 1.5,
+}
+
+
+def test_usage_asks_the_ledger(server: Server) -> None:
+    """Each part of the question is a parameter; the answer's integers are exact."""
+    server.answer(USAGE)
+    answer = Client(server.url).usage(
+        "job", ["cpu_time"], by=["site"], where=["vo!=x"], window="2026-Q1", attribution="by-end", period="month"
+    )
+    path, _, query = server.asked[0][0].partition("?")
+    asked = parse_qs(query, keep_blank_values=True)
+    assert path == "/v1/accounting/usage"
+    assert {name: values for name, values in asked.items() if values != [""]} == {
+        "kind": ["job"],
+        "measures": ["cpu_time"],
+        "by": ["site"],
+        "where": ["vo!=x"],
+        "window": ["2026-Q1"],
+        "attribution": ["by-end"],
+        "period": ["month"],
+        "top": ["0"],
+        "zone": ["UTC"],
+    }
+    assert (answer.totals, answer.rows[0].values, answer.attribution) == ((2**70,), (2**70,), "by-end")
+
+
 def test_query_is_asked_and_read(server: Server) -> None:
     """A question's parts are the parameters of the text form, and the answer is typed, integers exact."""
     server.answer(ANSWER)

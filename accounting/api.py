@@ -1,0 +1,182 @@
+"""HTTP routes that ask the ledger: its kinds, and who used what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from accounting import LedgerError
+from accounting.ledger import Ledger
+from accounting.measures import additive
+from accounting.opening import open_ledger
+from accounting.query import Usage
+from siteward.log import get_logger
+from siteward.query import QueryError
+from siteward.query_text import find_named, split_list
+from siteward.records import Kind
+from siteward.server.asking import Turns, json_response, refuse_unknown
+from siteward.server.auth import Permission, requires
+from siteward.server.database import DatabaseError
+from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.server.resources import Resources
+from siteward.settings import Settings
+from siteward.sinks import SinkUnavailable
+from siteward.usage_json import UsageDocument, usage_document
+from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
+from siteward.usage_text import UsageText, groupable, parse_usage
+from siteward.usage_window import parse_zone
+
+log = get_logger(__name__)
+Answered = TypeVar("Answered")
+
+
+class Form(msgspec.Struct, frozen=True):
+    """How an answer may be written."""
+
+    media_type: str
+    write: Callable[[UsageDocument], bytes]
+
+
+FORMS: Final = {
+    "json": Form("application/json", msgspec.json.encode),
+    "csv": Form("text/csv", lambda document: csv_text(document).encode()),
+    "arrow": Form("application/vnd.apache.arrow.stream", arrow_bytes),
+    "parquet": Form("application/vnd.apache.parquet", parquet_bytes),
+}
+_turns: Final = Turns("ledger")
+
+
+def router(_settings: Settings) -> APIRouter:
+    """The routes; every question is answered by the ledger that the settings name."""
+    routes = APIRouter(
+        prefix="/v1/accounting",
+        tags=["accounting"],
+        dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
+    )
+    routes.get("/kinds")(list_kinds)
+    routes.get("/usage")(answer_usage)
+    return routes
+
+
+def list_kinds(request: Request) -> Response:
+    """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
+    ledger = _ledger(request)
+    attributes = _asked(Usage(ledger).attributes)
+    return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
+    request: Request,
+    kind: Annotated[str, Query(description="Name of the kind, such as `job`.")],
+    measures: Annotated[
+        str, Query(description="What to compute, such as `cpu_time,rate:core_time,efficiency,records`.")
+    ] = "records",
+    by: Annotated[
+        str, Query(description="Bucketed dimensions to group by, such as `site,vo`, or `site.country`.")
+    ] = "",
+    where: Annotated[
+        list[str], Query(description="Conditions, all of which hold: `site=A|B`, `site~LCG.*`, `vo!=x` …")
+    ] = [],  # noqa: B006  # FastAPI copies it.
+    window: Annotated[
+        str, Query(description="A calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month`; or give start and end.")
+    ] = "",
+    start: Annotated[
+        str, Query(description="First instant: RFC 3339, a date, `-30d`, or a calendar word's first instant.")
+    ] = "",
+    end: Annotated[str, Query(description="First instant after the window, in the same forms; now by default.")] = "",
+    attribution: Annotated[
+        str, Query(description="`prorated` over the time it ran, or `by-end`: whole where it ended.")
+    ] = "prorated",
+    period: Annotated[
+        str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
+    ] = "whole",
+    top: Annotated[int, Query(description="Groups kept; the others become one, Other. 0 keeps all.")] = 0,
+    zone: Annotated[
+        str, Query(description="Time zone in which instants are written, such as `Europe/Zurich`; periods are UTC's.")
+    ] = "UTC",
+    format: Annotated[  # noqa: A002  # the parameter's name.
+        str, Query(description="`json`, `csv`, `arrow` or `parquet`; by default as the header Accept says, else JSON.")
+    ] = "",
+) -> Response:
+    """Answer who used what: exact totals, by groups and calendar periods, with their attribution."""
+    text = UsageText(
+        kind=kind,
+        measures=split_list(measures),
+        by=split_list(by),
+        where=tuple(where),
+        window=window,
+        start=start,
+        end=end,
+        attribution=attribution,
+        period=period,
+        top=top,
+    )
+    form = FORMS[_form(format, request.headers.get("accept", ""))]
+    in_zone = parse_zone(zone)
+    ledger = _ledger(request)
+    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
+    usage = Usage(ledger)
+    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
+    began = time.perf_counter()
+    answer = _asked(lambda: usage.ask(query))
+    document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
+    try:
+        return Response(form.write(document), media_type=form.media_type)
+    except OverflowError as error:
+        raise QueryError(str(error)) from error
+
+
+def _form(chosen: str, accepted: str) -> str:
+    if chosen:
+        return find_named(chosen, {name: name for name in FORMS}, "format")
+    by_type = {form.media_type: name for name, form in FORMS.items()}
+    wanted = (part.partition(";")[0].strip() for part in accepted.split(","))
+    return next((by_type[media_type] for media_type in wanted if media_type in by_type), "json")
+
+
+def _ledger(request: Request) -> Ledger:
+    resources: Resources = request.app.state.resources
+
+    def opening() -> Ledger:
+        return open_ledger(resources.settings, resources.kinds)
+
+    try:
+        return resources.shared("ledger", opening)
+    except (DatabaseError, LedgerError) as error:
+        raise Problem(500, f"ledger: {error}") from error
+    except SinkUnavailable as error:
+        raise Problem(503, f"ledger: {error}") from error
+
+
+def _asked(ask: Callable[[], Answered]) -> Answered:
+    """The ledger's answer; 503 where it cannot answer now."""
+    try:
+        with _turns.turn():
+            return ask()
+    except SQLAlchemyError as error:
+        # Its text holds the statement and what was asked for.
+        log.warning("the ledger does not answer", reason=str(error))
+        message = "ledger: its database does not answer now; the log says why"
+        raise Problem(503, message, headers=RETRY_AFTER) from error
+
+
+def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    return {
+        "name": kind.name,
+        "doc": kind.doc,
+        "dimensions": list(groupable(kind, attributes)),
+        "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],
+        "values": [column.name for column in kind.measures if column.name not in additive(kind)],
+        "ratios": [{"name": name, "unit": ratio.unit} for name, ratio in kind.ratios.items()],
+        "tiers": [{"until_age": age, "width": width} for age, width in kind.tiers],
+    }
+
+
+def _unit(kind: Kind, measure: str) -> str:
+    return kind.products[measure].unit if measure in kind.products else kind.column[measure].unit

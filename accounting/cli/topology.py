@@ -1,0 +1,76 @@
+"""`siteward topology`: what sites and storages belong to, and since when, for groups such as `site.country`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from siteward.cli import PLAIN
+from siteward.cli.options import options
+from siteward.cli.output import show, tell
+from siteward.kinds import load_kinds
+from siteward.usage_text import bucketed
+
+if TYPE_CHECKING:
+    from accounting.ledger import Ledger
+
+commands = typer.Typer(help="Say what sites and storages belong to, and since when.", no_args_is_help=True, **PLAIN)
+
+
+@commands.command("import")
+def import_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="TOML with [[site]] tables, or CSV.")],
+    rewrite_past: Annotated[
+        bool, typer.Option("--rewrite-past", help="Also where it says otherwise of the past than was known.")
+    ] = False,
+) -> None:
+    """Take a topology: all that is known of the attributes that the file names.
+
+    A site that moves has two entries: one that ends on the day of the move, and one that starts there. What was said
+    of the past stays said; a file that says otherwise is refused, unless --rewrite-past is given.
+    """
+    from accounting.topology_file import parse_topology  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology_table import write_topology  # noqa: PLC0415
+
+    form = "csv" if file.suffix == ".csv" else "toml"
+    with _ledger(context) as ledger:
+        dimensions = [name for tables in ledger.tables.values() for name in bucketed(tables.kind)]
+        entries = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
+        now = int(time.time())
+        write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)
+    tell(f"{file}: {len(entries)} entries")
+
+
+@commands.command("list")
+def list_entries(context: typer.Context) -> None:
+    """List what is known, with the days from and to which it is valid."""
+    from accounting.topology_table import read_topology  # noqa: PLC0415  # see above.
+
+    with _ledger(context) as ledger, ledger.database.read() as connection:
+        entries = list(read_topology(connection, ledger.common.topology))
+    columns = ("dimension", "value", "attribute", "attribute_value", "valid_from", "valid_to")
+    rows = (
+        (each.dimension, each.value, each.attribute, each.attribute_value, _day(each.valid_from), _day(each.valid_to))
+        for each in entries
+    )
+    show(columns, rows, options(context).output)
+
+
+@contextmanager
+def _ledger(context: typer.Context) -> Iterator[Ledger]:
+    from accounting.opening import open_ledger  # noqa: PLC0415  # see above.
+
+    settings = options(context).settings
+    with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
+        yield ledger
+
+
+def _day(second: int | None) -> str | None:
+    return None if second is None else datetime.fromtimestamp(second, UTC).date().isoformat()

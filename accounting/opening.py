@@ -1,0 +1,54 @@
+"""The ledger that the settings name, its tables made and brought up to the kinds."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from accounting.ledger import Ledger
+from accounting.migrations.upgrade import prepare
+from siteward.kinds import Kinds
+from siteward.records import Kind, Shape
+from siteward.records.doors import nearest
+from siteward.server.database import Conflict, Database
+from siteward.settings import Settings, SettingsError
+from siteward.sinks import SinkUnavailable
+
+
+def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
+    """Open the ledger, chosen by the scheme of `accounting.url`.
+
+    Raises:
+        siteward.settings.SettingsError: a kind is to be left out that there is not.
+        siteward.server.database.DatabaseError: the URL cannot be used, or its driver is not installed.
+        siteward.sinks.SinkUnavailable: the database does not answer now.
+        accounting.LedgerError: the tables differ in a way that waits for a person.
+    """
+    booked = booked_kinds(settings, kinds)
+    database = Database(settings.accounting_url, settings.accounting.password)
+    try:
+        return Ledger(database, booked, digests=prepare(database, booked))
+    except (Conflict, SQLAlchemyError) as error:
+        database.close()
+        raise SinkUnavailable(database.told(error)) from error
+    except BaseException:
+        database.close()
+        raise
+
+
+def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
+    """The kinds that the ledger takes: all but those that say otherwise, those left out, and snapshots.
+
+    Raises:
+        siteward.settings.SettingsError: a kind is to be left out that there is not.
+    """
+    left_out = settings.accounting.leave_out
+    for name in left_out:
+        if name not in kinds:
+            message = f"setting accounting.leave_out: no kind is called {name!r}{nearest(name, tuple(kinds))}"
+            raise SettingsError(message)
+    # TODO(#5): what snapshots leave in buckets: sum, number of instants, last, least and most.
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if kind.booked and name not in left_out and kind.shape is not Shape.SNAPSHOT
+    }

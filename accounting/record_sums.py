@@ -1,0 +1,242 @@
+"""What the records themselves say where buckets cannot: exact parts of buckets, and single values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy.sql import ColumnElement
+
+from accounting.arithmetic import Integers, shares, sums
+from accounting.booking import Account, account_of, joined
+from accounting.bucket_sums import GroupSums
+from accounting.conditions import Group, conditions_of, groups_of
+from accounting.cuts import Stretch
+from accounting.measures import additive, factors
+from accounting.samples import Samples
+from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables
+from siteward.query import QueryError
+from siteward.records import Kind, Shape
+from siteward.records.identity import HASH_BYTES, ID_BYTES
+from siteward.usage import Attribution, UsageQuery
+
+MOST_LOOKED_AT: Final = 2_000_000
+"""Records of the stretch of ids within which a question looks; beyond it a person would wait for minutes."""
+MOST_READ: Final = 500_000
+"""Records that one question takes into memory, some hundred bytes each."""
+_AT_ONCE: Final = 20_000
+_MILLISECOND: Final = 1_000
+
+
+class RecordSums:
+    """The records that one question looks at, within one state of the database."""
+
+    def __init__(self, connection: Connection, tables: KindTables, query: UsageQuery, names: Sequence[str]) -> None:
+        """Choose them.
+
+        Args:
+            connection: a transaction that sees one state.
+            tables: of the kind asked.
+            query: the question.
+            names: the bucket columns to sum.
+        """
+        self._connection = connection
+        self._tables = tables
+        self._kind = tables.kind
+        self._query = query
+        self._names = names
+        self._is_prorated = query.attribution is Attribution.PRORATED
+        self._looked_at = 0
+        self._taken = 0
+
+    def part_of(self, stretch: Stretch) -> Part:
+        """The records that have a part in a stretch.
+
+        Raises:
+            QueryError: they are too many.
+        """
+        names = dict.fromkeys(name for measure in additive(self._kind) for name in factors(self._kind, measure))
+        numbers: dict[Group, int] = {}
+        accounts = []
+        for groups, columns in self._columns(stretch, list(names)):
+            of_record = np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
+            accounts.append(account_of(self._kind, columns, of_record))
+        account = joined(accounts) if accounts else None
+        return Part(list(numbers), account, self._names, is_prorated=self._is_prorated)
+
+    def samples(self, stretch: Stretch, measures: Sequence[str]) -> Samples:
+        """The values of the records that end in a stretch.
+
+        Raises:
+            QueryError: they are too many.
+        """
+        needed = dict.fromkeys(name for measure in measures for name in factors(self._kind, measure))
+        found = Samples(self._kind, measures)
+        for groups, columns in self._columns(stretch, list(needed)):
+            found.add(groups, np.array(columns[_times(self._kind)[1]], np.int64), columns)
+        return found
+
+    def _columns(
+        self, stretch: Stretch, names: Sequence[str]
+    ) -> Iterator[tuple[list[Group], dict[str, Sequence[Any]]]]:
+        """Groups and columns of the records, some at a time; start and end come first."""
+        times = _times(self._kind)
+        records, series = self._tables.records, self._tables.series
+        by = [series.c[name] for name in self._query.by]
+        question = (
+            select(*by, *(records.c[name] for name in (*times, *names)))
+            .select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
+            .where(*self._within(stretch), *conditions_of(series, self._query.filters))
+        )
+        self._check_number(stretch)
+        for rows in self._partitions(question):
+            values = list(zip(*rows, strict=True))
+            columns: dict[str, Sequence[Any]] = dict(zip((*times, *names), values[len(by) :], strict=True))
+            yield groups_of(self._kind, self._query.by, rows), columns
+
+    def _partitions(self, question: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+        left = MOST_READ - self._taken
+        for rows in self._connection.execute(question.limit(left + 1)).partitions(_AT_ONCE):
+            self._taken += len(rows)
+            if self._taken > MOST_READ:
+                _refuse(MOST_READ)
+            yield rows
+
+    def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
+        first, last = stretch
+        records = self._tables.records
+        start, end = (records.c[name] for name in _times(self._kind))
+        bounds = self._ids(stretch)
+        if self._is_prorated:
+            # A record without duration lies where it starts.
+            return [*bounds, start < last, or_(end > first, start >= first)]
+        return [*bounds, end >= first, end < last]
+
+    def _ids(self, stretch: Stretch) -> list[ColumnElement[bool]]:
+        identifier = self._tables.records.c[ID]
+        first, last = id_times(self._kind, stretch, is_prorated=self._is_prorated)
+        bounds = []
+        if first is not None:
+            bounds.append(identifier >= _id_from(first))
+        if last is not None:
+            bounds.append(identifier < _id_from(last + _MILLISECOND - 1))
+        return bounds
+
+    def _check_number(self, stretch: Stretch) -> None:
+        """Refuse before the database reads for minutes: keys lead with the time, but not with every time."""
+        left = MOST_LOOKED_AT - self._looked_at
+        some = select(self._tables.records.c[ID]).where(*self._ids(stretch)).limit(left + 1).subquery()
+        self._looked_at += self._connection.execute(select(func.count()).select_from(some)).scalar_one()
+        if self._looked_at > MOST_LOOKED_AT:
+            _refuse(MOST_LOOKED_AT)
+
+
+class Part:
+    """Records that have a part in a stretch, as columns: what any piece of it holds."""
+
+    def __init__(
+        self, groups: Sequence[Group], account: Account | None, names: Sequence[str], *, is_prorated: bool
+    ) -> None:
+        """Take the records.
+
+        Args:
+            groups: by number.
+            account: the records, with the number of their group as series; None where there are none.
+            names: the bucket columns to sum.
+            is_prorated: else whole at their end.
+        """
+        self._groups = groups
+        self._account = account
+        self._names = names
+        self._is_prorated = is_prorated
+
+    def groups(self, stretch: Stretch, since: int) -> GroupSums:
+        """The sums of each group over a piece of the stretch, as buckets of just that piece would give.
+
+        Args:
+            stretch: half-open.
+            since: where the period starts.
+        """
+        account = self._account
+        if account is None:
+            return {}
+        first, last = stretch
+        stop = np.maximum(account.end, account.start + 1)
+        if self._is_prorated:
+            here = np.flatnonzero((account.start < last) & (stop > first))
+        else:
+            here = np.flatnonzero((account.end >= first) & (account.end < last))
+        if not len(here):
+            return {}
+        columns = self._prorated(account, here, stretch, since) if self._is_prorated else self._by_end(account, here)
+        order = np.argsort(account.series[here], kind="stable")
+        number = account.series[here][order]
+        firsts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]])
+        totals = {name: sums(columns[name][order], firsts).tolist() for name in self._names}
+        return {
+            self._groups[group]: {name: int(totals[name][position]) for name in self._names}
+            for position, group in enumerate(number[firsts].tolist())
+        }
+
+    def _prorated(self, account: Account, here: Integers, stretch: Stretch, since: int) -> Mapping[str, Integers]:
+        first, last = stretch
+        start = account.start[here]
+        lasting = np.maximum(account.end[here] - start, 1)
+        before, after = (np.clip(instant - start, 0, lasting) for instant in (first, last))
+        started = ((start >= first) & (start < last)).astype(np.int64)
+        carried = 1 - started if first == since else np.zeros_like(started)
+        found: dict[str, Integers] = {STARTED: started, CARRIED: carried}
+        for name in self._names:
+            if name not in found:
+                values = _values(account.amounts, name, here)
+                found[name] = shares(values, after, lasting) - shares(values, before, lasting)
+        return found
+
+    def _by_end(self, account: Account, here: Integers) -> Mapping[str, Integers]:
+        values = account.amounts | account.counts
+        return {
+            name: np.ones(len(here), np.int64) if name == RECORDS else _values(values, name, here)
+            for name in self._names
+        }
+
+
+def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | None, int | None]:
+    """Between which partition times the records lie that have a part in a stretch; None is unbounded.
+
+    Args:
+        kind: whose.
+        stretch: half-open.
+        is_prorated: they have a part in it while they run, else when they end.
+    """
+    first, last = stretch
+    if kind.shape is not Shape.INTERVAL or (kind.time == "end" and not is_prorated):
+        return first, last
+    longest = kind.longest
+    if kind.time == "end":
+        return first, None if longest is None else last + longest + 1
+    if kind.time == "start":
+        return None if longest is None else first - longest, last
+    return None, None
+
+
+def _id_from(time: int) -> bytes:
+    return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
+
+
+def _times(kind: Kind) -> tuple[str, str]:
+    return ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
+
+
+def _values(amounts: Mapping[str, Integers], name: str, here: Integers) -> Integers:
+    """A column; those that are zero throughout are left out of accounts."""
+    return amounts[name][here] if name in amounts else np.zeros(len(here), np.int64)
+
+
+def _refuse(most: int) -> None:
+    message = (
+        f"more than {most} records would have to be looked at; ask for whole buckets, a shorter window, "
+        "or filter by a dimension"
+    )
+    raise QueryError(message)

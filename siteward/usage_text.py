@@ -1,0 +1,154 @@
+"""The text form of a question to the ledger, for HTTP and CLI: `cpu_time`, `rate:core_time`, `2026-Q1`, `by-end`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from siteward.query import QueryError
+from siteward.query_text import check_top, each_once, find_kind, find_named, format_filter, parse_filters
+from siteward.query_window import format_time
+from siteward.records import Column, Dimension, Kind, Type
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage_window import parse_usage_window
+
+NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
+ALONE: Final = (Quantity.RECORDS, Quantity.STARTED)
+"""What takes no measure."""
+
+
+class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question as it is typed.
+
+    Attributes:
+        kind: name of the kind.
+        measures: what to compute: a measure or product alone is its sum, a ratio itself; else `rate:core_time`,
+            `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`.
+        by: bucketed dimensions to group by, or attributes of theirs in the topology, such as `site.country`.
+        where: conditions on the same, as in siteward.query_text.QueryText.
+        window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
+        start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
+        end: first instant after the window, in the same forms. Without any of the three: this month until now.
+        attribution: `prorated` or `by-end`.
+        period: one row for each `hour`, `day`, `week`, `month`, `quarter` or `year`, in UTC; or `whole`.
+        top: number of groups kept; 0 keeps all.
+    """
+
+    kind: str
+    measures: tuple[str, ...] = ("records",)
+    by: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    window: str = ""
+    start: str = ""
+    end: str = ""
+    attribution: str = str(Attribution.PRORATED)
+    period: str = str(Period.WHOLE)
+    top: int = 0
+
+
+def parse_usage(
+    text: UsageText,
+    kinds: Mapping[str, Kind],
+    now: datetime,
+    attributes: Mapping[str, Sequence[str]] = NO_ATTRIBUTES,
+) -> UsageQuery:
+    """The question that a text asks.
+
+    Args:
+        text: as it was typed.
+        kinds: every known kind by name.
+        now: what `now` and relative times mean; aware.
+        attributes: what the topology tells of the values of dimensions.
+
+    Raises:
+        QueryError: naming the part at fault and what is possible.
+    """
+    kind = find_kind(text.kind, kinds)
+    if not text.measures:
+        message = "measures: ask for at least one, such as records"
+        raise QueryError(message)
+    fields = groupable(kind, attributes)
+    start = text.start or ("" if text.window or text.end else "this-month")
+    first, last = parse_usage_window(text.window, start, text.end, now)
+    return UsageQuery(
+        kind=kind.name,
+        wanted=each_once("measure", [parse_wanted_usage(measure, kind) for measure in text.measures]),
+        start=first,
+        end=last,
+        attribution=find_named(text.attribution, {str(each): each for each in Attribution}, "known attribution"),
+        by=each_once("dimension", [_find_dimension(name, kind, fields).name for name in text.by]),
+        filters=parse_filters(text.where, kind, fields),
+        period=find_named(text.period, {str(each): each for each in Period}, "period"),
+        top=check_top(text.top),
+    )
+
+
+def format_usage(query: UsageQuery) -> UsageText:
+    """The inverse of parse_usage, with an absolute window.
+
+    Raises:
+        QueryError: a filter has no condition, and so no text.
+    """
+    return UsageText(
+        kind=query.kind,
+        measures=tuple(wanted.name for wanted in query.wanted),
+        by=query.by,
+        where=tuple(text for condition in query.filters for text in format_filter(condition)),
+        start=format_time(query.start),
+        end=format_time(query.end),
+        attribution=str(query.attribution),
+        period=str(query.period),
+        top=query.top,
+    )
+
+
+def bucketed(kind: Kind) -> dict[str, Column]:
+    """The dimensions by which the ledger keeps a kind's totals."""
+    return {
+        column.name: column for column in kind.dimensions if isinstance(column.role, Dimension) and column.role.bucketed
+    }
+
+
+def groupable(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, Column]:
+    """The same, and what the topology tells of them: `site.country`."""
+    dimensions = bucketed(kind)
+    derived = {
+        f"{name}.{attribute}": Column(f"{name}.{attribute}", Type.STRING, Dimension(f"{attribute} of the {name}"))
+        for name in dimensions
+        for attribute in attributes.get(name, ())
+    }
+    return dimensions | derived
+
+
+def _find_dimension(name: str, kind: Kind, fields: Mapping[str, Column]) -> Column:
+    return find_named(name, fields, f"dimension in the ledger's buckets of {kind.name}")
+
+
+def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
+    """One column: `cpu_time`, `rate:core_time`, `efficiency`, `records`.
+
+    Raises:
+        QueryError: unknown quantity or measure, or one without the other.
+    """
+    quantities = {str(each): each for each in Quantity}
+    measures = [*(column.name for column in kind.measures), *kind.products]
+    first, colon, measure = text.partition(":")
+    if not colon and first not in quantities:
+        plain = dict.fromkeys(measures, Quantity.SUM) | dict.fromkeys(kind.ratios, Quantity.RATIO)
+        names = plain | dict.fromkeys(map(str, ALONE), Quantity.SUM)
+        return WantedUsage(find_named(first, names, f"measure of {kind.name}"), first)
+    quantity = find_named(first, quantities, "quantity")
+    if quantity in ALONE:
+        if colon:
+            message = f"{text[:80]!r}: {quantity} takes no measure; write {quantity}"
+            raise QueryError(message)
+        return WantedUsage(quantity)
+    known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else (measures, "measure")
+    if not measure:
+        hint = f", such as {quantity}:{known[0]}" if known else ""
+        message = f"{text[:80]!r}: of which {what}? Write {quantity}:{what.upper()}{hint}"
+        raise QueryError(message)
+    return WantedUsage(quantity, find_named(measure, {name: name for name in known}, f"{what} of {kind.name}"))

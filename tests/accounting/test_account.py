@@ -1,0 +1,243 @@
+"""Asking the ledger over HTTP, from the shell and from Python: one answer in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from accounted import ran
+from examples import JOB, NOON, batch_of, job
+from fastapi.testclient import TestClient
+from servers import REPOSITORY
+
+from accounting.api import router
+from accounting.opening import open_ledger
+from siteward.client import Client
+from siteward.records import microseconds
+from siteward.server.app import create_app
+from siteward.server.asking import refuse_unknown
+from siteward.settings import AccountingSettings, Settings
+from siteward.usage_json import UsageDocument
+
+HERE: Final = "http://127.0.0.1"
+DAY: Final = "2026-03-02"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Of an installation whose ledger holds ten jobs of an hour that end after noon."""
+    made = Settings(data=str(tmp_path))
+    with closing(open_ledger(made, {"job": JOB})) as ledger:
+        rows = [JOB.row_of(job(number), microseconds(NOON + timedelta(days=1))) for number in range(10)]
+        ledger.write(batch_of(JOB, rows))
+    return made
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, routers=[router]), base_url=HERE) as client:
+        yield client
+
+
+def asked(client: TestClient, **parts: Any) -> Any:
+    return client.get("/v1/accounting/usage", params={"kind": "job", "window": DAY} | parts)
+
+
+def test_usage_over_http(app: TestClient) -> None:
+    """The answer has its figures, their units and attribution, and the question as it was understood."""
+    answer = asked(app, measures="wall_time,records", by="site", where="site=SITE-0|SITE-1", attribution="by-end")
+    assert answer.status_code == 200
+    found = msgspec.json.decode(answer.content, type=UsageDocument)
+    assert [(row.group, row.values) for row in found.rows] == [(("SITE-0",), (7200, 2)), (("SITE-1",), (7200, 2))]
+    assert (found.totals, found.units, found.groups) == ((14400, 4), ("s", "1"), 2)
+    assert (found.attribution, found.query.where) == ("by-end", ("site=SITE-0|SITE-1",))
+    assert (found.query.start, found.query.end) == ("2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z")
+
+
+def test_a_cut_window_over_http(app: TestClient) -> None:
+    """To the second: of ten jobs that started at most ten seconds after eleven, what they used until then."""
+    until = (NOON - timedelta(minutes=59, seconds=55)).isoformat()
+    answer = asked(app, measures="wall_time,started", window="", start=DAY, end=until).json()
+    assert answer["totals"] == [5 + 4 + 3 + 2 + 1, 5]
+
+
+@pytest.mark.parametrize(
+    ("form", "accept", "read"),
+    [
+        ("csv", "text/csv", lambda body: [line["records"] for line in csv.DictReader(io.StringIO(body.decode()))]),
+        (
+            "parquet",
+            "application/vnd.apache.parquet",
+            lambda body: list(map(str, pq.read_table(io.BytesIO(body))["records"].to_pylist())),
+        ),
+        (
+            "arrow",
+            "application/vnd.apache.arrow.stream;q=0.9, text/html",
+            lambda body: list(map(str, pa.ipc.open_stream(body).read_all()["records"].to_pylist())),
+        ),
+        ("json", "application/json, */*", lambda body: [str(row["values"][0]) for row in json.loads(body)["rows"]]),
+    ],
+)
+def test_forms_over_http(app: TestClient, form: str, accept: str, read: Any) -> None:
+    """By `format` or by the header Accept; the figures are the same."""
+    by_name = asked(app, by="site", format=form)
+    by_header = app.get(
+        "/v1/accounting/usage", params={"kind": "job", "window": DAY, "by": "site"}, headers={"accept": accept}
+    )
+    assert by_name.headers["content-type"] == by_header.headers["content-type"]
+    assert by_name.headers["content-type"].partition(";")[0] == accept.partition(";")[0].partition(",")[0]
+    assert read(by_name.content) == read(by_header.content) == ["2", "2", "2", "1", "1", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "hint"),
+    [
+        ({"kind": "jobs"}, "did you mean 'job'"),
+        ({"measures": "p95:memory"}, "ask with attribution by-end"),
+        ({"format": "xml"}, "there are json, csv, arrow, parquet"),
+        ({"zone": "Mars"}, "is not a time zone"),
+        ({"perid": "month"}, "did you mean 'period'"),
+    ],
+)
+def test_wrong_questions_over_http(app: TestClient, parts: dict[str, str], hint: str) -> None:
+    """What is wrong with a question is a 400 that says what is possible."""
+    answer = asked(app, **parts)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:siteward:query")
+    assert hint in answer.json()["detail"]
+
+
+def test_values_that_do_not_add_up_have_percentiles(app: TestClient, settings: Settings) -> None:
+    """A largest memory means nothing as a sum; its percentiles are those of the records that know it."""
+    with closing(open_ledger(settings, {"job": JOB})) as ledger:
+        rows = [
+            JOB.row_of(job(number, memory=memory), microseconds(NOON + timedelta(days=1)))
+            for number, memory in ((20, 10), (21, 20), (22, None))
+        ]
+        ledger.write(batch_of(JOB, rows))
+    parts = {"attribution": "by-end", "measures": "max:memory,p50:memory,min:processors,records"}
+    assert asked(app, **parts).json()["totals"] == [20, 15.0, 1, 13]
+
+
+def test_kinds_of_the_ledger_over_http(app: TestClient) -> None:
+    """Each says what its totals are kept by, and what adds up."""
+    kinds = {kind["name"]: kind for kind in app.get("/v1/accounting/kinds").json()["kinds"]}
+    assert "node" not in kinds["job"]["dimensions"]
+    assert {"name": "core_time", "unit": "s"} in kinds["job"]["measures"]
+    assert "host" not in kinds
+
+
+def test_a_ledger_that_does_not_answer_is_503(tmp_path: Path) -> None:
+    """Where no database listens: come back later, and nothing of its inside is told."""
+    away = Settings(data=str(tmp_path), accounting=AccountingSettings(url="postgresql://nobody@127.0.0.1:9/none"))
+    with TestClient(create_app(away, routers=[router]), base_url=HERE) as client:
+        answer = asked(client)
+    assert answer.status_code == 503
+    assert "select" not in answer.text.lower()
+
+
+def test_every_asking_route_refuses_unknown_parameters() -> None:
+    """The router itself says so, for routes to come too."""
+    assert refuse_unknown in [each.dependency for each in router(Settings()).dependencies]
+
+
+def test_account_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """The caption says what the figures belong to; the last line has the totals."""
+    arguments = ("job", "--measures", "core_time,records")
+    code = ran(
+        monkeypatch, settings, "account", *arguments, "--window", DAY, "--by", "site", "--top", "1", "--period", "day"
+    )
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    lines = printed.out.splitlines()
+    assert lines[0] == "job, prorated, from 2026-03-02T00:00:00Z to 2026-03-03T00:00:00Z"
+    assert lines[1].split()[:2] == ["start", "site"]
+    assert lines[2].split()[:2] == ["2026-03-02T00:00:00Z", "SITE-0"]
+    assert lines[3].split()[1] == "Other"
+    assert "records 10; 7 groups, prorated" in printed.err
+
+
+def test_account_into_a_file(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
+    """Any form goes into a file; Parquet's metadata say the attribution."""
+    for form in ("parquet", "csv", "json"):
+        target = tmp_path / f"usage.{form}"
+        arguments = ("account", "job", "--window", DAY, "--attribution", "by-end", "--format", form)
+        assert ran(monkeypatch, settings, *arguments, "--file", str(target)) == 0
+    assert pq.read_table(tmp_path / "usage.parquet").schema.metadata[b"siteward.attribution"] == b"by-end"
+    assert "by-end" in (tmp_path / "usage.csv").read_text()
+    assert json.loads((tmp_path / "usage.json").read_text())["totals"] == [10]
+
+
+def test_the_manual_asks_the_same_three_times(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, app: TestClient
+) -> None:
+    """The page's first question runs as it stands, from the shell, over HTTP and from Python, and has one answer."""
+    page = (REPOSITORY / "docs" / "how-to" / "account.md").read_text(encoding="utf-8")
+    shell, curl = re.findall(r"^```console\n\$ (.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
+    (python,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shell, curl = (text.replace("\\\n", "").replace("SIM-T2*", "SITE-*") for text in (shell, curl))
+
+    assert ran(monkeypatch, settings, "--output", "json", *shlex.split(shell)[1:]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["totals"] == [30_000 + sum(range(10)), 3600 * (sum(range(1, 9)) + 1 + 2), 10]
+
+    words = shlex.split(curl)
+    pairs = [word for flag, word in pairwise(words) if flag in {"-d", "--data-urlencode"}]
+    assert (
+        app.get(words[2].removeprefix("http://127.0.0.1:8080"), params="&".join(pairs)).json()["rows"]
+        == printed["rows"]
+    )
+
+    def read(_: Client, path: str, kind: type[Any]) -> Any:
+        return msgspec.json.decode(app.get(path).content, type=kind)
+
+    monkeypatch.setattr(Client, "_read", read)
+    names: dict[str, Any] = {}
+    exec(compile(python, "account.py", "exec", dont_inherit=True), names)
+    assert names["frame"]["sum:core_time"].sum() == printed["totals"][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["jobs"], "did you mean 'job'"),
+        (["job", "--window", "2026-Q9"], "expected a year (2026)"),
+        (["job", "--format", "xml"], "there are table, csv, json, parquet"),
+        (["job", "--zone", "UTZ"], "is not a time zone"),
+    ],
+)
+def test_wrong_usage_of_account_is_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: Settings,
+    arguments: list[str],
+    hint: str,
+) -> None:
+    """A question at fault exits 2 with a sentence that says what is possible."""
+    assert ran(monkeypatch, settings, "account", *arguments) == 2
+    printed = capsys.readouterr()
+    assert hint in printed.err
+    assert printed.out == ""
+
+
+def test_without_a_window_account_asks_for_this_month(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """Until now, and the answer says from when."""
+    assert ran(monkeypatch, settings, "--output", "json", "account", "job") == 0
+    query = json.loads(capsys.readouterr().out)["query"]
+    assert query["start"] == datetime.now(UTC).strftime("%Y-%m-01T00:00:00Z")

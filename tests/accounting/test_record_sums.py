@@ -1,0 +1,94 @@
+"""Which records a question looks at, and what single values of theirs say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from usage_model import SHARES, USE, interpolated
+
+from accounting.amounts import SAMPLED, percentile
+from accounting.quantities import check_wanted, type_of
+from accounting.record_sums import id_times
+from accounting.samples import Samples
+from siteward.query import QueryError
+from siteward.records import Combine, Event, Interval, Measure, kind_of
+from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage
+
+HOUR = 3600 * 1_000_000
+
+
+class Rented(Interval, kind="rented", partition="start", identity=("start",)):
+    """Something that is filed by its start, and of any length."""
+
+
+class Booked(Interval, kind="booked", partition="start", identity=("start",), longest=timedelta(hours=2)):
+    """The same, of two hours at most."""
+
+
+class Heated(Event, kind="heated"):
+    """Something with a peak."""
+
+    temperature: Annotated[float, Measure("largest", unit="K", combine=Combine.MAX)]
+
+
+def test_what_does_not_add_up_has_single_values_only() -> None:
+    """The sum of a peak is refused with what there is; its percentile is a number, by end."""
+    kind = kind_of(Heated)
+    day: dict[str, Any] = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 2, tzinfo=UTC)}
+    query = UsageQuery(kind="heated", wanted=(WantedUsage(Quantity.SUM, "temperature"),), **day)
+    with pytest.raises(QueryError, match="'temperature' is not a measure that adds up of heated; there are none"):
+        check_wanted(kind, query)
+    largest = WantedUsage(Quantity.MAX, "temperature")
+    with pytest.raises(QueryError, match="a part of a record has no max; ask with attribution by-end"):
+        check_wanted(kind, UsageQuery(kind="heated", wanted=(largest,), **day))
+    check_wanted(kind, UsageQuery(kind="heated", wanted=(largest,), attribution=Attribution.BY_END, **day))
+    assert type_of(kind, largest) is ValueType.NUMBER
+    assert type_of(USE, WantedUsage(Quantity.MAX, "core_time")) is ValueType.INTEGER
+
+
+def test_ids_bound_what_is_looked_at() -> None:
+    """By the partition time, and the longest interval that is booked; without a bound, everything is."""
+    stretch = (100 * HOUR, 101 * HOUR)
+    longest = USE.longest or 0
+    assert id_times(USE, stretch, is_prorated=False) == stretch
+    assert id_times(USE, stretch, is_prorated=True) == (stretch[0], stretch[1] + longest + 1)
+    for is_prorated in (False, True):
+        assert id_times(kind_of(Rented), stretch, is_prorated=is_prorated) == (None, stretch[1])
+        assert id_times(kind_of(Booked), stretch, is_prorated=is_prorated) == (98 * HOUR, stretch[1])
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), max_size=30), st.sampled_from(sorted(SHARES)))
+def test_percentiles_are_rounded_once(values: list[int], quantity: Quantity) -> None:
+    """Those of integers are the nearest number to the exact ones, however large; the ends are exact."""
+    found = percentile(np.array(values, np.int64), SAMPLED[quantity])
+    assert found == interpolated([*values], SHARES[quantity])
+    assert quantity not in {Quantity.MIN, Quantity.MAX} or found is None or isinstance(found, int)
+
+
+def test_percentiles_of_numbers_lie_between_neighbours() -> None:
+    """Interpolation works on numbers with a point as on integers."""
+    assert percentile(np.array([4.0, 1.0, 2.5]), 50) == 2.5
+    assert percentile(np.array([1.0, 2.0]), 90) == pytest.approx(1.9)
+    assert percentile(np.array([], np.float64), 50) is None
+    assert SHARES[Quantity.P95] == Fraction(SAMPLED[Quantity.P95], 100)
+
+
+def test_samples_are_those_of_their_group_and_period() -> None:
+    """A record that does not know a factor has no value of the product, and is counted all the same."""
+    samples = Samples(USE, ["core_time", "cpu_time"])
+    columns: dict[str, list[Any]] = {"wall_time": [2, 3, 4], "processors": [5, 6, 7], "cpu_time": [None, 0, 9]}
+    samples.add([("S",), ("T",), ("S",)], np.array([30, 10, 20]), columns)
+    samples.add([("S",)], np.array([15]), {"wall_time": [1], "processors": [1], "cpu_time": [None]})
+    found = samples.groups((15, 31))
+    assert found.keys() == {("S",)}
+    assert found["S",].count == 3
+    assert sorted(found["S",].values["core_time"].tolist()) == [1, 10, 28]
+    assert found["S",].values["cpu_time"].tolist() == [9]
+    assert samples.groups((11, 15)) == {}
+    assert Samples(USE, ["cpu_time"]).groups((0, 99)) == {}
