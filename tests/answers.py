@@ -69,10 +69,14 @@ def expected(kind: Kind, stored: Iterable[Fields], query: Query, percentile: Per
         seconds = (high - low) / SECOND
         return tuple(compute(kind, wanted, records, seen, seconds, percentile or between) for wanted in query.wanted)
 
+    def ranked(records: Sequence[Fields]) -> Value:
+        # By the exact percentile, also where neighbours are asked for.
+        return compute(kind, query.wanted[0], records, window, (end - start) / SECOND, between)
+
     groups = sorted({group(record) for record in chosen}, key=_order)
     top = set(groups)
     if query.top and query.by:
-        ranks = {key: values([record for record in chosen if group(record) == key])[0] for key in groups}
+        ranks = {key: ranked([record for record in chosen if group(record) == key]) for key in groups}
         top = set(sorted(groups, key=lambda key: (ranks[key] is None, -(ranks[key] or 0)))[: query.top])
     cells: dict[tuple[int, bool, Any], list[Fields]] = defaultdict(list)
     for record in chosen:

@@ -189,9 +189,14 @@ def test_percentiles_say_how_far_they_may_be_off(store: OpenSearchStore, place: 
     assert store.query(query_of(EVENTS, "sum:factor")).errors == ()
 
 
-def test_percentiles_of_values_too_far_apart_are_exact(store: OpenSearchStore, place: Place) -> None:
+@pytest.mark.parametrize(
+    "levels", [[10.0 ** (-8 * n) for n in range(5)], [5e-324, 9.0, 1e-98, 2e-309, 7.0]], ids=["far apart", "tiny"]
+)
+def test_percentiles_of_values_too_far_apart_are_exact(
+    store: OpenSearchStore, place: Place, levels: Sequence[float]
+) -> None:
     """Where no histogram covers the values, the records themselves are asked."""
-    records = [snapshot(n, "p", n, 1, level=10.0 ** (-8 * n)) for n in range(5)]
+    records = [snapshot(n, "p", n, 1, level=level) for n, level in enumerate(levels)]
     fill(store, place, SNAPSHOTS, records)
     assert check(store, SNAPSHOTS, records, query_of(SNAPSHOTS, "p90:level")).errors == ()
 

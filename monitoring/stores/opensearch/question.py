@@ -34,7 +34,7 @@ from monitoring.stores.questions import MOST_ROWS, PERCENTILES, is_by_cycle
 from siteward.query import Answer, Function, Query, Value, Wanted
 from siteward.records import microseconds
 
-_OUT_OF_RANGE: Final = "out of bounds for histogram"
+_OUT_OF_RANGE: Final = ("out of bounds for histogram", "outside of histogram covered range")
 """What the cluster says to a percentile of values that lie too far apart for one histogram."""
 Values = tuple[Value, ...]
 Row = tuple[Any, ...]
@@ -70,7 +70,7 @@ class Question:
         except Inexact:
             pass
         except ClusterError as error:
-            if _OUT_OF_RANGE not in str(error):
+            if not any(words in str(error) for words in _OUT_OF_RANGE):
                 raise
         return ask_streamed(self._view, self._query, self._window if self._by_cycle else self._chosen)
 
