@@ -11,6 +11,7 @@ from accounted import ran
 
 from accounting.topology import Entry, Topology, TopologyError, past_changes, replaced
 from accounting.topology_file import COLUMNS, parse_topology
+from siteward.settings import Settings
 
 DAY = 86_400
 TOML = """
@@ -38,7 +39,6 @@ ENTRIES = [
     Entry("site", "SITE-A", "federation", "new", APRIL, None),
     Entry("site", "SITE-B", "country", "FR", None, None),
 ]
-from siteward.settings import Settings
 
 
 def test_entries_are_half_open() -> None:

@@ -1,4 +1,4 @@
-"""The first tables: entries, producers, what was compacted and archived, what each kind's tables were made for."""
+"""The first tables: entries, producers, topology, what was compacted and archived, what each kind's tables are for."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def upgrade() -> None:
         integer_column("records"),
         integer_column("at"),
         blob_column("ids"),
+        if_not_exists=True,
+        **_BY_KEY,
+    )
+    op.create_table(
+        "accounting_topology",
+        bytes_column("_digest", 16, key=True),
+        *(text_column(name, 255) for name in ("dimension", "value", "attribute", "attribute_value")),
+        *(integer_column(name, optional=True) for name in ("valid_from", "valid_to")),
         if_not_exists=True,
         **_BY_KEY,
     )
