@@ -196,8 +196,7 @@ class Grid:
         return total
 
     def stored(self) -> int:
-        """Records that can be found; duplicates count."""
-        self.place.refresh()
+        """Records that can be found by now; duplicates count. Asked again and again, it must not cost the node much."""
         found = self.place.ask("GET", f"/{self.place.prefix}-*/_count")
         assert found["_shards"]["successful"] == found["_shards"]["total"], found
         count: int = found["count"]
@@ -264,6 +263,7 @@ class Grid:
         """What became of all that was emitted, by the dimension that has its number."""
         with closing(open_declared(self.settings("test"))) as broker:
             eventually(lambda: all(each.ready == 0 and each.unacked == 0 for each in broker.status()), "empty queues")
+        self.place.refresh()
         stored = self._stored(told.emitted, kind, by)
         return Counted(told, stored, dict(self._peaks), self._put_aside())
 
