@@ -28,7 +28,7 @@ from siteward.broker.opening import open_declared
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
 from siteward.settings import Settings, load_settings
-from siteward.telemetry import Metric, shared_samples
+from siteward.telemetry import CONSUMED, OPENSEARCH_RETRIED, SINK_FAILURES, WRITTEN, Metric, shared_samples
 
 RATE = 2_000
 """Records emitted per second."""
@@ -196,8 +196,7 @@ class Grid:
         return total
 
     def stored(self) -> int:
-        """Records that can be found; duplicates count."""
-        self.place.refresh()
+        """Records that can be found by now; duplicates count. Asked again and again, it must not cost the node much."""
         found = self.place.ask("GET", f"/{self.place.prefix}-*/_count")
         assert found["_shards"]["successful"] == found["_shards"]["total"], found
         count: int = found["count"]
@@ -253,13 +252,18 @@ class Grid:
         self._report.with_suffix(".stop").touch()
         told = self.settle()
         # What a queue holds is told late, and wrongly just after its node was restarted; what is stored is not.
-        eventually(lambda: self.stored() >= told.emitted, "the last records", pause=POLL)
+        try:
+            eventually(lambda: self.stored() >= told.emitted, "the last records", pause=POLL)
+        except AssertionError as error:
+            error.add_note(self._where(told))
+            raise
         return self.count(told)
 
     def count(self, told: Told, kind: str = "job", by: str = "local_job_id") -> Counted:
         """What became of all that was emitted, by the dimension that has its number."""
         with closing(open_declared(self.settings("test"))) as broker:
             eventually(lambda: all(each.ready == 0 and each.unacked == 0 for each in broker.status()), "empty queues")
+        self.place.refresh()
         stored = self._stored(told.emitted, kind, by)
         return Counted(told, stored, dict(self._peaks), self._put_aside())
 
@@ -281,6 +285,15 @@ class Grid:
         return subprocess.Popen(
             [sys.executable, *arguments], env=os.environ | self.environ(name), stdin=subprocess.PIPE
         )
+
+    def _where(self, told: Told) -> str:
+        """Where the records are that are not where they should be."""
+        with closing(open_declared(self.settings("test"))) as broker:
+            queues = broker.status()
+        counted = {
+            metric.name: self.counted(metric) for metric in (CONSUMED, WRITTEN, SINK_FAILURES, OPENSEARCH_RETRIED)
+        }
+        return f"{told}, {self.stored()} stored, {self._put_aside()} put aside, {counted}, {queues}"
 
     def _put_aside(self) -> int:
         """Dead letters of all collectors, and parked messages."""
