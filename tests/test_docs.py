@@ -115,7 +115,7 @@ def test_tutorial_runs(tmp_path: Path) -> None:
 
 def test_kind_in_toml_compiles() -> None:
     """The kind that the manual declares in the settings file is one."""
-    (_, kind), (_, product), _ = blocks("docs/how-to/add-a-kind.md", "toml")
+    (_, kind), (_, product), *_ = blocks("docs/how-to/add-a-kind.md", "toml")
     table = tomllib.loads(kind + product)["kinds"]["licence-use"]
     compiled = kind_from_table("licence-use", table)
     assert compiled.identity == ("time", "producer", "product", "server")
