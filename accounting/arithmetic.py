@@ -33,7 +33,8 @@ def shares(values: Integers, parts: Integers, totals: Integers) -> Integers:
     largest = int(totals.max())
     assert 0 < largest <= _WIDEST, "totals are durations"
     # value = whole * total + rest, and whole * part is exact: it lies between 0 and the value.
-    bits = _BITS - largest.bit_length()
+    # One always fits: a remainder below 2^61 twice, and a part.
+    bits = max(1, _BITS - largest.bit_length())
     if int(rest.max()).bit_length() + largest.bit_length() <= _BITS:
         return whole * parts + rest * parts // totals
     # Long division of rest * part by total, some bits of the rest at a time, the highest first.

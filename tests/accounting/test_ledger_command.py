@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import inspect
+from ledger_databases import Place
+from sqlalchemy import inspect, text
 
 from accounting.sink import open_sink
 from siteward.kinds import load_kinds
@@ -40,7 +41,17 @@ unit = "s"
 doc = "in use"
 unit = "1"
 """
+COLUMNS: Final = """
+[kinds.render.dimensions.country]
+doc = "of the farm"
+optional = true
+[kinds.render.measures.frames]
+doc = "rendered"
+unit = "1"
+optional = true
+"""
 PRODUCT: Final = '[kinds.render.products.core_seconds]\nfactors = ["seconds", "cores"]\nunit = "s"\n'
+TIME: Final = 1_790_000_000_000_000
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -68,17 +79,19 @@ def shown(done: subprocess.CompletedProcess[str]) -> dict[tuple[str, str], str]:
     return {(row["where"], row["what"]): row["changed"] for row in rows}
 
 
-def book(folder: Path, number: int) -> None:
-    """One record, as the sink of an installation books it."""
-    settings = load_settings(folder / "siteward.toml", {"SITEWARD_DATA": str(folder)})
+def book(folder: Path, first: int, count: int = 1, **environment: str) -> None:
+    """Records, as the sink of an installation books them."""
+    settings = load_settings(folder / "siteward.toml", {"SITEWARD_DATA": str(folder), **environment})
     kinds = load_kinds(settings.kinds)
     kind: Kind = kinds["render"]
-    time = 1_790_000_000_000_000
-    given = {"vo": "v", "time": time, "frame": number, "farm": "F", "seconds": 10, "cores": 3}
-    columns = {name: [given.get(name, kind.column[name].default)] for name in kind.names}
+    given = {"vo": "v", "time": TIME, "farm": "F", "seconds": 10, "cores": 3}
+    columns = {name: [given.get(name, kind.column[name].default)] * count for name in kind.names}
+    frames = range(first, first + count)
+    columns["frame"] = [*frames]
     with closing(open_sink(settings, kinds)) as sink:
-        batch = Batch(kind, [number.to_bytes(16, "big")], columns, ["p"], [bytes(16)], time)
-        assert sink.write(batch).outcomes == [Outcome.STORED]
+        ids = [(TIME // 1000).to_bytes(6, "big") + frame.to_bytes(10, "big") for frame in frames]
+        batch = Batch(kind, ids, columns, ["p"] * count, [bytes(16)] * count, TIME)
+        assert sink.write(batch).outcomes == [Outcome.STORED] * count
 
 
 def test_dry_run_changes_nothing(run: Run, tmp_path: Path) -> None:
@@ -114,6 +127,34 @@ def test_what_cannot_be_changed_ends_with_one(run: Run, tmp_path: Path) -> None:
     assert "new name" in done.stderr
     run(KIND)
     book(tmp_path, 2)
+
+
+def test_killed_upgrades_are_run_again(ledger_place: Place, tmp_path: Path) -> None:
+    """Whenever the command dies, the next one goes on; in the end every sum is that of the records."""
+    place = {"SITEWARD_ACCOUNTING__URL": ledger_place.url, "SITEWARD_ACCOUNTING__PASSWORD": ledger_place.password}
+    (tmp_path / "siteward.toml").write_text(KIND)
+    book(tmp_path, 0, 20_000, **place)
+    (tmp_path / "siteward.toml").write_text(KIND + COLUMNS + PRODUCT)
+    environ = os.environ | {"SITEWARD_DATA": str(tmp_path)} | place
+    kills, patience, code = 0, 0.8, -1
+    while code != 0:
+        process = subprocess.Popen(
+            [*PROGRAM, "ledger", "upgrade"], cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL
+        )
+        try:
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills, patience = kills + 1, patience + 0.4
+        assert code <= 0, "the command failed by itself"
+    print(f"{ledger_place.sort}: {kills} kills")
+    assert kills > 0
+    book(tmp_path, 20_000, 10, **place)
+    with closing(Database(ledger_place.url, ledger_place.password)) as database, database.read() as connection:
+        for table in ("prorated", "by_end"):
+            wanted = text(f"SELECT SUM(core_seconds), SUM(seconds) FROM accounting_render_{table}")
+            assert [int(value) for value in connection.execute(wanted).one()] == [20_010 * 30, 20_010 * 10]
 
 
 def test_a_database_that_is_away_is_one_line(run: Run) -> None:

@@ -28,7 +28,7 @@ from collectors.service import collect
 from siteward.broker.opening import open_declared, sinks
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
-from siteward.records import Refused, microseconds
+from siteward.records import Refused, kind_from_table, microseconds
 from siteward.server.database import Database, DatabaseError
 from siteward.settings import AccountingSettings, CollectorSettings, Settings, SettingsError
 from siteward.sinks import Batch, Outcome, SinkUnavailable
@@ -267,3 +267,17 @@ def test_refusals_name_the_record_and_not_others(open_database: Callable[[], Dat
     assert {position for position, each in enumerate(written.outcomes) if each is Outcome.REJECTED} == {0, 1}
     assert {position: each.field for position, each in written.reasons.items()} == {0: "core_time", 1: "wall_time"}
     assert all(isinstance(each, Refused) for each in written.reasons.values())
+
+
+def test_long_texts_of_many_records_are_booked(open_database: Callable[[], Database]) -> None:
+    """A batch of more text than a server takes in one statement is no trouble."""
+    note = {"doc": "anything", "max_length": 60_000, "bucketed": False}
+    declared = {"doc": "A remark.", "shape": "event", "dimensions": {"note": note}}
+    kind = kind_from_table("remark", declared)
+    ledger = prepared(open_database(), kind, START)
+    count = 400
+    columns: dict[str, list[Any]] = {"vo": ["v"] * count, "time": [START] * count, "note": ["é" * 60_000] * count}
+    columns |= {"simulated": [False] * count, "revision": [0] * count}
+    ids = [number.to_bytes(16, "big") for number in range(count)]
+    written = ledger.write(Batch(kind, ids, columns, ["p"] * count, [bytes(16)] * count, START))
+    assert written.outcomes == [Outcome.STORED] * count
