@@ -141,9 +141,10 @@ def test_kinds_of_the_ledger_over_http(app: TestClient) -> None:
 
 
 def test_a_ledger_that_does_not_answer_is_503(settings: Accounted) -> None:
-    """Without its tables the database cannot answer: come back later, and nothing of its inside is told."""
-    empty = Accounted(data=str(Path(settings.data) / "empty"))
-    with TestClient(create_app(empty, routers=[router]), base_url=HERE) as client:
+    """Come back later, the answer says, and nothing of the database's inside."""
+    away = Accounted(data=str(Path(settings.data) / "away"))
+    (away.folder / "accounting.sqlite").mkdir(parents=True)
+    with TestClient(create_app(away, routers=[router]), base_url=HERE) as client:
         answer = asked(client)
     assert answer.status_code == 503
     assert "select" not in answer.text.lower()
