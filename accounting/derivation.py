@@ -64,7 +64,7 @@ class Derivation:
 
     def _value(self, name: str, base: Group, second: int) -> Any:  # noqa: ANN401  # of any dimension.
         value = base[self._places[_base(name)]]
-        if not is_derived(name):
+        if not is_derived(name) or value is None:
             return value
         dimension, attribute = name.split(".", 1)
         return self._topology.at((dimension, str(value), attribute), second)

@@ -563,6 +563,8 @@ def test_what_a_site_belongs_to_can_be_asked_for(ledger: Ledger) -> None:
     assert found("f-*", wildcard=True) == []
     assert found("F-?", wildcard=True) == [("S",), ("T",)]
     assert found("F-?", wildcard=True, negated=True) == [("U",)]
+    largest = ask(ledger, "max:core_time", by=("site.federation",), attribution=Attribution.BY_END).rows
+    assert [(row.group, row.values) for row in largest] == [((each,), (28_800,)) for each in (None, "F-A", "F-B")]
     rows = ask(ledger, "records", by=("site.federation", "site")).rows
     assert [row.group for row in rows] == [(None, "U"), ("F-A", "T"), ("F-B", "S")]
     with pytest.raises(QueryError, match=r"'site\.tier' is not in the topology of use; there are site\.federation"):
