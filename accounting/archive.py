@@ -189,6 +189,7 @@ def _took_out(ledger: Ledger, tables: KindTables, file: File, rows: Sequence[Row
     first, last = id_range(file.day)
     chosen = (records.c[ID] >= first) & (records.c[ID] < last)
     with ledger.database.write(repeatable=True) as connection:
+        ledger.check(connection, file.kind)
         now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
         if [(bytes(row[0]), row[1]) for row in connection.execute(now)] != [(bytes(r[ID]), r[ENTRY]) for r in rows]:
             return False
@@ -213,13 +214,15 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     entry = _entry_of(ledger, file)
     tables = ledger.tables[entry.kind]
     rows = checked_rows(folder, entry)
-    columns = {name: [row[name] for row in rows] for name in tables.kind.names}
+    # Older files lack what the kind has gained since.
+    columns = {column.name: [row.get(column.name, column.default) for row in rows] for column in tables.kind.columns}
     series = ledger.series_of(tables.kind, columns)
     producers = ledger.producers_of([row[PRODUCER] for row in rows])
     raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
     own = {ID: [row[ID] for row in rows], ENTRY: [row[ENTRY] for row in rows], MESSAGE: [row[MESSAGE] for row in rows]}
     archived = ledger.common.archived
     with ledger.database.write() as connection:
+        ledger.check(connection, entry.kind)
         mine = (archived.c.kind == entry.kind) & (archived.c.day == entry.day) & (archived.c.file == entry.file)
         if connection.execute(delete(archived).where(mine)).rowcount != 1:
             return 0  # Another process was faster.

@@ -42,7 +42,7 @@ def compact(ledger: Ledger) -> int:
         for tier in tiers[1:]:
             for table in (tables.prorated, tables.by_end):
                 days = _days(ledger, table, tier.end, tier.width)
-                count += sum(_compacted(ledger, table, day, tier.width) for day in days)
+                count += sum(_compacted(ledger, tables.kind.name, table, day, tier.width) for day in days)
     return count
 
 
@@ -84,13 +84,15 @@ def _mark(ledger: Ledger, table: Table, width: int, until: int) -> None:
         connection.execute(marks.update().where(mine).values(until=until))
 
 
-def _compacted(ledger: Ledger, table: Table, day: int, width: int) -> int:
+def _compacted(ledger: Ledger, kind: str, table: Table, day: int, width: int) -> int:
     """One day's buckets put together; how many went."""
     columns = table.c
     chosen = (columns[START] >= day) & (columns[START] < day + DAY) & (columns[WIDTH] < width)
     for _ in range(TRIES):
         try:
             with ledger.database.write(repeatable=True) as connection:
+                # A process that knows fewer columns than the table would leave their sums behind.
+                ledger.check(connection, kind)
                 return ledger.database.dialect.move(connection, table, chosen, _widening(width))
         except Conflict as conflict:
             log.debug("compacting again", reason=str(conflict))

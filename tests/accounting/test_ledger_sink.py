@@ -89,7 +89,8 @@ def test_kinds_that_are_not_booked_count_as_stored(tmp_path: Path) -> None:
     kinds = load_kinds()
     settings = Settings(data=str(tmp_path), accounting=AccountingSettings(leave_out=("data-operation",)))
     with opened(settings) as sink:
-        assert {*sink.ledger.tables} == {"job"}
+        assert not {*sink.ledger.tables} & {"host", "downtime", "storage-occupancy", "data-operation"}
+        assert "job" in sink.ledger.tables
         for name in ("host", "downtime", "storage-occupancy", "data-operation"):
             left = Batch(kinds[name], [bytes(16)] * 2, {}, ["p"] * 2, [bytes(16)] * 2, 0)
             assert sink.write(left).outcomes == [Outcome.STORED] * 2
@@ -107,7 +108,7 @@ def test_wrong_settings_are_named() -> None:
 def test_a_ledger_that_waits_for_a_person_does_not_open(ledger_place: Place, tmp_path: Path) -> None:
     """The sink says what differs and what to run; the queue keeps its records meanwhile."""
     settings = settings_of(ledger_place, tmp_path)
-    shorter = msgspec.structs.replace(JOB.declaration, products={})
+    shorter = msgspec.structs.replace(JOB.declaration, products={}, ratios={})
     with closing(Database(ledger_place.url, ledger_place.password)) as database:
         less = type(JOB)(shorter)
         ledger = Ledger(database, {"job": less}, digests=prepare(database, {"job": less}))
