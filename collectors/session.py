@@ -108,10 +108,10 @@ class Session:
         flood = ""
         with ThreadPoolExecutor(1, f"sink-{self._queue}") as sink:
             while not (stop.is_set() or flood):
-                self._receive(self._filling.patience(time.monotonic()))
+                self._receive(0.0 if self._suspects.waits else self._filling.patience(time.monotonic()))
                 if self._writing and self._writing.done():
                     flood = self._settle()
-                deliveries = self._filling.take(time.monotonic())
+                deliveries = self._suspects.next_alone() or self._filling.take(time.monotonic())
                 if not deliveries:
                     continue
                 haul = self._pipeline.prepare(Haul(deliveries, time.time_ns() // 1000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import msgspec
@@ -24,12 +25,13 @@ class Suspects:
         self._queue = queue
         self._consumer = consumer
         self._limit = limit
+        self._alone: list[Delivery] = []
 
     def taken_out(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """The deliveries that may be processed together with others.
 
-        A suspect of several records is replaced by one message for each; one of a single record, or one that kills
-        even those who cut it, is parked.
+        A suspect of several records is replaced by one message for each, and one of a single record waits for
+        `next_alone`. What was delivered twice as often as makes a suspect is parked.
 
         Raises:
             siteward.broker.BrokerError: the suspects come again.
@@ -42,6 +44,23 @@ class Suspects:
             if delivery.redelivered >= self._limit:
                 self._cut(delivery)
         return [delivery for delivery in deliveries if delivery.redelivered < self._limit]
+
+    def next_alone(self) -> list[Delivery]:
+        """A suspect of a single record, to be processed by itself; [] where there is none.
+
+        What is held beside a record that kills counts as delivered as often as it. They are taken in random order, so
+        that each collector that dies has first acknowledged some of those that do no harm.
+        """
+        if not self._alone:
+            return []
+        place = random.randrange(len(self._alone))  # noqa: S311  # any order that is another one next time.
+        self._alone[place], self._alone[-1] = self._alone[-1], self._alone[place]
+        return [self._alone.pop()]
+
+    @property
+    def waits(self) -> bool:
+        """Whether `next_alone` has one."""
+        return bool(self._alone)
 
     def _cut(self, delivery: Delivery) -> None:
         message, times = delivery.message, delivery.redelivered
@@ -57,7 +76,7 @@ class Suspects:
             self._park(delivery, str(refused))
             return
         if len(parts) == 1:
-            self._park(delivery, why)
+            self._alone.append(delivery)
             return
         if encoding == ZSTD:
             parts = [compress_zstd(part) for part in parts]

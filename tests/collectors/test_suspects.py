@@ -104,7 +104,8 @@ class Queue:
         self.broker = MemoryBroker("q")
         self.broker.queues["q"].append((0, message, redelivered))
         self.consumer = self.broker.consumer("q", "c", 1000)
-        self.taken = Suspects("q", self.consumer, LIMIT).taken_out(self.consumer.receive(0))
+        self.suspects = Suspects("q", self.consumer, LIMIT)
+        self.taken = self.suspects.taken_out(self.consumer.receive(0))
 
     @property
     def waiting(self) -> list[Message]:
@@ -150,7 +151,7 @@ def test_a_foreign_message_that_does_not_say_its_count_is_cut_all_the_same() -> 
 @pytest.mark.parametrize(
     ("whole", "redelivered", "reason"),
     [
-        (message(1), LIMIT, "delivered 5 times and never acknowledged"),
+        (message(1), 2 * LIMIT, "delivered 10 times and never acknowledged"),
         (message(4), 2 * LIMIT, "delivered 10 times and never acknowledged"),
         (msgspec.structs.replace(message(4), body=b"?"), LIMIT, "not an envelope"),
         (msgspec.structs.replace(message(4), content_encoding="rot13"), LIMIT, "rot13"),
@@ -167,36 +168,51 @@ def test_the_one_at_fault_is_parked(whole: Message, redelivered: int, reason: st
     assert parked.at > datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("redelivered", [LIMIT, 2 * LIMIT - 1])
+def test_a_single_suspect_is_tried_alone(redelivered: int) -> None:
+    """It may only have been held beside the one at fault: it is processed by itself, and is nothing to anybody else."""
+    queue = Queue(message(1), redelivered)
+    assert (queue.taken, queue.waiting, queue.broker.parked()) == ([], [], [])
+    assert queue.suspects.waits
+    assert [each.message.count for each in queue.suspects.next_alone()] == [1]
+    assert not queue.suspects.waits
+    assert queue.suspects.next_alone() == []
+
+
 def test_parts_know_their_places() -> None:
     """Receipts and dead letters name the place in the envelope that the producer sent."""
     parts = opened(divide(transfers(3), JSON), JSON)
     assert [part.header.first for part in parts] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("prefetch", [1, 20])
 @pytest.mark.parametrize("unseen", [0, 3])
-def test_on_rabbitmq_the_record_that_kills_is_parked_alone(vhost: Vhost, unseen: int) -> None:
-    """At the delivery limit, or beyond it in the queue for what was returned, an envelope is tried record by record."""
+def test_on_rabbitmq_the_record_that_kills_is_parked_alone(vhost: Vhost, unseen: int, prefetch: int) -> None:
+    """At the delivery limit an envelope is tried record by record; those held beside the deadly one are all stored."""
     settings = vhost.settings(delivery_limit=2)
-    ids = batch_of(JOB, job_rows(4)).ids
+    limit = settings.broker.delivery_limit
+    ids = batch_of(JOB, job_rows(8)).ids
     stored: Counter[bytes] = Counter()
     deaths = 0
 
     def collect_or_die(consumer: RabbitConsumer) -> bool:
         """One collector, which dies of the third record before it acknowledges anything; whether it lives."""
-        suspects = Suspects("q", consumer, settings.broker.delivery_limit)
+        suspects = Suspects("q", consumer, limit)
         while deliveries := consumer.receive(1.0):
-            for delivery in suspects.taken_out(deliveries):
-                (parcel,) = opened([delivery.message.body], delivery.message.content_type)
+            waiting = suspects.taken_out(deliveries)
+            while chosen := suspects.next_alone() or waiting[:1]:
+                waiting = [each for each in waiting if each is not chosen[0]]
+                (parcel,) = opened([chosen[0].message.body], chosen[0].message.content_type)
                 if ids[2] in parcel.ids:
                     return False
                 stored.update(parcel.ids)
-                consumer.acknowledge([delivery])
+                consumer.acknowledge(chosen)
         return True
 
     with open_broker(settings.broker.url, settings) as broker:
         broker.declare({"q": ("#",)})
         with closing(broker.publisher()) as publisher:
-            publisher.publish([message(4)])
+            publisher.publish([message(8)])
         for _ in range(unseen):
             # Whoever dies of something else does so before anybody looks at how often the message came.
             with closing(broker.consumer("q", "c", 1)) as consumer:
@@ -204,15 +220,12 @@ def test_on_rabbitmq_the_record_that_kills_is_parked_alone(vhost: Vhost, unseen:
         place = f"queues/{vhost.path}/siteward.q.returned" if unseen else f"queues/{vhost.path}/siteward.q"
         eventually(lambda: vhost.node.api("GET", place).get("messages") == 1)
         lives = False
-        while not lives and deaths < 10:
-            # One at a time: what is held beside the deadly record when its collector dies counts as delivered too.
-            with closing(broker.consumer("q", "c", 1)) as consumer:
+        while not lives and deaths < 20:
+            with closing(broker.consumer("q", "c", prefetch)) as consumer:
                 lives = collect_or_die(consumer)
             deaths += not lives
         (parked,) = broker.parked()
         assert opened([parked.message.body], parked.message.content_type)[0].ids == [ids[2]]
-        assert parked.reason == "was delivered 2 times and never acknowledged: it may kill its collectors"
+        assert parked.reason == f"was delivered {2 * limit} times and never acknowledged: it may kill its collectors"
         assert (broker.status()[0].ready, broker.status()[0].parked) == (0, 1)
     assert stored == Counter({each: 1 for each in ids if each != ids[2]})
-    # Twice of the whole envelope, where somebody looked, and twice of the record alone.
-    assert deaths == (2 if unseen else 4)
