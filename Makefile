@@ -34,7 +34,7 @@ check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 bench: $(VENV)/.dev ## measure speed beside the machine's own limits; BENCH=short takes a minute
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
-soak: $(VENV)/.dev ## the long fault runs, with their counts: four hundred kills, outages of a minute; about forty minutes
+soak: $(VENV)/.dev ## the long fault runs, with their counts: seven hundred kills, outages of a minute; about an hour
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -12,6 +15,8 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
+    from accounting.archive import File
+    from accounting.ledger import Ledger
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 
@@ -46,6 +51,79 @@ def upgrade(
             "were, and give what is changed a new name"
         )
         raise typer.Exit(1)
+
+
+@commands.command(short_help="Put old buckets together into wider ones.")
+def compact(context: typer.Context) -> None:
+    """Put buckets that are older than their tier together into wider ones; no total changes.
+
+    `siteward up` does so every hour.
+    """
+    from accounting.tiers import compact as put_together  # noqa: PLC0415  # as above.
+
+    with _opened(options(context).settings) as opened:
+        tell(f"{put_together(opened)} buckets went into wider ones")
+
+
+@commands.command(short_help="Move old records into Parquet files.")
+def archive(
+    context: typer.Context,
+    before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or -400d.")],
+    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default `archive` with the data.")] = "",
+) -> None:
+    """Move the records of whole days into Parquet files, a day each, and show the files.
+
+    Their totals stay in the ledger, and a record that is sent again is still a duplicate.
+    """
+    from accounting.archive import archive as put_away  # noqa: PLC0415  # as above.
+    from siteward.query_window import parse_time  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    until = parse_time(before, datetime.now(UTC))
+    with _opened(chosen.settings) as opened:
+        _show_files(put_away(opened, _folder(chosen.settings, folder), until), chosen.output)
+
+
+@commands.command(short_help="List the files of the archive.")
+def archived(context: typer.Context) -> None:
+    """List the files of the archive: a day of one kind each."""
+    from accounting.archive import files  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    with _opened(chosen.settings) as opened:
+        _show_files(files(opened), chosen.output)
+
+
+@commands.command(short_help="Bring the records of a file of the archive back.")
+def restore(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="As `siteward ledger archived` names it.")],
+    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default `archive` with the data.")] = "",
+) -> None:
+    """Bring the records of a file of the archive back into the database; no total changes."""
+    from accounting.archive import restore as bring_back  # noqa: PLC0415  # as above.
+
+    settings = options(context).settings
+    with _opened(settings) as opened:
+        tell(f"{bring_back(opened, _folder(settings, folder), file)} records are back")
+
+
+def _folder(settings: Settings, given: str) -> Path:
+    return Path(given).expanduser() if given else settings.folder / "archive"
+
+
+def _show_files(found: Iterable[File], output: str) -> None:
+    rows = [(each.kind, datetime.fromtimestamp(each.day, UTC).date(), each.records, each.file) for each in found]
+    show(("kind", "day", "records", "file"), rows, output)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Ledger]:
+    from accounting.opening import open_ledger  # noqa: PLC0415  # as above.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+
+    with closing(open_ledger(settings, load_kinds(settings.kinds))) as opened:
+        yield opened
 
 
 def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
