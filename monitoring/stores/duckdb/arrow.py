@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from siteward.records import Type
+from siteward.records import Column, Type
 from siteward.sinks import Batch
 
 # Arrow's own allocator keeps tens of megabytes that a batch needed once; the system's gives them back.
@@ -25,6 +25,8 @@ _TYPES: Final[dict[Type, Any]] = {
 }
 UNFIT: Final = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 """What arrow_table raises for a value that a table cannot hold."""
+REVISION: Final = "revision"
+"""Looked at by more than the insertion."""
 MOST_RANGES: Final = 8
 WIDE_GAP: Final = 10_000 << 16
 """Ten seconds, in units of an id's first half: milliseconds times 2^16. To leave out less is not worth a statement."""
@@ -32,6 +34,8 @@ WIDE_GAP: Final = 10_000 << 16
 
 def arrow_table(batch: Batch) -> Any:  # noqa: ANN401  # pyarrow has no types.
     """A batch as a pyarrow Table: the store's columns and `_position`, the place in the batch.
+
+    Columns at their default throughout are left out, as they are in envelopes: a kind has many, and a batch few.
 
     Raises:
         UNFIT: a value is not what its column holds.
@@ -48,11 +52,22 @@ def arrow_table(batch: Batch) -> Any:  # noqa: ANN401  # pyarrow has no types.
     }
     for column in batch.kind.columns:
         values = batch.columns[column.name]
+        if column.name != REVISION and is_default(column, values):
+            continue
         if column.type is Type.TIME:
             columns[column.name] = pa.array(values, pa.int64()).cast(_TIME)
         else:
             columns[column.name] = pa.array(values, _TYPES[column.type])
     return pa.table(columns)
+
+
+def is_default(column: Column, values: Sequence[Any]) -> bool:
+    """Whether all values are the column's default, and of its type: what is not is refused, and not left out."""
+    default = column.default
+    if column.required or not values or values[-1] != default or values.count(default) < len(values):
+        return False
+    # 0 is equal to False and to 0.0, and is no value of their columns.
+    return not isinstance(default, int | float) or {*map(type, values)} == {type(default)}
 
 
 def unfit_field(batch: Batch, position: int) -> str:

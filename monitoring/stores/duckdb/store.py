@@ -179,7 +179,7 @@ class DuckStore:
     def _try(self, kind: Kind, table: Any) -> None:  # noqa: ANN401  # pyarrow has no types.
         """Insert and take it back."""
         with suppress(_TakenBackError), self._connections.transaction() as cursor, registered(cursor, table):
-            cursor.execute(insert_statement(kind))
+            cursor.execute(insert_statement(kind, table.column_names))
             raise _TakenBackError
 
     def _commit(self, batch: Batch, table: Any) -> Written:  # noqa: ANN401  # pyarrow has no types.
@@ -199,7 +199,7 @@ class DuckStore:
                 table = table.filter(pa.array(fresh))
             if len(table):
                 with registered(cursor, table):
-                    cursor.execute(insert_statement(batch.kind))
+                    cursor.execute(insert_statement(batch.kind, table.column_names))
         return Written(outcomes)
 
 

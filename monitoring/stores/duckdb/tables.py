@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from monitoring.stores import StoreError
@@ -108,10 +108,17 @@ def check_names(kinds: Mapping[str, Kind]) -> None:
             raise TableMismatch(message)
 
 
-def insert_statement(kind: Kind) -> str:
-    """Append the registered batch to the table."""
-    columns = ", ".join(map(quoted, columns_of(kind)))
-    return f"INSERT INTO {table_name(kind)} ({columns}) SELECT {columns} FROM _batch"  # noqa: S608  # names only.
+def insert_statement(kind: Kind, present: Container[str]) -> str:
+    """Append the registered batch to the table.
+
+    Args:
+        kind: whose.
+        present: columns of the batch; all others of the table are at their default.
+    """
+    names = columns_of(kind)
+    columns = ", ".join(map(quoted, names))
+    values = ", ".join(quoted(name) if name in present else _literal(kind.column[name]) for name in names)
+    return f"INSERT INTO {table_name(kind)} ({columns}) SELECT {values} FROM _batch"  # noqa: S608  # names and literals.
 
 
 def match_statement(kind: Kind) -> str:
