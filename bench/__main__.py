@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench import data_path, log_import, machine, servers
+from bench import booking, data_path, log_import, machine, servers
 from bench.asked import Asked
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
@@ -31,11 +31,12 @@ class Size(msgspec.Struct):
     backlog: int
     emits: int
     latency_seconds: int
+    booked: int
 
 
 SIZES: Final = {
-    "full": Size("full", 500_000, 8_000_000, 1_000_000, 5_000_000, 300_000, 30),
-    "short": Size("short", 100_000, 300_000, 100_000, 200_000, 50_000, 4),
+    "full": Size("full", 500_000, 8_000_000, 1_000_000, 5_000_000, 300_000, 30, 2_000_000),
+    "short": Size("short", 100_000, 300_000, 100_000, 200_000, 50_000, 4, 50_000),
 }
 Figure = TypeVar("Figure")
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -77,6 +78,7 @@ Every job record has {FIELDS_GIVEN} fields given and validated; 2 % of what is e
     yield from _data_path(size, limit)
     yield from _latency(size)
     yield from _log()
+    yield from _ledger(size)
     yield from map(_said, servers.report(servers.ENGINE_SIZES[size.name], asked))
 
 
@@ -119,6 +121,16 @@ def _log() -> Iterator[str]:
     by_day = f"wall time by user and day, {done.rows:,} rows"
     yield _said(f"| {by_day}, asked of the store | {done.store_milliseconds:.1f} ms | under 25 ms |")
     yield _said(f"| … over HTTP | {done.http_milliseconds:.1f} ms | under 50 ms |")
+
+
+def _ledger(size: Size) -> Iterator[str]:
+    done = _in_folder(lambda folder: booking.booked(folder, size.booked))
+    yield _said("\n## The ledger, durable, one writer, SQLite\n\n| what | figure | asked |\n|---|---|---|")
+    jobs = f"{size.booked:,} jobs in batches of {booking.BATCH:,} over {booking.SERIES:,} series"
+    yield _said(f"| {jobs}, {done.rows:.1f} rows of buckets each | {done.rate:,.0f} records/s | aim 45,000 |")
+    yield _said(f"| the same rows by bare prepared SQL | {done.bare:,.0f} records/s | |")
+    yield _said(f"| ratio | {done.rate / done.bare:.2f} | at least 0.6 |")
+    yield _said(f"| first and last tenth | {done.first:,.0f} and {done.last:,.0f} records/s | within 20 % |\n")
 
 
 def _in_folder(measure: Callable[[Path], Figure]) -> Figure:
