@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from engine_grid import EMITTER, eventually
+from engine_grid import EMITTER, IMPORTS, JOBS, eventually
 from examples import job
 from ledger_databases import Place
 from sqlalchemy import func, select
@@ -36,6 +36,8 @@ from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsag
 
 RATE: Final = 500
 """Records emitted per second."""
+MOST: Final = 10**9
+"""Nobody waits for so many."""
 COLLECT: Final = "from siteward.cli import main; main()"
 MEASURES: Final = ("wall_time", "cpu_time", "core_time")
 DAY: Final = 86_400_000_000
@@ -60,7 +62,8 @@ class Installation:
         self._report = folder / "report.json"
         self._collectors = [self._collector(number) for number in range(2)]
         tests = str(Path(__file__).parent.parent)
-        self._emitter = self._started("-c", EMITTER, tests, str(RATE), str(self._report))
+        arguments = (tests, str(self._report), str(RATE), str(MOST))
+        self._emitter = self._started("-c", IMPORTS + JOBS + EMITTER, *arguments)
 
     @property
     def settings(self) -> Settings:
@@ -82,6 +85,7 @@ class Installation:
     def finish(self) -> int:
         """Stop emitting and wait until everything is booked; how many records were emitted."""
         self._report.with_suffix(".stop").touch()
+        self._report.with_suffix(".leave").touch()
         assert self._emitter.wait(90) == 0
         eventually(lambda: self.waiting() == 0, "an empty queue")
         emitted: int = json.loads(self._report.read_text())["emitted"]
