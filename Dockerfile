@@ -11,6 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY siteward/ siteward/
 COPY collectors/ collectors/
 COPY monitoring/ monitoring/
+COPY accounting/ accounting/
 COPY dashboards/ dashboards/
 # What only builds stays behind.
 RUN /opt/siteward/bin/pip install --no-deps --no-build-isolation --no-index . \
