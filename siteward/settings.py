@@ -120,7 +120,7 @@ class CollectorSettings(_Section):
     """… among those of the last minutes and they are more than this share of them."""
     leave_out: tuple[str, ...] = ("ledger", "prometheus")
     """Installed sinks that get no queue and no records. The ledger is one until there are reports that read it: a queue
-    and a second copy of every record are of no use to whoever cannot ask for them."""
+    and a second copy of every record cost something, and few ask for them yet."""
 
 
 class MonitoringSettings(_Section):
