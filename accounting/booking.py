@@ -134,7 +134,16 @@ def _amounts(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str
     return values, known
 
 
+def _largest(values: Sequence[Any]) -> int:
+    """The largest amount of any value, unknown ones left aside."""
+    known = [value for value in values if value is not None] if None in values else values
+    return max(abs(max(known, default=0)), abs(min(known, default=0)))
+
+
 def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+    if len(values) and values.count(values[0]) == len(values):
+        # Most measures of a wide kind are not used.
+        return np.full(len(values), values[0] or 0, np.int64), np.full(len(values), values[0] is not None)
     if optional and None in values:
         known = np.array([value is not None for value in values])
         return np.array([value or 0 for value in values], np.int64), known
@@ -170,7 +179,7 @@ def _find_large_products(
     kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
 ) -> None:
     parts = [columns[factor] for factor in kind.products[name].factors]
-    bound = reduce(lambda most, part: most * max((abs(value) for value in part if value), default=0), parts, 1)
+    bound = reduce(lambda most, part: most * _largest(part), parts, 1)
     if bound <= MOST_OF_PRODUCT:
         return
     for position, values in enumerate(zip(*parts, strict=True)):

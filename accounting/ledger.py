@@ -275,6 +275,8 @@ def _chosen(batch: Batch, refused: Mapping[int, object]) -> list[int]:
 
 
 def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
+    if positions == list(range(len(batch))):
+        return batch
     return Batch(
         kind=batch.kind,
         ids=[batch.ids[i] for i in positions],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Conflict, Grouped, Values
+from siteward.server.database.constants import parted
 
 AT_ONCE: Final = 5_000
 """Rows of one statement, where it does not get too long."""
@@ -118,7 +119,13 @@ def _insert(connection: Connection, table: Table, columns: Columns, update: str)
 
 def _tuples(columns: Columns) -> Iterator[str]:
     """Rows as SQL, AT_ONCE at a time."""
-    literals = list(map(_literals, columns.values()))
+    _, constants = parted(columns)
+    literals = [
+        repeat(constants[name], len(values))
+        if name in constants and not isinstance(values, np.ndarray)
+        else _literals(values)
+        for name, values in columns.items()
+    ]
     plain = all(isinstance(values, np.ndarray) for values in columns.values())
     rows = zip(*literals, strict=True)
     while part := list(islice(rows, AT_ONCE)):
