@@ -93,6 +93,18 @@ def joined(accounts: Sequence[Account]) -> Account:
     )
 
 
+def chosen(account: Account, which: Known) -> Account:
+    """Some of an account's records."""
+    return Account(
+        series=account.series[which],
+        start=account.start[which],
+        end=account.end[which],
+        sign=account.sign[which],
+        amounts={name: values[which] for name, values in account.amounts.items()},
+        counts={name: values[which] for name, values in account.counts.items()},
+    )
+
+
 def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
     """What records add over the time in which they ran."""
     pieces = spread(account.start, account.end, tiers)

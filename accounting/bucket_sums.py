@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, FromClause, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.buckets import DAY, SECOND
@@ -35,7 +35,7 @@ class BucketSums:
         self._connection = connection
         self._dialect = dialect
         self._series = tables.series
-        self._buckets = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
+        self._buckets: FromClause = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
         self._query = query
         self._names = names
         self._kind = tables.kind
