@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from accounting.bucket_sums import BucketSums
 from accounting.tables import CLOSING, KindTables
@@ -22,6 +22,7 @@ class AdjustmentSums(BucketSums):
         tables: KindTables,
         query: UsageQuery,
         names: Sequence[str],
+        summed: Table,
         closings: Iterable[int],
     ) -> None:
         """Choose them.
@@ -32,8 +33,10 @@ class AdjustmentSums(BucketSums):
             tables: of the kind asked.
             query: the question.
             names: the columns to sum.
+            summed: the table of months whose sums are kept; there are none of adjustments.
             closings: since which they were made; their entries.
         """
-        super().__init__(connection, dialect, tables, query, names)
+        super().__init__(connection, dialect, tables, query, names, summed)
+        self._marked = []
         table = tables.adjustments
         self._buckets = select(table).where(table.c[CLOSING].in_(list(closings))).subquery()

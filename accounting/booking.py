@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
+from math import prod
 from typing import Any
 
 import msgspec
@@ -149,7 +150,8 @@ def _amounts(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str
 def _largest(values: Sequence[Any]) -> int:
     """The largest amount of any value, unknown ones left aside."""
     known = [value for value in values if value is not None] if None in values else values
-    return max(abs(max(known, default=0)), abs(min(known, default=0)))
+    largest: int = max(abs(max(known, default=0)), abs(min(known, default=0)))
+    return largest
 
 
 def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
@@ -191,7 +193,7 @@ def _find_large_products(
     kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
 ) -> None:
     parts = [columns[factor] for factor in kind.products[name].factors]
-    bound = reduce(lambda most, part: most * _largest(part), parts, 1)
+    bound = prod(map(_largest, parts))
     if bound <= MOST_OF_PRODUCT:
         return
     for position, values in enumerate(zip(*parts, strict=True)):

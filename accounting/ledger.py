@@ -194,7 +194,13 @@ class _Booking:
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
                 changes.append((Cause.LATE, account_of(self._kind, columns, series[new])))
             posting = Posting(
-                connection, self._dialect, self._tables, ledger.common.periods, now=self._now, entry=self._entry
+                connection,
+                self._dialect,
+                self._tables,
+                ledger.common.periods,
+                ledger.common.summed,
+                now=self._now,
+                entry=self._entry,
             )
             posting.post(changes)
         return Written(found, reasons)

@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from accounting.amounts import Amounts, together
 from accounting.answers import Groups, Periods, answer_of
-from accounting.bucket_sums import BucketSums, GroupSums
+from accounting.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.buckets import SECOND
 from accounting.calendar import periods_of
 from accounting.conditions import Group
 from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
 from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
-from accounting.quantities import added, check_wanted, columns_of, sampled_of
+from accounting.quantities import check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables, is_bucketed
@@ -77,11 +77,12 @@ class _Reading:
     def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
+        self._kind = tables.kind
         self._window = microseconds(query.start), microseconds(query.end)
         counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
         # By the counts it shows whether all records are there.
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
-        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names)
+        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, ledger.common.summed)
         self._records = RecordSums(connection, tables, query, names)
         self._cut: list[Stretch] = []
         self._parts: list[tuple[Stretch, Part]] = []
@@ -91,9 +92,6 @@ class _Reading:
         """What each group holds in the whole window, and in each period."""
         stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
         self._read_records(edges_of(stretches))
-        whole = self._period(self._window)
-        if stretches == [self._window]:
-            return whole, [whole]
         parts: list[Groups] = []
         rows = 0
         for stretch in stretches:
@@ -101,10 +99,12 @@ class _Reading:
             rows += len(parts[-1])
             if rows > MOST_ROWS:
                 _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
-        return whole, parts
+        return _whole(parts), parts
 
     def _read_records(self, edges: Sequence[int]) -> None:
         self._cut = cut_blocks(edges, self._buckets.blocks_around(edges))
+        if not self._cut:
+            self._buckets.names = columns_of(self._kind, self._query)
         for stretch in joined_blocks(self._cut):
             part = self._records.part_of(stretch)
             booked = self._buckets.groups(stretch, stretch[0])
@@ -141,7 +141,7 @@ class _Reading:
             found.append(part.groups(stretch, since))
         sums: GroupSums = {}
         for groups in found:
-            sums |= {group: added(sums[group], here) if group in sums else here for group, here in groups.items()}
+            add_groups(sums, groups)
         return self._sampled(piece, {group: Amounts(here) for group, here in sums.items()})
 
     def _sampled(self, period: Stretch, groups: Groups) -> Groups:
@@ -156,6 +156,17 @@ class _Reading:
                 f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
             )
         return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
+
+
+def _whole(parts: Sequence[Groups]) -> Groups:
+    """What each group holds in all of the periods, which follow each other."""
+    found: dict[Group, list[Amounts]] = {}
+    for place, groups in enumerate(parts):
+        for group, amounts in groups.items():
+            # Who was running when a later period began has been counted in the one before.
+            sums = amounts.sums if place == 0 or CARRIED not in amounts.sums else {**amounts.sums, CARRIED: 0}
+            found.setdefault(group, []).append(Amounts(sums, amounts.samples))
+    return {group: together(each) for group, each in found.items()}
 
 
 def _held(groups: GroupSums) -> GroupSums:

@@ -57,6 +57,7 @@ class CommonTables:
         producers: who sent records, numbered.
         topology: what values of dimensions belong to, and since when.
         compacted: until which day buckets of a table were put together into those of a width.
+        summed: months of a table of buckets whose sums are kept, and hold.
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
         corrections: of records: what they select and say, who wanted and who approved them, how far they are.
         periods: months of a kind that were closed at some time, by the first second of the month.
@@ -81,6 +82,13 @@ class CommonTables:
             text_column("bucket_table", 255, key=True),
             integer_column("width", key=True),
             integer_column("until"),
+            **_BY_KEY,
+        )
+        self.summed = Table(
+            f"{PREFIX}summed",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("month", key=True),
             **_BY_KEY,
         )
         self.archived = Table(
@@ -158,6 +166,7 @@ class KindTables:
         adjustments: what changed the by-end sums of closed periods, by UTC day, with the entry and the cause.
         prorated: measures spread over the time in which they arose.
         by_end: measures whole, in the bucket of the record's end.
+        months: both tables of buckets, each with the table of what whole months of it come to.
     """
 
     def __init__(self, kind: Kind, metadata: MetaData) -> None:
@@ -194,6 +203,10 @@ class KindTables:
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
         whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
         self.by_end = _buckets(f"{name}_by_end", metadata, whole)
+        self.months = (
+            (self.prorated, _months(f"{name}_prorated_months", metadata, [STARTED, CARRIED, *sums])),
+            (self.by_end, _months(f"{name}_by_end_months", metadata, whole)),
+        )
         self.adjustments = Table(
             f"{name}_adjustments",
             metadata,
@@ -214,7 +227,7 @@ class KindTables:
     @property
     def of_sums(self) -> list[Table]:
         """Those that hold sums."""
-        return [self.prorated, self.by_end, self.adjustments]
+        return [self.prorated, self.by_end, self.adjustments, *(sums for _, sums in self.months)]
 
 
 def is_bucketed(column: Column) -> bool:
@@ -240,6 +253,11 @@ def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
+    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+
+
+def _months(name: str, metadata: MetaData, sums: list[str]) -> Table:
+    keys = [integer_column(key, key=True) for key in (START, SERIES)]
     return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
 
 

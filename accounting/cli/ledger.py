@@ -55,14 +55,16 @@ def upgrade(
 
 @commands.command(short_help="Put old buckets together into wider ones.")
 def compact(context: typer.Context) -> None:
-    """Put buckets that are older than their tier together into wider ones; no total changes.
+    """Put buckets that are older than their tier together into wider ones, and sum months; no total changes.
 
     `siteward up` does so every hour.
     """
+    from accounting.month_sums import sum_months  # noqa: PLC0415  # as above.
     from accounting.tiers import compact as put_together  # noqa: PLC0415  # as above.
 
     with _opened(options(context).settings) as opened:
         tell(f"{put_together(opened)} buckets went into wider ones")
+        tell(f"{sum_months(opened)} months were summed")
 
 
 @commands.command(short_help="Move old records into Parquet files.")

@@ -78,6 +78,10 @@ class Mariadb:
         """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return self.exact_sum(column)
+
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
@@ -93,6 +97,10 @@ class Mariadb:
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _CONFLICTS
+
+    def is_too_wide(self, error: BaseException | None) -> bool:  # noqa: ARG002  # its sums have no bounds.
+        """See `siteward.server.database.Dialect`."""
+        return False
 
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

@@ -105,6 +105,10 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return self.exact_sum(column)
+
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
@@ -118,6 +122,10 @@ class Postgresql:
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return getattr(error, "sqlstate", None) in _CONFLICTS
+
+    def is_too_wide(self, error: BaseException | None) -> bool:  # noqa: ARG002  # its sums have no bounds.
+        """See `siteward.server.database.Dialect`."""
+        return False
 
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

@@ -66,10 +66,15 @@ class Sqlite:
         # Its sum of integers fails beyond 64 bits, so that both halves are summed apart.
         return [func.sum(column.op(">>")(_HALF)), func.sum(column.op("&")((1 << _HALF) - 1))]
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return [func.sum(column)]
+
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
-        high, low = found
-        return (int(high or 0) << _HALF) + int(low or 0)
+        # One sum, or both halves.
+        *high, low = found
+        return sum(int(part or 0) << _HALF for part in high) + int(low or 0)
 
     def lock(self, connection: Connection, name: str) -> None:
         """See `siteward.server.database.Dialect`; whoever writes is alone."""
@@ -77,6 +82,10 @@ class Sqlite:
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
+
+    def is_too_wide(self, error: BaseException | None) -> bool:
+        """See `siteward.server.database.Dialect`."""
+        return isinstance(error, sqlite3.OperationalError) and str(error) == "integer overflow"
 
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
@@ -116,14 +125,15 @@ def _execute(connection: Connection, statement: str, columns: Columns) -> int:
     By the driver's own cursor, which takes rows as they are made: as a list, which SQLAlchemy wants, they cost a fifth
     more time.
     """
-    cursor = connection.connection.cursor()
+    cursor: Any = connection.connection.cursor()
     try:
         cursor.executemany(statement, zip(*map(_listed, columns.values()), strict=True))
     except sqlite3.Error as error:
         raise DBAPIError(statement, None, error, hide_parameters=True) from error
     finally:
         cursor.close()
-    return max(0, cursor.rowcount)
+    changed: int = cursor.rowcount
+    return max(0, changed)
 
 
 def _listed(values: Values) -> Sequence[Any]:
