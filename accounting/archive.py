@@ -7,14 +7,15 @@ that names it. A record that comes, or is revised, while its day is written make
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Connection, Select, delete, select
 from sqlalchemy.engine import RowMapping
 
 from accounting.archived_ids import day_of, id_range, packed
@@ -145,7 +146,9 @@ def _write(kind: Kind, folder: Path, day: int, rows: Sequence[RowMapping]) -> Fi
     columns[RECEIVED] = pa.array([row[RECEIVED] for row in rows], pa.int64())
     columns |= {column.name: pa.array([row[column.name] for row in rows], _type(column)) for column in kind.columns}
     table = pa.table(columns).replace_schema_metadata({"siteward.kind": kind.name, "siteward.day": _name(day)})
-    draft = folder / kind.name / f".{_name(day)}.{os.getpid()}.parquet"
+    # A name of its own: another process may write the same day, and who was slower removes what it wrote.
+    name = f"{_name(day)}.{secrets.token_hex(8)}.parquet"
+    draft = folder / kind.name / f".{name}"
     draft.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, draft, compression="zstd", compression_level=9)
     with draft.open("rb") as opened:
@@ -154,10 +157,9 @@ def _write(kind: Kind, folder: Path, day: int, rows: Sequence[RowMapping]) -> Fi
     if not pq.read_table(draft).equals(table):
         message = f"{draft} does not give back what was written into it; is the disk full or broken?"
         raise ArchiveError(message)
-    name = f"{kind.name}/{_name(day)}.{digest[:16]}.parquet"
-    draft.replace(folder / name)
+    draft.replace(folder / kind.name / name)
     _force(folder / kind.name)
-    return File(kind.name, day, name, digest, len(rows))
+    return File(kind.name, day, f"{kind.name}/{name}", digest, len(rows))
 
 
 def _force(folder: Path) -> None:
@@ -213,13 +215,13 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     """
     entry = _entry_of(ledger, file)
     tables = ledger.tables[entry.kind]
-    rows = checked_rows(folder, entry)
-    # Older files lack what the kind has gained since.
-    columns = {column.name: [row.get(column.name, column.default) for row in rows] for column in tables.kind.columns}
+    stored = checked_columns(folder, entry)
+    columns = fields_of(tables.kind, stored)
     series = ledger.series_of(tables.kind, columns)
-    producers = ledger.producers_of([row[PRODUCER] for row in rows])
+    producers = ledger.producers_of(stored[PRODUCER])
     raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
-    own = {ID: [row[ID] for row in rows], ENTRY: [row[ENTRY] for row in rows], MESSAGE: [row[MESSAGE] for row in rows]}
+    own = {name: stored[name] for name in (ID, ENTRY, MESSAGE)}
+    count = len(stored[ID])
     archived = ledger.common.archived
     with ledger.database.write() as connection:
         ledger.check(connection, entry.kind)
@@ -227,22 +229,27 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
         if connection.execute(delete(archived).where(mine)).rowcount != 1:
             return 0  # Another process was faster.
         put = {**own, SERIES: series, PRODUCER: producers, **raw}
-        if ledger.database.dialect.insert_new(connection, tables.records, put) != len(rows):
+        if ledger.database.dialect.insert_new(connection, tables.records, put) != count:
             message = f"{file}: some of its records are in the database already"
             raise ArchiveError(message)
-    return len(rows)
+    return count
 
 
 def files(ledger: Ledger) -> list[File]:
     """Every file of the archive, by kind and day."""
+    with ledger.database.read() as connection:
+        return files_in(connection, ledger)
+
+
+def files_in(connection: Connection, ledger: Ledger) -> list[File]:
+    """The same as a transaction sees them."""
     archived = ledger.common.archived
     wanted = [archived.c[name] for name in File.__struct_fields__]
-    with ledger.database.read() as connection:
-        found = connection.execute(select(*wanted).order_by(archived.c.kind, archived.c.day, archived.c.file))
-        return [File(*row) for row in found]
+    found = connection.execute(select(*wanted).order_by(archived.c.kind, archived.c.day, archived.c.file))
+    return [File(*row) for row in found]
 
 
-def checked_rows(folder: Path, file: File) -> list[dict[str, Any]]:
+def checked_columns(folder: Path, file: File) -> dict[str, list[Any]]:
     """The records of a file, after a look at whether it is what was written; times in microseconds since 1970 UTC.
 
     Raises:
@@ -260,8 +267,19 @@ def checked_rows(folder: Path, file: File) -> list[dict[str, Any]]:
         message = f"{path} is not what was written: its digest is {digest}, not {file.digest}"
         raise ArchiveError(message)
     table = pq.read_table(path)
-    columns = {name: _plain(table[name]) for name in table.column_names}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return {name: _plain(table[name]) for name in table.column_names}
+
+
+def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The fields of the records of a file; those that the kind has gained since have their default."""
+    count = len(stored[ID])
+    fields: dict[str, Sequence[Any]] = {}
+    for column in kind.columns:
+        values = stored.get(column.name, [column.default] * count)
+        # The series of a record is known by its values and their types; databases and files hold truth as integers.
+        is_truth = column.type is Type.BOOLEAN
+        fields[column.name] = [None if each is None else bool(each) for each in values] if is_truth else values
+    return fields
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

@@ -113,7 +113,7 @@ def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
     started = pieces.started
     columns: dict[str, Integers] = {STARTED: sign * started, CARRIED: sign * (1 - started)}
     columns |= {name: sign * pieces.parts(amounts) for name, amounts in account.amounts.items()}
-    return _posted(pieces.start, account.series[pieces.record], pieces.width, columns)
+    return posted(pieces.start, account.series[pieces.record], pieces.width, columns)
 
 
 def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
@@ -121,10 +121,18 @@ def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
     start, width = bucket_of(account.end, tiers)
     columns = {RECORDS: account.sign}
     columns |= {name: account.sign * amounts for name, amounts in (account.amounts | account.counts).items()}
-    return _posted(start, account.series, width, columns)
+    return posted(start, account.series, width, columns)
 
 
-def _posted(start: Integers, series: Integers, width: Integers, columns: Mapping[str, Integers]) -> Postings:
+def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[str, npt.NDArray[Any]]) -> Postings:
+    """Rows of the same key added up.
+
+    Args:
+        start: of each row's bucket, seconds since 1970 UTC.
+        series: number of its series.
+        width: of the bucket, seconds.
+        columns: what is added, by bucket column; integers of 64 bits, or Python's own.
+    """
     if not len(start):
         return Postings({}, {})
     order = np.lexsort((width, series, start))

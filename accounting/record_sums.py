@@ -75,14 +75,14 @@ class RecordSums:
         needed = dict.fromkeys(name for measure in measures for name in factors(self._kind, measure))
         found = Samples(self._kind, measures)
         for groups, columns in self._columns(stretch, list(needed)):
-            found.add(groups, np.array(columns[_times(self._kind)[1]], np.int64), columns)
+            found.add(groups, np.array(columns[times_of(self._kind)[1]], np.int64), columns)
         return found
 
     def _columns(
         self, stretch: Stretch, names: Sequence[str]
     ) -> Iterator[tuple[list[Group], dict[str, Sequence[Any]]]]:
         """Groups and columns of the records, some at a time; start and end come first."""
-        times = _times(self._kind)
+        times = times_of(self._kind)
         records, series = self._tables.records, self._tables.series
         by = [series.c[name] for name in self._query.by]
         question = (
@@ -107,7 +107,7 @@ class RecordSums:
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
         first, last = stretch
         records = self._tables.records
-        start, end = (records.c[name] for name in _times(self._kind))
+        start, end = (records.c[name] for name in times_of(self._kind))
         bounds = self._ids(stretch)
         if self._is_prorated:
             # A record without duration lies where it starts.
@@ -119,9 +119,9 @@ class RecordSums:
         first, last = id_times(self._kind, stretch, is_prorated=self._is_prorated)
         bounds = []
         if first is not None:
-            bounds.append(identifier >= _id_from(first))
+            bounds.append(identifier >= id_from(first))
         if last is not None:
-            bounds.append(identifier < _id_from(last + _MILLISECOND - 1))
+            bounds.append(identifier < id_from(last + _MILLISECOND - 1))
         return bounds
 
     def _check_number(self, stretch: Stretch) -> None:
@@ -221,11 +221,13 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
     return None, None
 
 
-def _id_from(time: int) -> bytes:
+def id_from(time: int) -> bytes:
+    """The smallest record id of a partition time, microseconds since 1970 UTC; of a negative one, that of 1970."""
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
 
 
-def _times(kind: Kind) -> tuple[str, str]:
+def times_of(kind: Kind) -> tuple[str, str]:
+    """The fields from and to which a record lasts; one and the same of an event."""
     return ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
 
 

@@ -61,6 +61,8 @@ class CommonTables:
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
         corrections: of records: what they select and say, who wanted and who approved them, how far they are.
         periods: months of a kind that were closed at some time, by the first second of the month.
+        rebuilds: of each kind whose buckets are being computed anew: which days, and how far it has come.
+        arrivals: how many records of a kind came from a producer for each hour of their partition times, and when.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -101,6 +103,22 @@ class CommonTables:
             integer_column("records"),
             integer_column("at"),
             blob_column("ids"),
+            **_BY_KEY,
+        )
+        self.rebuilds = Table(
+            f"{PREFIX}rebuilds",
+            metadata,
+            text_column("kind", 255, key=True),
+            *(integer_column(name) for name in ("number", "first", "last", "until")),
+            **_BY_KEY,
+        )
+        self.arrivals = Table(
+            f"{PREFIX}arrivals",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("hour", key=True),
+            integer_column(PRODUCER, key=True),
+            *(integer_column(name) for name in ("records", "first", "last")),
             **_BY_KEY,
         )
         self.topology = Table(
