@@ -21,7 +21,7 @@ from accounting.buckets import SECOND
 from accounting.ledger import Ledger
 from accounting.month_marks import forget_months
 from accounting.recount import KEYS, Recount, Slice, extent, recount, slices
-from accounting.tables import KindTables
+from accounting.tables import START, KindTables
 from accounting.verify import Scope, Untold, untold
 from siteward.log import get_logger
 from siteward.records import moment

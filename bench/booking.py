@@ -57,13 +57,11 @@ class Booked(msgspec.Struct):
         rate: of the ledger.
         bare: of the same rows, inserted and added by prepared statements, in the same transactions.
         rows: rows of buckets that a record touches, those of both attributions together.
-        points: how the ledger's cost grew.
     """
 
     rate: float
     bare: float
     rows: float
-    points: list[Point]
 
 
 def opened(place: Place) -> Ledger:
@@ -96,7 +94,6 @@ def booked(place: Place, other: Place, records: int) -> Booked:
         rate=BATCH * len(seconds) / sum(seconds),
         bare=BATCH * len(seconds) / bare.seconds,
         rows=recorded.rows / (BATCH * len(seconds)),
-        points=[],
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from siteward.kinds.job import Job
 from siteward.records import kind_of
+from siteward.records.identity import record_id
 from siteward.sinks import Batch
 
 BATCH: Final = 10_000
@@ -53,5 +54,7 @@ def batches(count: int, first: int, last: int, seed: int = 1) -> Iterator[Batch]
             "processors": processors.tolist(),
             "cpu_time": (seconds * processors * 9 // 10).tolist(),
         }
-        ids = [(each // 1000).to_bytes(6, "big") + chance.bytes(10) for each in columns["end"]]
+        identity = zip(*(columns[name] for name in JOB.identity), strict=True)
+        of_all = zip(columns[JOB.time], columns["vo"], identity, strict=True)
+        ids = [record_id(instant, JOB.name, vo, each) for instant, vo, each in of_all]
         yield Batch(JOB, ids, columns, ["bench"] * BATCH, [bytes(16)] * BATCH, last)

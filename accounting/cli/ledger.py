@@ -16,7 +16,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.archive import File
+    from accounting.archive_file import File
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 

@@ -20,7 +20,8 @@ from usage_model import SHARES, USE, Fields, batch, cells, newest
 
 from accounting import query as accounting_query
 from accounting import record_sums
-from accounting.archive import ArchiveError, archive, files, restore
+from accounting.archive import archive, files, restore
+from accounting.archive_file import ArchiveError
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
