@@ -135,6 +135,9 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         units: unit of each wanted column.
         groups: number of distinct groups, those within Other included.
         types: of each wanted column's values.
+        visible: conditions that every record counted here met, beside the question's: what the viewer may see. ()
+            where that is everything.
+        pseudonyms: what was grouped by and has pseudonyms in place of people's names.
     """
 
     query: UsageQuery
@@ -143,3 +146,5 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[str, ...]
     groups: int
     types: tuple[ValueType, ...]
+    visible: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()

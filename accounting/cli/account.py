@@ -113,7 +113,10 @@ def _show_table(document: UsageDocument) -> None:
         for row in document.rows
     ]
     zone = "" if document.time_zone == "UTC" else f", times in {document.time_zone}"
-    caption = f"{query.kind}, {document.attribution}, from {query.start} to {query.end}{zone}"
+    visible = f", only {' '.join(document.visible)}" if document.visible else ""
+    pseudonyms = f", pseudonyms for {', '.join(document.pseudonyms)}" if document.pseudonyms else ""
+    times = f"from {query.start} to {query.end}{zone}"
+    caption = f"{query.kind}, {document.attribution}, {times}{visible}{pseudonyms}"
     show(columns, rows, "table", caption)
     totals = ", ".join(
         f"{column} {value} {unit}".removesuffix(" 1")
@@ -152,13 +155,15 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
 
 def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument:
     from accounting.opening import open_ledger  # noqa: PLC0415  # only where no app answers.
-    from accounting.query import Usage  # noqa: PLC0415
+    from accounting.query import Usage, attributes_of  # noqa: PLC0415
+    from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415
+    from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415
 
     in_zone = parse_zone(zone)
     with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
         kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-        usage = Usage(ledger)
-        query = parse_usage(text, kinds, datetime.now(UTC), usage.attributes())
+        usage = Usage(ledger, lambda: pseudonym_key(settings))
+        query = parse_usage(text, kinds, datetime.now(UTC), attributes_of(ledger))
         began = time.perf_counter()
-        answer = usage.ask(query)
+        answer = usage.ask(query, viewer_of(settings))
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
+from viewers import answered
 
 from accounting import query as accounting_query
 from accounting import record_sums
 from accounting.archive import ArchiveError, archive, files, restore
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
-from accounting.query import Usage
 from accounting.tiers import compact
 from accounting.topology import Entry, TopologyError
 from accounting.topology_table import read_topology, write_topology
@@ -99,7 +99,7 @@ def ask(ledger: Ledger, *wanted: str, **changes: Any) -> Any:
     texts = [text.partition(":") for text in wanted]
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
     question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=30)} | changes
-    return Usage(ledger).ask(UsageQuery(kind="use", wanted=columns, **question))
+    return answered(ledger, UsageQuery(kind="use", wanted=columns, **question))
 
 
 def test_a_record_is_booked_once(ledger: Ledger) -> None:
@@ -242,6 +242,11 @@ def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monke
                 ask(ledger, "records", end=end)
             patch.setattr(record_sums, limit, 20)
             assert ask(ledger, "records", end=end).totals == (20,)
+    wanted = ("p50:wall_time", "p50:cpu_time")
+    monkeypatch.setattr(record_sums, "MOST_VALUES", 39)
+    with pytest.raises(QueryError, match="more than 19 records"):
+        ask(ledger, *wanted, attribution=Attribution.BY_END)
+    assert ask(ledger, wanted[0], attribution=Attribution.BY_END).totals == (7200,)
 
 
 def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +382,7 @@ def test_totals_are_those_of_the_records(
         ledger.clock = partial(microseconds, now)
         if is_compacted:
             compact(ledger)
-    answer = Usage(ledger).ask(query)
+    answer = answered(ledger, query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
     found = {(row.start, row.group): row.values for row in answer.rows}
@@ -395,7 +400,7 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
     ledger.write(batch(arrived))
     wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
     asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
-    answer = Usage(ledger).ask(asked)
+    answer = answered(ledger, asked)
     counted = newest(arrived)
     whole = cells(counted, asked, [(query.start, query.end)])
     assert answer.groups == len({group for _, group in whole})
@@ -612,7 +617,7 @@ def test_sums_by_federation_are_those_of_the_records(
     federated(ledger, *stays, ("T", "A", other, None), *([("S", "B", one, other)] if one < other else []))
     wanted = (WantedUsage(Quantity.SUM, "core_time"),)
     asked = {**_fields(query), "wanted": wanted, "filters": ()}
-    answer = Usage(ledger).ask(UsageQuery(**{**asked, "by": ("site.federation",)}))
+    answer = answered(ledger, UsageQuery(**{**asked, "by": ("site.federation",)}))
     due: dict[tuple[datetime, str | None], int] = {}
     for start, end in periods_of(query.start, query.end, query.period):
         edges = sorted({start, end, *(move for move in (one, other) if start < move < end)})
