@@ -16,6 +16,7 @@ from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import open_ledger
 from accounting.query import Usage, attributes_of
+from accounting.reports import reports_in
 from siteward.log import get_logger
 from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
@@ -62,6 +63,7 @@ def router(_settings: Settings) -> APIRouter:
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
     routes.get("/kinds")(list_kinds)
+    routes.get("/reports")(list_reports)
     routes.get("/usage")(answer_usage)
     return routes
 
@@ -71,6 +73,14 @@ def list_kinds(request: Request) -> Response:
     ledger = _ledger(request)
     attributes = _asked(lambda: attributes_of(ledger))
     return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def list_reports(
+    request: Request, kind: Annotated[str, Query(description="Name of a kind; by default those of all kinds.")] = ""
+) -> Response:
+    """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
+    ledger = _ledger(request)
+    return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.

@@ -100,6 +100,7 @@ class _Reading:
     ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
+        self._kind = tables.kind
         self._window = microseconds(query.start), microseconds(query.end)
         counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
         # By the counts it shows whether all records are there.
@@ -136,7 +137,7 @@ class _Reading:
                 edge = next(edge for edge in edges if stretch[0] < edge < stretch[1])
                 self._refuse_cut(edge)
             self._parts.append((stretch, part))
-        measures = sampled_of(self._query)
+        measures = sampled_of(self._kind, self._query)
         if measures:
             self._samples = self._records.samples(self._window, measures)
 

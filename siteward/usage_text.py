@@ -12,7 +12,7 @@ from siteward.query import QueryError
 from siteward.query_text import check_top, each_once, find_kind, find_named, format_filter, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_RECORDS, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
@@ -164,7 +164,8 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
             message = f"{text[:80]!r}: {quantity} takes no measure; write {quantity}"
             raise QueryError(message)
         return WantedUsage(quantity)
-    known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else (measures, "measure")
+    counted = [str(Quantity.RECORDS)] if quantity in OF_RECORDS else []
+    known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else ([*measures, *counted], "measure")
     if not measure:
         hint = f", such as {quantity}:{known[0]}" if known else ""
         message = f"{text[:80]!r}: of which {what}? Write {quantity}:{what.upper()}{hint}"

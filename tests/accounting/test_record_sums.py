@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usage_model import SHARES, USE, interpolated
 
-from accounting.amounts import SAMPLED, percentile
-from accounting.quantities import check_wanted, type_of
+from accounting.amounts import SAMPLED, mean, percentile
+from accounting.quantities import check_wanted, is_sampled, type_of
 from accounting.record_sums import id_times
 from accounting.samples import Samples
 from siteward.query import QueryError
@@ -50,6 +50,17 @@ def test_what_does_not_add_up_has_single_values_only() -> None:
     check_wanted(kind, UsageQuery(kind="heated", wanted=(largest,), attribution=Attribution.BY_END, **day))
     assert type_of(kind, largest) is ValueType.NUMBER
     assert type_of(USE, WantedUsage(Quantity.MAX, "core_time")) is ValueType.INTEGER
+    middle = WantedUsage(Quantity.MEAN, "temperature")
+    check_wanted(kind, UsageQuery(kind="heated", wanted=(middle,), attribution=Attribution.BY_END, **day))
+    assert (type_of(kind, middle), is_sampled(kind, middle)) == (ValueType.NUMBER, True)
+    assert not is_sampled(USE, WantedUsage(Quantity.MEAN, "core_time"))
+
+
+def test_means_depend_on_no_order() -> None:
+    """Of what does not add up: rounded once, and of integers exact before."""
+    assert mean(np.array([1e100, 1.0, -1e100])) == mean(np.array([1.0, 1e100, -1e100])) == 1 / 3
+    assert mean(np.array([2**62, 2**62, 2**62, 1], np.int64)) == (3 * 2**62 + 1) / 4
+    assert mean(np.array([], np.float64)) is None
 
 
 def test_ids_bound_what_is_looked_at() -> None:

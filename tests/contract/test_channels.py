@@ -46,7 +46,7 @@ def ledger(open_database: Callable[[], Database]) -> Ledger:
         defaults | {"source": source, "destination": destination, "size": 2**place}
         for place, (source, destination) in enumerate(ends)
     ]
-    columns = {name: [row[name] for row in rows] for name in MOVE.names}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in MOVE.names}
     columns["time"][1] += 86_400 * 1_000_000
     ids = [(time // 1000).to_bytes(6, "big") + bytes([place] * 10) for place, time in enumerate(columns["time"])]
     made.write(Batch(MOVE, ids, columns, ["test"] * 6, [bytes(16)] * 6, 0))
@@ -64,7 +64,7 @@ def ledger(open_database: Callable[[], Database]) -> Ledger:
 def found(ledger: Ledger, *by: str, **changes: Any) -> list[tuple[Any, ...]]:
     """Groups with the size moved."""
     wanted = (WantedUsage(Quantity.SUM, "size"),)
-    window = {"start": FIRST, "end": FIRST + timedelta(days=2)}
+    window: dict[str, Any] = {"start": FIRST, "end": FIRST + timedelta(days=2)}
     answer = answered(ledger, UsageQuery(kind="move", wanted=wanted, by=by, **window, **changes))
     assert answer.totals == (sum(row.values[0] or 0 for row in answer.rows),)
     return [(*row.group, *row.values) for row in answer.rows]

@@ -123,6 +123,19 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
     assert answer.totals == (10801, 2, 7000.0)
 
 
+def test_records_have_a_rate_and_a_course(ledger: Ledger) -> None:
+    """By end: those that ended per second of each period, and all that ended until then; prorated it means nothing."""
+    hours = [0, 1, 1, 30]
+    ends = [microseconds(FIRST) + hour * HOUR for hour in hours]
+    ledger.write(batch([use(number, end=end, start=end - HOUR) for number, end in enumerate(ends)]))
+    window = {"start": FIRST, "end": FIRST + timedelta(days=2), "period": Period.DAY}
+    answer = ask(ledger, "rate:records", "cumulative:records", "records", attribution=Attribution.BY_END, **window)
+    assert [row.values for row in answer.rows] == [(3 / DAY, 3, 3), (1 / DAY, 4, 1)]
+    assert (answer.totals, answer.units) == ((4 / (2 * DAY), 4, 4), ("1/s", "1", "1"))
+    with pytest.raises(QueryError, match="rate:records: a record runs in many periods; ask with attribution by-end"):
+        ask(ledger, "rate:records", **window)
+
+
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
     """Core time of a long job on one processor and a short one on a hundred: summed factors would be a hundredfold."""
     ledger.write(batch([use(0, wall_time=100_000, processors=1), use(1, wall_time=10, processors=100)]))

@@ -110,7 +110,7 @@ def run(number: int = 0, **changes: Any) -> Fields:
 def ask(ledger: Ledger, viewer: Viewer, *wanted: str, **changes: Any) -> UsageAnswer:
     texts = [text.partition(":") for text in wanted or ("records",)]
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
-    question = {"kind": "run", "start": FIRST, "end": FIRST + timedelta(days=30)} | changes
+    question: Fields = {"kind": "run", "start": FIRST, "end": FIRST + timedelta(days=30)} | changes
     return answered(ledger, UsageQuery(wanted=columns, **question), viewer)
 
 
