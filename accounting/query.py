@@ -26,7 +26,7 @@ from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
 from accounting.topology import Topology
 from accounting.topology_table import read_topology
 from siteward.query import Filter, QueryError
-from siteward.query_text import format_filter
+from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
 from siteward.usage import Attribution, UsageAnswer, UsageQuery
 from siteward.usage_text import groupable
@@ -70,7 +70,7 @@ class Usage:
         answer = answer_of(tables.kind, query, periods, whole, parts)
         return msgspec.structs.replace(
             answer,
-            visible=tuple(text for condition in sight.conditions for text in format_filter(condition)),
+            visible=format_filters(sight.conditions),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
         )
 

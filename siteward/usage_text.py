@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from siteward.query import QueryError
-from siteward.query_text import check_top, each_once, find_kind, find_named, format_filter, parse_filters
+from siteward.query_text import check_top, each_once, find_kind, find_named, format_filters, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
 from siteward.usage import OF_RECORDS, Attribution, Period, Quantity, UsageQuery, WantedUsage
@@ -99,7 +99,7 @@ def format_usage(query: UsageQuery) -> UsageText:
         kind=query.kind,
         measures=tuple(wanted.name for wanted in query.wanted),
         by=query.by,
-        where=tuple(text for condition in query.filters for text in format_filter(condition)),
+        where=format_filters(query.filters),
         start=format_time(query.start),
         end=format_time(query.end),
         attribution=str(query.attribution),

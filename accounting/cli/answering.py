@@ -119,19 +119,7 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
     if client is None:
         return _ask_ledger(text, zone, settings)
     with refusals_of_questions():
-        return client.usage(
-            text.kind,
-            text.measures,
-            by=text.by,
-            where=text.where,
-            window=text.window,
-            start=text.start,
-            end=text.end,
-            attribution=text.attribution,
-            period=text.period,
-            top=text.top,
-            zone=zone,
-        )
+        return client.usage(**msgspec.structs.asdict(text), zone=zone)
 
 
 def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument:
