@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from siteward.pseudonyms import is_pseudonym, pseudonym
 from siteward.query import Filter, QueryError
-from siteward.records import Column, Kind, Type
+from siteward.records import Column, Kind
 from siteward.usage import UsageQuery
 from siteward.usage_text import bucketed
 from siteward.viewer import Viewer, Visible
@@ -43,9 +43,9 @@ class Sight:
 
     def shown(self, name: str, value: Any) -> Any:  # noqa: ANN401  # of any dimension.
         """A value of a dimension, or of what is told of it, as this viewer may see it."""
-        if name not in self.hidden or value in {None, ""} or (name, value) == self._person:
+        person = (name, value)
+        if name not in self.hidden or not value or person == self._person:
             return value
-        person = (name, str(value))
         if person not in self._known:
             self._known[person] = pseudonym(self._key(), *person)
         return self._known[person]
@@ -74,8 +74,7 @@ class Sight:
 
 def person_of(kind: Kind) -> str:
     """The dimension that names the person whose record it is: the first personal one; "" where there is none."""
-    names = (name for name, column in bucketed(kind).items() if column.personal and column.type is Type.STRING)
-    return next(names, "")
+    return next((name for name, column in bucketed(kind).items() if column.personal), "")
 
 
 def _conditions(kind: Kind, viewer: Viewer) -> tuple[Filter, ...]:

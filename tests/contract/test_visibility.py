@@ -196,7 +196,7 @@ def told(ledger: Ledger, query: UsageQuery, viewer: Viewer) -> UsageAnswer | str
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
