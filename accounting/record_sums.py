@@ -114,14 +114,15 @@ class RecordSums:
             yield groups.of(np.array(values[0], np.int64)), dict(zip(names, values[1:], strict=True))
 
     def _partitions(self, question: Select[Any], most: int) -> Iterator[Sequence[Row[Any]]]:
-        left = most - self._taken
+        left = max(most - self._taken, 0)
         # Some at a time from the server, too: a driver would else take all of them at once.
-        found = self._connection.execute(question.limit(left + 1), execution_options={"yield_per": _AT_ONCE})
-        for rows in found.partitions():
-            self._taken += len(rows)
-            if self._taken > most:
-                _refuse(most)
-            yield rows
+        options = {"yield_per": _AT_ONCE}
+        with self._connection.execute(question.limit(left + 1), execution_options=options) as found:
+            for rows in found.partitions():
+                self._taken += len(rows)
+                if self._taken > most:
+                    _refuse(most)
+                yield rows
 
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
         first, last = stretch
