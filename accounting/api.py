@@ -15,13 +15,16 @@ from accounting import LedgerError
 from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import open_ledger
-from accounting.query import Usage
+from accounting.query import Usage, attributes_of
+from accounting.reports import reports_in
 from siteward.log import get_logger
+from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
 from siteward.query_text import find_named, split_list
 from siteward.records import Kind
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import viewer_of
 from siteward.server.database import DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
@@ -60,6 +63,7 @@ def router(_settings: Settings) -> APIRouter:
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
     routes.get("/kinds")(list_kinds)
+    routes.get("/reports")(list_reports)
     routes.get("/usage")(answer_usage)
     return routes
 
@@ -67,8 +71,16 @@ def router(_settings: Settings) -> APIRouter:
 def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
     ledger = _ledger(request)
-    attributes = _asked(Usage(ledger).attributes)
+    attributes = _asked(lambda: attributes_of(ledger))
     return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def list_reports(
+    request: Request, kind: Annotated[str, Query(description="Name of a kind; by default those of all kinds.")] = ""
+) -> Response:
+    """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
+    ledger = _ledger(request)
+    return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -121,10 +133,11 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    usage = Usage(ledger)
-    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
+    settings = request.app.state.resources.settings
+    usage = Usage(ledger, lambda: pseudonym_key(settings))
+    query = parse_usage(text, kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
     began = time.perf_counter()
-    answer = _asked(lambda: usage.ask(query))
+    answer = _asked(lambda: usage.ask(query, viewer_of(settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)

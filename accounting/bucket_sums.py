@@ -15,6 +15,7 @@ from accounting.cuts import Stretch, blocks_of, days_of
 from accounting.month_marks import Piece, marked_months, pieces_of
 from accounting.quantities import added
 from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables
+from siteward.query import Filter
 from siteward.server.database import Dialect
 from siteward.usage import Attribution, UsageQuery
 
@@ -104,15 +105,23 @@ class BucketSums:
             }
         return found
 
-    def blocks_around(self, instants: Iterable[int]) -> list[Stretch]:
-        """The blocks of buckets on the days within which instants lie; a day's start lies within none."""
-        start, width = self._buckets.c[START], self._buckets.c[WIDTH]
+    def blocks_around(self, instants: Iterable[int], visible: Sequence[Filter]) -> list[Stretch]:
+        """The blocks of buckets on the days within which instants lie; a day's start lies within none.
+
+        Args:
+            instants: any number of them.
+            visible: conditions on the buckets that count: the widths of others tell of them.
+        """
+        buckets, series = self._buckets, self._series
+        start, width = buckets.c[START], buckets.c[WIDTH]
+        chosen = select(start, width).distinct()
+        if visible:
+            joined = buckets.join(series, buckets.c[SERIES] == series.c[SERIES])
+            chosen = chosen.select_from(joined).where(*conditions_of(series, visible))
         found: list[tuple[int, int]] = []
         for first, last in days_of(instants, DAY * SECOND):
             within = (start >= first // SECOND, start < last // SECOND)
-            found += [
-                (row[0], row[1]) for row in self._connection.execute(select(start, width).where(*within).distinct())
-            ]
+            found += [(row[0], row[1]) for row in self._connection.execute(chosen.where(*within))]
         return blocks_of(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC
 from typing import Final, NoReturn
 
@@ -21,12 +21,16 @@ from accounting.ledger import Ledger
 from accounting.quantities import check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
-from accounting.tables import CARRIED, RECORDS, STARTED, KindTables, is_bucketed
-from accounting.topology import Topology, derived_names
+from accounting.sight import Key, Sight
+from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
+from accounting.topology import Topology
 from accounting.topology_table import read_topology
-from siteward.query import QueryError
+from siteward.query import Filter, QueryError
+from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
 from siteward.usage import Attribution, UsageAnswer, UsageQuery
+from siteward.usage_text import groupable
+from siteward.viewer import Viewer
 
 MOST_PERIODS: Final = 10_000
 MOST_ROWS: Final = 500_000
@@ -36,28 +40,39 @@ MOST_ROWS: Final = 500_000
 class Usage:
     """Asks one ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        """Take the ledger."""
+    def __init__(self, ledger: Ledger, key: Key) -> None:
+        """Take the ledger, and what gives the key of pseudonyms where they are needed."""
         self._ledger = ledger
+        self._key = key
 
-    def ask(self, query: UsageQuery) -> UsageAnswer:
-        """The answer to a question, from one state of the ledger.
+    def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
+        """The answer to a question, from one state of the ledger, and from nothing but what the viewer may see.
 
         Raises:
-            QueryError: it names what the kind does not have; or only the records could tell, and they are too many
-                or not there any more.
+            QueryError: it names what the kind does not have, or the viewer may not ask; or only the records could
+                tell, and they are too many or not there any more.
         """
         tables = self._ledger.tables.get(query.kind)
         if tables is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
         with self._ledger.database.read() as connection:
             topology = self._topology(connection, query)
-            query = _checked(tables.kind, query, topology)
+            fields = groupable(tables.kind, topology.attributes)
+            query = _checked(tables.kind, query, fields)
+            sight = Sight(tables.kind, viewer, fields, self._key)
+            sight.check(query)
             periods = list(periods_of(query.start, query.end, query.period))
             if len(periods) > MOST_PERIODS:
                 _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
-        return answer_of(tables.kind, query, periods, whole, parts)
+            derivation = Derivation(tables.kind, query, topology, sight)
+            reading = _Reading(connection, self._ledger, tables, derivation, sight.conditions)
+            whole, parts = reading.groups(periods)
+        answer = answer_of(tables.kind, query, periods, whole, parts)
+        return msgspec.structs.replace(
+            answer,
+            visible=format_filters(sight.conditions),
+            pseudonyms=tuple(name for name in query.by if name in sight.hidden),
+        )
 
     def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
@@ -65,16 +80,24 @@ class Usage:
             return read_topology(connection, self._ledger.common.topology)
         return Topology(())
 
-    def attributes(self) -> dict[str, tuple[str, ...]]:
-        """What may be grouped and filtered by beside dimensions: the attributes that the topology gives each."""
-        with self._ledger.database.read() as connection:
-            return read_topology(connection, self._ledger.common.topology).attributes
+
+def attributes_of(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """What may be grouped and filtered by beside dimensions: the attributes that the topology gives each."""
+    with ledger.database.read() as connection:
+        return read_topology(connection, ledger.common.topology).attributes
 
 
 class _Reading:
     """One question within one state of the database."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        tables: KindTables,
+        derivation: Derivation,
+        visible: Sequence[Filter],
+    ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
         self._kind = tables.kind
@@ -83,7 +106,8 @@ class _Reading:
         # By the counts it shows whether all records are there.
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
         self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, ledger.common.summed)
-        self._records = RecordSums(connection, tables, query, names)
+        self._records = RecordSums(connection, tables, query, names, visible)
+        self._visible = visible
         self._cut: list[Stretch] = []
         self._parts: list[tuple[Stretch, Part]] = []
         self._samples: Samples | None = None
@@ -102,7 +126,7 @@ class _Reading:
         return _whole(parts), parts
 
     def _read_records(self, edges: Sequence[int]) -> None:
-        self._cut = cut_blocks(edges, self._buckets.blocks_around(edges))
+        self._cut = cut_blocks(edges, self._buckets.blocks_around(edges, self._visible))
         if not self._cut:
             self._buckets.names = columns_of(self._kind, self._query)
         for stretch in joined_blocks(self._cut):
@@ -112,7 +136,7 @@ class _Reading:
                 edge = next(edge for edge in edges if stretch[0] < edge < stretch[1])
                 self._refuse_cut(edge)
             self._parts.append((stretch, part))
-        measures = sampled_of(self._query)
+        measures = sampled_of(self._kind, self._query)
         if measures:
             self._samples = self._records.samples(self._window, measures)
 
@@ -178,19 +202,17 @@ def _text(instant: int) -> str:
     return moment(instant).isoformat()
 
 
-def _checked(kind: Kind, query: UsageQuery, topology: Topology) -> UsageQuery:
+def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQuery:
     for name, instant in (("start", query.start), ("end", query.end)):
         if instant.tzinfo is None:
             _refuse(f"{name} {instant.isoformat()} has no time zone")
     if query.end <= query.start:
         _refuse(f"the window ends at {query.end.isoformat()}, not after its start at {query.start.isoformat()}")
-    bucketed = [column.name for column in kind.columns if is_bucketed(column)]
-    derived = [name for name in derived_names(topology.attributes) if name.partition(".")[0] in bucketed]
     for name in (*query.by, *(condition.field for condition in query.filters)):
-        if is_derived(name) and name not in derived:
-            _refuse(f"{name!r} is not in the topology of {kind.name}; there are {', '.join(derived) or 'none'}")
-        if not is_derived(name) and name not in bucketed:
-            _refuse(f"{name!r} is not in the buckets of {kind.name}; there are {', '.join(bucketed)}")
+        if name not in fields:
+            known = [each for each in fields if is_derived(each) is is_derived(name)]
+            where = "topology" if is_derived(name) else "buckets"
+            _refuse(f"{name!r} is not in the {where} of {kind.name}; there are {', '.join(known) or 'none'}")
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)

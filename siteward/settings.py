@@ -168,6 +168,11 @@ class AccountingSettings(_Section):
     0: never."""
     archive: str = ""
     """Folder of the archive's files. Empty: `archive` in the data folder."""
+    names: bool = True
+    """Answers show people's names; false puts a pseudonym in place of each."""
+    pseudonym_key: str = ""
+    """From which pseudonyms are computed, at least 32 random characters; one key for all machines that answer. Empty:
+    `pseudonym.key` in the data folder, made when it is first needed. `pseudonym_key_file` keeps it out of this file."""
 
 
 class PrometheusSettings(_Section):
@@ -287,6 +292,7 @@ SECRETS: Final = (
     "broker.password",
     "monitoring.password",
     "accounting.password",
+    "accounting.pseudonym_key",
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",

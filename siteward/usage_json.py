@@ -38,6 +38,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         rows: groups and periods, by period, then by group, Other last.
         totals: one value per column, over all groups and the whole window.
         groups: number of distinct groups, those within Other included.
+        visible: conditions that every record counted here met: what the viewer may see; () where that is everything.
+        pseudonyms: what has pseudonyms in place of people's names.
         took_ms: milliseconds that the ledger took.
     """
 
@@ -50,6 +52,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[UsageRow, ...]
     totals: tuple[Value, ...]
     groups: int
+    visible: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()
     took_ms: float = 0.0
 
 
@@ -63,17 +67,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
     """
     text = format_usage(answer.query)
     return UsageDocument(
-        query=AskedUsage(
-            kind=text.kind,
-            measures=text.measures,
-            by=text.by,
-            where=text.where,
-            start=text.start,
-            end=text.end,
-            attribution=text.attribution,
-            period=text.period,
-            top=text.top,
-        ),
+        query=msgspec.convert(text, AskedUsage, from_attributes=True),
         attribution=text.attribution,
         time_zone=str(zone),
         columns=text.measures,
@@ -85,5 +79,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
         ),
         totals=answer.totals,
         groups=answer.groups,
+        visible=answer.visible,
+        pseudonyms=answer.pseudonyms,
         took_ms=round(took_ms, 3),
     )

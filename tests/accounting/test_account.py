@@ -241,3 +241,27 @@ def test_without_a_window_account_asks_for_this_month(
     assert ran(monkeypatch, settings, "--output", "json", "account", "job") == 0
     query = json.loads(capsys.readouterr().out)["query"]
     assert query["start"] == datetime.now(UTC).strftime("%Y-%m-01T00:00:00Z")
+
+
+def test_without_names_every_door_shows_pseudonyms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
+) -> None:
+    """Over HTTP and from the shell, in every form; no name can be asked for, and the key is nowhere but in its file."""
+    hidden = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    with TestClient(create_app(hidden, routers=[router]), base_url=HERE) as client:
+        over_http = asked(client, by="user").json()
+        refused = asked(client, where="user=user1")
+        found = asked(client, where=f"user={over_http['rows'][0]['group'][0]}").json()
+        table = pa.ipc.open_stream(asked(client, by="user", format="arrow").content).read_all()
+    assert (over_http["pseudonyms"], over_http["groups"]) == (["user"], 10)
+    assert found["totals"] == [1]
+    assert table.schema.metadata[b"siteward.pseudonyms"] == b'["user"]'
+    assert refused.status_code == 400
+    assert ran(monkeypatch, hidden, "account", "job", "--window", DAY, "--by", "user") == 0
+    printed = capsys.readouterr()
+    assert "pseudonyms for user" in printed.out.splitlines()[0]
+    shown = {line.split()[0] for line in printed.out.splitlines()[2:]}
+    assert shown == {row["group"][0] for row in over_http["rows"]}
+    written = json.dumps(over_http) + refused.text + printed.out + printed.err
+    assert not re.search(r"user\d", written)
+    assert (tmp_path / "pseudonym.key").read_text().strip() not in written

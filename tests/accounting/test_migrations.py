@@ -12,13 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledger_databases import prepared
 from sqlalchemy import MetaData, inspect, select, text
+from viewers import answered
 
 from accounting import LedgerError
 from accounting.ledger import Ledger
 from accounting.migrations import changing, revisions, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
-from accounting.query import Usage
 from accounting.tables import ENTRY, CommonTables, KindTables
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.server.database import Conflict, Database
@@ -86,7 +86,7 @@ def totals(ledger: Ledger, *wanted: str, by: tuple[str, ...] = ()) -> Any:
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
     found = []
     for attribution in Attribution:
-        answer = Usage(ledger).ask(question(columns, attribution, by))
+        answer = answered(ledger, question(columns, attribution, by))
         found.append([(*row.group, *row.values) for row in answer.rows] if by else answer.totals)
     assert found[0] == found[1]
     return found[0]
@@ -270,7 +270,7 @@ def test_required_becomes_optional(open_database: Open) -> None:
     ledger = prepared(open_database(), new, NOW)
     ledger.write(things(new, 3, wall_time=None))
     mean = (WantedUsage(Quantity.MEAN, "wall_time"),)
-    assert Usage(ledger).ask(question(mean, Attribution.BY_END)).totals == (100.0,)
+    assert answered(ledger, question(mean, Attribution.BY_END)).totals == (100.0,)
 
 
 def test_writer_of_an_older_declaration_waits(open_database: Open) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
+from viewers import answered
 
 from accounting import query as accounting_query
 from accounting import record_sums
@@ -27,7 +28,6 @@ from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from accounting.month_marks import marked_months
 from accounting.month_sums import sum_months
-from accounting.query import Usage
 from accounting.tiers import compact
 from accounting.topology import Entry, TopologyError
 from accounting.topology_table import read_topology, write_topology
@@ -103,7 +103,7 @@ def ask(ledger: Ledger, *wanted: str, **changes: Any) -> Any:
     texts = [text.partition(":") for text in wanted]
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
     question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=30)} | changes
-    return Usage(ledger).ask(UsageQuery(kind="use", wanted=columns, **question))
+    return answered(ledger, UsageQuery(kind="use", wanted=columns, **question))
 
 
 def test_a_record_is_booked_once(ledger: Ledger) -> None:
@@ -125,6 +125,19 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
         (("T",), (3601, 1, None)),
     ]
     assert answer.totals == (10801, 2, 7000.0)
+
+
+def test_records_have_a_rate_and_a_course(ledger: Ledger) -> None:
+    """By end: those that ended per second of each period, and all that ended until then; prorated it means nothing."""
+    hours = [0, 1, 1, 30]
+    ends = [microseconds(FIRST) + hour * HOUR for hour in hours]
+    ledger.write(batch([use(number, end=end, start=end - HOUR) for number, end in enumerate(ends)]))
+    window = {"start": FIRST, "end": FIRST + timedelta(days=2), "period": Period.DAY}
+    answer = ask(ledger, "rate:records", "cumulative:records", "records", attribution=Attribution.BY_END, **window)
+    assert [row.values for row in answer.rows] == [(3 / DAY, 3, 3), (1 / DAY, 4, 1)]
+    assert (answer.totals, answer.units) == ((4 / (2 * DAY), 4, 4), ("1/s", "1", "1"))
+    with pytest.raises(QueryError, match="rate:records: a record runs in many periods; ask with attribution by-end"):
+        ask(ledger, "rate:records", **window)
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
@@ -246,6 +259,11 @@ def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monke
                 ask(ledger, "records", end=end)
             patch.setattr(record_sums, limit, 20)
             assert ask(ledger, "records", end=end).totals == (20,)
+    wanted = ("p50:wall_time", "p50:cpu_time")
+    monkeypatch.setattr(record_sums, "MOST_VALUES", 39)
+    with pytest.raises(QueryError, match="more than 19 records"):
+        ask(ledger, *wanted, attribution=Attribution.BY_END)
+    assert ask(ledger, wanted[0], attribution=Attribution.BY_END).totals == (7200,)
 
 
 def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +400,7 @@ def test_totals_are_those_of_the_records(
         if is_compacted:
             compact(ledger)
             sum_months(ledger)
-    answer = Usage(ledger).ask(query)
+    answer = answered(ledger, query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
     found = {(row.start, row.group): row.values for row in answer.rows}
@@ -400,7 +418,7 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
     ledger.write(batch(arrived))
     wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
     asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
-    answer = Usage(ledger).ask(asked)
+    answer = answered(ledger, asked)
     counted = newest(arrived)
     whole = cells(counted, asked, [(query.start, query.end)])
     assert answer.groups == len({group for _, group in whole})
@@ -673,7 +691,7 @@ def test_sums_by_federation_are_those_of_the_records(
     federated(ledger, *stays, ("T", "A", other, None), *([("S", "B", one, other)] if one < other else []))
     wanted = (WantedUsage(Quantity.SUM, "core_time"),)
     asked = {**_fields(query), "wanted": wanted, "filters": ()}
-    answer = Usage(ledger).ask(UsageQuery(**{**asked, "by": ("site.federation",)}))
+    answer = answered(ledger, UsageQuery(**{**asked, "by": ("site.federation",)}))
     due: dict[tuple[datetime, str | None], int] = {}
     for start, end in periods_of(query.start, query.end, query.period):
         edges = sorted({start, end, *(move for move in (one, other) if start < move < end)})

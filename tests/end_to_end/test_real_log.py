@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from viewers import answered
 
 from accounting.opening import open_ledger
-from accounting.query import Usage
 from collectors.service import collect
 from monitoring.stores.opening import open_monitoring
 from siteward.broker.opening import open_declared
@@ -109,7 +109,7 @@ def test_ledger_usage_per_compute_element_and_month_is_exact(
         attribution=attribution,
     )
     with closing(open_ledger(imported, load_kinds(imported.kinds))) as ledger:
-        rows = Usage(ledger).ask(query).rows
+        rows = answered(ledger, query).rows
     found = Counter(
         {
             (str(row.group[0]), f"{row.start:%Y-%m}", measure): int(value or 0)
