@@ -12,6 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
+from accounting.cadence import SPREADS
+from accounting.completeness import completeness
+from accounting.completeness_text import CompletenessText, completeness_document, parse_completeness
 from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import open_ledger
@@ -61,6 +64,7 @@ def router(_settings: Settings) -> APIRouter:
     )
     routes.get("/kinds")(list_kinds)
     routes.get("/usage")(answer_usage)
+    routes.get("/completeness")(answer_completeness)
     return routes
 
 
@@ -130,6 +134,31 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         return Response(form.write(document), media_type=form.media_type)
     except OverflowError as error:
         raise QueryError(str(error)) from error
+
+
+def answer_completeness(  # noqa: PLR0913, PLR0917  # as above.
+    request: Request,
+    kind: Annotated[list[str], Query(description="Kinds; all by default.")] = [],  # noqa: B006  # as above.
+    producer: Annotated[list[str], Query(description="Producers; all by default.")] = [],  # noqa: B006
+    window: Annotated[str, Query(description="A calendar word; or give start and end.")] = "",
+    start: Annotated[str, Query(description="First day; by default seven days ago.")] = "",
+    end: Annotated[str, Query(description="First day after the last; now by default.")] = "",
+    spreads: Annotated[int, Query(description="Spreads beyond what is usual at which records are missing.")] = SPREADS,
+    gaps: Annotated[bool, Query(description="Only what is missing, and who is silent.")] = False,  # noqa: FBT002  # a parameter.
+) -> Response:
+    """Answer what was expected from each producer, kind and day, what came, and which producers are silent."""
+    text = CompletenessText(
+        kinds=tuple(kind),
+        producers=tuple(producer),
+        window=window,
+        start=start,
+        end=end,
+        spreads=spreads,
+        gaps=gaps,
+    )
+    ledger = _ledger(request)
+    asked = parse_completeness(text, {name: each.kind for name, each in ledger.tables.items()}, datetime.now(UTC))
+    return json_response(completeness_document(_asked(lambda: completeness(ledger, asked)), asked, gaps=gaps))
 
 
 def _form(chosen: str, accepted: str) -> str:

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.archived_ids import day_of, unpacked
+from accounting.arithmetic import Integers
+from accounting.arrivals import count_arrivals
 from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
@@ -179,7 +181,15 @@ class _Booking:
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
                 accounts.append(account_of(self._kind, columns, series[new]))
                 self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
+            self._count(connection, producers, found)
         return Written(found, reasons)
+
+    def _count(self, connection: Connection, producers: Integers, found: Sequence[Outcome]) -> None:
+        """Note what came of whom, last of all, so that the rows that writers share are held as short as can be."""
+        new = np.array([outcome is Outcome.STORED for outcome in found])
+        if new.any():
+            ids, arrivals = _picked(self._batch.ids, new), self._ledger.common.arrivals
+            count_arrivals(connection, self._dialect, arrivals, self._kind.name, ids, producers[new], self._now)
 
     def _enter(self, connection: Connection) -> None:
         entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
