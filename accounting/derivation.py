@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -61,6 +61,31 @@ class Derivation:
         if not all(_is_met(each, self._value(each.field, base, second)) for each in self._filters):
             return None
         return tuple(self._value(name, base, second) for name in self._query.by)
+
+    def filters_at(self, instant: int, values: Mapping[str, Iterable[str]]) -> tuple[Filter, ...] | None:
+        """The question's filters as those of dimensions only, as they are at an instant; None where nothing meets them.
+
+        Args:
+            instant: microseconds since 1970 UTC.
+            values: every value of each dimension of which an attribute is filtered by.
+        """
+        found = list(self.base.filters)
+        for each in self._filters:
+            dimension, attribute = each.field.split(".", 1)
+            told = {
+                value: self._topology.at((dimension, value, attribute), instant // SECOND)
+                for value in values[dimension]
+            }
+            met = tuple(value for value, belongs_to in told.items() if _is_met(each, belongs_to))
+            if not met:
+                return None
+            found.append(Filter(dimension, met))
+        return tuple(found)
+
+    @property
+    def filtered(self) -> list[str]:
+        """The dimensions of which an attribute is filtered by."""
+        return list(dict.fromkeys(_base(each.field) for each in self._filters))
 
     def _value(self, name: str, base: Group, second: int) -> Any:  # noqa: ANN401  # of any dimension.
         value = base[self._places[_base(name)]]

@@ -47,19 +47,23 @@ class Usage:
             QueryError: it names what the kind does not have; or only the records could tell, and they are too many
                 or not there any more.
         """
+        with self._ledger.database.read() as connection:
+            return self.ask_in(connection, query)
+
+    def ask_in(self, connection: Connection, query: UsageQuery) -> UsageAnswer:
+        """The same within a transaction that sees one state."""
         tables = self._ledger.tables.get(query.kind)
         if tables is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
-        with self._ledger.database.read() as connection:
-            topology = self._topology(connection, query)
-            query = _checked(tables.kind, query, topology)
-            periods = list(periods_of(query.start, query.end, query.period))
-            if len(periods) > MOST_PERIODS:
-                _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
+        topology = self.topology(connection, query)
+        query = _checked(tables.kind, query, topology)
+        periods = list(periods_of(query.start, query.end, query.period))
+        if len(periods) > MOST_PERIODS:
+            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+        whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
         return answer_of(tables.kind, query, periods, whole, parts)
 
-    def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
+    def topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
         if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
             return read_topology(connection, self._ledger.common.topology)
