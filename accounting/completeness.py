@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, NoReturn
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from accounting.buckets import DAY, SECOND
 from accounting.cadence import HOUR, SPREADS, WEEK, WEEKS, Arrival, Cadence, Silence
@@ -143,13 +143,15 @@ def _cadences(
 ) -> Iterator[tuple[tuple[str, str], Cadence]]:
     """Of each kind and producer, in order, what came in the window, in the weeks before, and since."""
     arrivals, producers = ledger.common.arrivals, ledger.common.producers
-    since = min(asked.start, now) - HISTORY
+    hour = arrivals.c.hour
+    # The window with the weeks before it, and what tells how late records usually are now, and who is silent.
+    known = or_((hour >= asked.start - HISTORY) & (hour < asked.end + WEEK), hour >= now - 2 * HISTORY)
     names = [*asked.kinds] or [*ledger.tables]
     for kind in sorted(names):
         question = (
             select(producers.c.name, *(arrivals.c[name] for name in Arrival.__struct_fields__))
             .select_from(arrivals.join(producers, arrivals.c[PRODUCER] == producers.c[PRODUCER]))
-            .where(arrivals.c.kind == kind, arrivals.c.hour >= since)
+            .where(arrivals.c.kind == kind, known)
         )
         found: dict[str, list[Arrival]] = {}
         for producer, *values in connection.execute(question):
