@@ -13,6 +13,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.adjustments import Cause, Posting
 from accounting.archived_ids import day_of, unpacked
+from accounting.arithmetic import Integers
+from accounting.arrivals import count_arrivals
 from accounting.booking import account_of, beyond_limits
 from accounting.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.entries import Entry, enter, entry_number
@@ -203,7 +205,15 @@ class _Booking:
                 entry=self._entry,
             )
             posting.post(changes)
+            self._count(connection, producers, found)
         return Written(found, reasons)
+
+    def _count(self, connection: Connection, producers: Integers, found: Sequence[Outcome]) -> None:
+        """Note what came of whom, last of all, so that the rows that writers share are held as short as can be."""
+        new = np.array([outcome is Outcome.STORED for outcome in found])
+        if new.any():
+            ids, arrivals = _picked(self._batch.ids, new), self._ledger.common.arrivals
+            count_arrivals(connection, self._dialect, arrivals, self._kind.name, ids, producers[new], self._now)
 
     def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
         """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.

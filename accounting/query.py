@@ -42,7 +42,7 @@ class Usage:
 
     def __init__(self, ledger: Ledger, key: Key) -> None:
         """Take the ledger, and what gives the key of pseudonyms where they are needed."""
-        self._ledger = ledger
+        self.ledger = ledger
         self._key = key
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
@@ -52,21 +52,25 @@ class Usage:
             QueryError: it names what the kind does not have, or the viewer may not ask; or only the records could
                 tell, and they are too many or not there any more.
         """
-        tables = self._ledger.tables.get(query.kind)
+        with self.ledger.database.read() as connection:
+            return self.ask_in(connection, query, viewer)
+
+    def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
+        """The same within a transaction that sees one state."""
+        tables = self.ledger.tables.get(query.kind)
         if tables is None:
-            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
-        with self._ledger.database.read() as connection:
-            topology = self._topology(connection, query)
-            fields = groupable(tables.kind, topology.attributes)
-            query = _checked(tables.kind, query, fields)
-            sight = Sight(tables.kind, viewer, fields, self._key)
-            sight.check(query)
-            periods = list(periods_of(query.start, query.end, query.period))
-            if len(periods) > MOST_PERIODS:
-                _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            derivation = Derivation(tables.kind, query, topology, sight)
-            reading = _Reading(connection, self._ledger, tables, derivation, sight.conditions)
-            whole, parts = reading.groups(periods)
+            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.tables)}")
+        topology = self.topology(connection, query)
+        fields = groupable(tables.kind, topology.attributes)
+        query = _checked(tables.kind, query, fields)
+        sight = Sight(tables.kind, viewer, fields, self._key)
+        sight.check(query)
+        periods = list(periods_of(query.start, query.end, query.period))
+        if len(periods) > MOST_PERIODS:
+            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+        derivation = Derivation(tables.kind, query, topology, sight)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions)
+        whole, parts = reading.groups(periods)
         answer = answer_of(tables.kind, query, periods, whole, parts)
         return msgspec.structs.replace(
             answer,
@@ -74,10 +78,25 @@ class Usage:
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
         )
 
-    def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
+    def sight(self, kind: Kind, viewer: Viewer) -> Sight:
+        """What a viewer sees of single records of a kind.
+
+        Raises:
+            QueryError: records of this kind do not say whether they are the viewer's.
+        """
+        return Sight(kind, viewer, kind.column, self._key)
+
+    def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
+        """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
+        kind = self.ledger.tables[query.kind].kind
+        topology = self.topology(connection, query)
+        sight = Sight(kind, viewer, groupable(kind, topology.attributes), self._key)
+        return Derivation(kind, query, topology, sight), sight
+
+    def topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
         if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
-            return read_topology(connection, self._ledger.common.topology)
+            return read_topology(connection, self.ledger.common.topology)
         return Topology(())
 
 

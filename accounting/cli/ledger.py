@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from accounting.cli import checks
+from accounting.cli.completeness import completeness
 from accounting.cli.opened import opened
+from accounting.cli.trace import trace
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="The accounting ledger and its tables.", no_args_is_help=True, **PLAIN)
 commands.command(short_help="Compare archive and buckets with the records.")(checks.verify)
 commands.command(short_help="Compute buckets anew from the records.")(checks.rebuild)
+commands.command(short_help="Show what was expected of each producer, and what came.")(completeness)
+commands.command(short_help="Follow a figure to its records, or a record to its buckets.")(trace)
 COLUMNS: Final = ("where", "what", "present", "wanted", "changed")
 
 

@@ -392,3 +392,18 @@ def test_entries_say_when_records_came(open_database: Open) -> None:
         records = KindTables(OLD, MetaData()).records
         assert [row[ENTRY] for row in connection.execute(select(records)).mappings()] == [entry[ENTRY]]
     assert (entry["kind"], entry["action"], entry["at"]) == ("thing", "received", NOW)
+
+
+def test_ledger_of_before_arrivals_were_counted_counts_them(open_database: Open) -> None:
+    """A database that was made before is brought up when it is opened, keeps its totals, and books on."""
+    before = prepared(open_database(), OLD, NOW)
+    before.write(things(OLD, 1))
+    former = revisions._scripts().get_revision("r0003").down_revision
+    with before.database.write() as connection:
+        for table in (before.common.arrivals, before.common.rebuilds):
+            table.drop(connection)
+        connection.execute(text(f"UPDATE {revisions.VERSION_TABLE} SET version_num = '{former}'"))
+    ledger = prepared(open_database(), OLD, NOW)
+    assert ledger.write(things(OLD, 1, 2)).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    with ledger.database.read() as connection:
+        assert connection.execute(select(ledger.common.arrivals.c.records)).scalars().all() == [1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from examples import batch_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table
@@ -25,7 +26,8 @@ from accounting.rebuild import rebuild
 from accounting.tables import START, WIDTH
 from accounting.tiers import compact
 from accounting.verify import BadFile, Counts, Difference, Scope, Untold, verify
-from siteward.records import microseconds
+from siteward.kinds.pilot_submission import PilotSubmission
+from siteward.records import kind_of, microseconds
 from siteward.server.database import Database
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 
@@ -287,6 +289,50 @@ def test_a_rebuild_goes_on_where_it_was(open_database: Opens, tmp_path: Path, mo
     assert rest[:6] == [day + place * 86_400 for place in range(4, 10)]
     assert rest[6] < day
     assert len(rest) == len(set(rest))
+    assert found(ledger, tmp_path) == []
+
+
+def test_archives_at_once_keep_every_record(open_database: Opens, tmp_path: Path) -> None:
+    """Two processes archive the same days: each record is in one file that is there, whoever was faster."""
+    ledger = emptied(open_database(), LATER)
+    records = many(120)
+    ledger.write(batch(records))
+    errors: list[BaseException] = []
+
+    def put_away() -> None:
+        mine = Ledger(ledger.database, {"use": USE}, ledger.clock)
+        try:
+            list(archive(mine, tmp_path, FIRST + timedelta(days=50)))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=put_away) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    counts = Counts()
+    assert list(verify(ledger, Scope(tmp_path), counts)) == []
+    assert counts.archived == len(records)
+    assert len(list(tmp_path.glob("use/*"))) == counts.files, "what lost the race is removed"
+
+
+def test_events_are_compared_too(open_database: Opens, tmp_path: Path) -> None:
+    """Of a kind without duration both attributions are the bucket of its instant."""
+    kind = kind_of(PilotSubmission)
+    ledger = Ledger(open_database(), {kind.name: kind}, lambda: microseconds(SOON))
+    ledger.metadata.create_all(ledger.database.engine)
+    times = [FIRST + timedelta(hours=7 * number) for number in range(10)]
+    made = [PilotSubmission(vo="v", time=time, reference=f"{time}", site="S", state="failed") for time in times]
+    ledger.write(batch_of(kind, [kind.row_of(each, microseconds(SOON)) for each in made]))
+    assert found(ledger, tmp_path) == []
+    tables = ledger.tables[kind.name]
+    with ledger.database.write() as connection:
+        connection.execute(tables.prorated.delete())
+        connection.execute(tables.by_end.update().values(pilots_total=5))
+    assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) == 20
+    list(archive(ledger, tmp_path, FIRST + timedelta(days=1)))
     assert found(ledger, tmp_path) == []
 
 
