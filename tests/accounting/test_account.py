@@ -171,6 +171,17 @@ def test_account_as_a_table(
     assert "records 10; 7 groups, prorated" in printed.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("job", "--window", DAY), ("--window", DAY, "job"), ("usage", "job", "--window", DAY)]
+)
+def test_usage_may_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, arguments: tuple[str, ...]
+) -> None:
+    """What is no command of `account` is a question, wherever its options stand."""
+    assert ran(monkeypatch, settings, "--output", "json", "account", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["totals"] == [10]
+
+
 def test_account_into_a_file(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
     """Any form goes into a file; Parquet's metadata say the attribution."""
     for form in ("parquet", "csv", "json"):
