@@ -61,8 +61,16 @@ FORMS: Final = {
 _turns: Final = Turns("ledger")
 
 
-def router(_settings: Settings) -> APIRouter:
-    """The routes; every question is answered by the ledger that the settings name."""
+def router(settings: Settings) -> APIRouter:
+    """The routes; every question is answered by the ledger that the settings name.
+
+    Raises:
+        siteward.settings.SettingsError: the key of pseudonyms, where they are shown, can be guessed.
+        OSError: it can neither be read nor made.
+    """
+    if not settings.accounting.names:
+        # Made at the first start; a mistake is better found now than by the first who asks.
+        pseudonym_key(settings)
     routes = APIRouter(
         prefix="/v1/accounting",
         tags=["accounting"],

@@ -19,7 +19,12 @@ GROUP = "group"
 
 
 class Sight:
-    """One viewer's sight of one kind."""
+    """One viewer's sight of one kind.
+
+    Attributes:
+        conditions: what every record has to meet, beside what is asked.
+        hidden: names of which pseudonyms are shown in place of values.
+    """
 
     def __init__(self, kind: Kind, viewer: Viewer, fields: Mapping[str, Column], key: Key) -> None:
         """Work it out.
@@ -37,9 +42,7 @@ class Sight:
         self._key = key
         self._known: dict[tuple[str, str], str] = {}
         self.conditions = _conditions(kind, viewer)
-        """What every record has to meet, beside what is asked."""
         self.hidden = frozenset(() if viewer.names else (name for name, each in fields.items() if each.personal))
-        """Names of which pseudonyms are shown in place of values."""
 
     def shown(self, name: str, value: Any) -> Any:  # noqa: ANN401  # of any dimension.
         """A value of a dimension, or of what is told of it, as this viewer may see it."""

@@ -171,8 +171,7 @@ class AccountingSettings(_Section):
     names: bool = True
     """Answers show people's names; false puts a pseudonym in place of each."""
     pseudonym_key: str = ""
-    """From which pseudonyms are computed, at least 32 random characters; one key for all machines that answer. Empty:
-    `pseudonym.key` in the data folder, made when it is first needed. `pseudonym_key_file` keeps it out of this file."""
+    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
 
 
 class PrometheusSettings(_Section):
