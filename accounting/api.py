@@ -97,6 +97,9 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
     ] = "whole",
     top: Annotated[int, Query(description="Groups kept; the others become one, Other. 0 keeps all.")] = 0,
+    as_of: Annotated[
+        str, Query(description="Figures of closed months: `present`, or by end as of their `closing`.")
+    ] = "present",
     zone: Annotated[
         str, Query(description="Time zone in which instants are written, such as `Europe/Zurich`; periods are UTC's.")
     ] = "UTC",
@@ -116,6 +119,7 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         attribution=attribution,
         period=period,
         top=top,
+        as_of=as_of,
     )
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)

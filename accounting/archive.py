@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Connection, Select, delete, select
 from sqlalchemy.engine import RowMapping
 
 from accounting.archived_ids import day_of, id_range, packed
+from accounting.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, KindTables, is_bucketed
 from siteward.records import Column, Kind, Type, microseconds
@@ -90,6 +91,7 @@ def _next_day(ledger: Ledger, tables: KindTables, begin: int | None, end: int) -
 def _archived_day(ledger: Ledger, tables: KindTables, folder: Path, day: int) -> File | None:
     for _ in range(TRIES):
         with ledger.database.read() as connection:
+            _refuse_unfinished(connection, ledger, tables.kind.name)
             rows = connection.execute(_of_day(ledger, tables, day)).mappings().all()
         if not rows:
             return None
@@ -103,6 +105,14 @@ def _archived_day(ledger: Ledger, tables: KindTables, folder: Path, day: int) ->
         (folder / file.file).unlink()
     message = f"records of {tables.kind.name} came into {_name(day)} {TRIES} times while it was written"
     raise Conflict(message)
+
+
+def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> None:
+    """A correction would not find the records that it has not come to yet."""
+    numbers = unfinished_in(connection, ledger.common.corrections, kind)
+    if numbers:
+        message = f"correction {numbers[0]} of {kind} is not finished; approve or reverse it again, then archive"
+        raise ArchiveError(message)
 
 
 def _of_day(ledger: Ledger, tables: KindTables, day: int) -> Select[Any]:
@@ -190,6 +200,8 @@ def _took_out(ledger: Ledger, tables: KindTables, file: File, rows: Sequence[Row
     chosen = (records.c[ID] >= first) & (records.c[ID] < last)
     with ledger.database.write(repeatable=True) as connection:
         ledger.check(connection, file.kind)
+        if unfinished_in(connection, ledger.common.corrections, file.kind):
+            return False
         now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
         if [(bytes(row[0]), row[1]) for row in connection.execute(now)] != [(bytes(r[ID]), r[ENTRY]) for r in rows]:
             return False

@@ -100,6 +100,7 @@ class Correction(Draft, frozen=True, kw_only=True):
         entry: of its application.
         reached: the last record id that is done with, while it is unfinished.
         figures: what it would change, as proposed; what it has changed, once applied.
+        undone: what its reversal has changed.
     """
 
     number: int
@@ -115,6 +116,7 @@ class Correction(Draft, frozen=True, kw_only=True):
     entry: int = 0
     reached: bytes
     figures: Figures
+    undone: Figures
 
 
 class Layer(msgspec.Struct, frozen=True):

@@ -11,10 +11,12 @@ from sqlalchemy import Connection
 
 from accounting.amounts import Amounts, together
 from accounting.answers import Groups, Periods, answer_of
+from accounting.as_of_closing import ClosedMonths, check_as_of
 from accounting.bucket_sums import BucketSums, GroupSums
 from accounting.buckets import SECOND
 from accounting.calendar import periods_of
 from accounting.conditions import Group
+from accounting.correction_table import unfinished_in
 from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
 from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
@@ -26,7 +28,7 @@ from accounting.topology import Topology, derived_names
 from accounting.topology_table import read_topology
 from siteward.query import QueryError
 from siteward.records import Kind, microseconds, moment
-from siteward.usage import Attribution, UsageAnswer, UsageQuery
+from siteward.usage import AsOf, Attribution, UsageAnswer, UsageQuery
 
 MOST_PERIODS: Final = 10_000
 MOST_ROWS: Final = 500_000
@@ -56,8 +58,13 @@ class Usage:
             periods = list(periods_of(query.start, query.end, query.period))
             if len(periods) > MOST_PERIODS:
                 _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
-        return answer_of(tables.kind, query, periods, whole, parts)
+            closed = ClosedMonths(connection, self._ledger, tables, query)
+            derivation = Derivation(query, topology)
+            whole, parts = _Reading(connection, self._ledger, tables, derivation, closed).groups(periods)
+            noted = closed.noted(derivation.base)
+            unfinished = unfinished_in(connection, self._ledger.common.corrections, query.kind)
+        answer = answer_of(tables.kind, query, periods, whole, parts)
+        return msgspec.structs.replace(answer, closed=noted, unfinished=tuple(unfinished))
 
     def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
@@ -74,7 +81,14 @@ class Usage:
 class _Reading:
     """One question within one state of the database."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        tables: KindTables,
+        derivation: Derivation,
+        closed: ClosedMonths,
+    ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
         self._window = microseconds(query.start), microseconds(query.end)
@@ -82,6 +96,7 @@ class _Reading:
         # By the counts it shows whether all records are there.
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
         self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names)
+        self._since_closing = closed.changes(query, names) if query.as_of is AsOf.CLOSING else None
         self._records = RecordSums(connection, tables, query, names)
         self._cut: list[Stretch] = []
         self._parts: list[tuple[Stretch, Part]] = []
@@ -139,6 +154,8 @@ class _Reading:
         for stretch in plan.cut:
             part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
             found.append(part.groups(stretch, since))
+        if self._since_closing is not None:
+            found.append(self._since_closing.taken_away(piece))
         sums: GroupSums = {}
         for groups in found:
             sums |= {group: added(sums[group], here) if group in sums else here for group, here in groups.items()}
@@ -183,6 +200,7 @@ def _checked(kind: Kind, query: UsageQuery, topology: Topology) -> UsageQuery:
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
+    check_as_of(query)
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

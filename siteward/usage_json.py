@@ -7,7 +7,7 @@ from datetime import UTC, tzinfo
 import msgspec
 
 from siteward.query import Value
-from siteward.usage import UsageAnswer, UsageRow, ValueType
+from siteward.usage import ClosedPeriod, UsageAnswer, UsageRow, ValueType
 from siteward.usage_text import format_usage
 
 
@@ -23,6 +23,7 @@ class AskedUsage(msgspec.Struct, frozen=True, kw_only=True):
     attribution: str
     period: str
     top: int
+    as_of: str
 
 
 class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         rows: groups and periods, by period, then by group, Other last.
         totals: one value per column, over all groups and the whole window.
         groups: number of distinct groups, those within Other included.
+        closed: the closed months within the window of a question by end, and whether what was asked has changed since.
+        unfinished: corrections of the kind that are half applied or half reversed.
         took_ms: milliseconds that the ledger took.
     """
 
@@ -50,6 +53,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[UsageRow, ...]
     totals: tuple[Value, ...]
     groups: int
+    closed: tuple[ClosedPeriod, ...] = ()
+    unfinished: tuple[int, ...] = ()
     took_ms: float = 0.0
 
 
@@ -73,6 +78,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
             attribution=text.attribution,
             period=text.period,
             top=text.top,
+            as_of=text.as_of,
         ),
         attribution=text.attribution,
         time_zone=str(zone),
@@ -85,5 +91,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
         ),
         totals=answer.totals,
         groups=answer.groups,
+        closed=answer.closed,
+        unfinished=answer.unfinished,
         took_ms=round(took_ms, 3),
     )

@@ -49,6 +49,9 @@ def account(  # noqa: PLR0917  # Typer reads the options from the signature.
         str, typer.Option(help="A row for each hour, day, week, month, quarter, year; or whole.")
     ] = "whole",
     top: Annotated[int, typer.Option(min=0, help="Groups kept; the others become one. 0 keeps all.")] = 0,
+    as_of: Annotated[
+        str, typer.Option(help="Figures of closed months: present, or by end as of their closing.")
+    ] = "present",
     zone: Annotated[str, typer.Option(help="Time zone in which instants are written; periods are UTC's.")] = "UTC",
     format: Annotated[  # noqa: A002  # the option's name.
         str, typer.Option(help="table, csv, json or parquet; by default as --output says.")
@@ -77,11 +80,13 @@ def account(  # noqa: PLR0917  # Typer reads the options from the signature.
         attribution=attribution,
         period=period,
         top=top,
+        as_of=as_of,
     )
     document = ask(text, zone, chosen.settings, url)
     if file is not None:
         file.write_bytes(_written(document, form))
         tell(f"{file}: {len(document.rows)} rows, {document.attribution}")
+        _tell_closed(document)
     elif form in {"csv", "parquet"}:
         sys.stdout.buffer.write(_written(document, form))
     elif form == "json":
@@ -122,6 +127,18 @@ def _show_table(document: UsageDocument) -> None:
     )
     groups = f"{document.groups} group{'' if document.groups == 1 else 's'}"
     tell(f"total: {totals or 'nothing'}; {groups}, {document.attribution}, {document.took_ms:.1f} ms")
+    _tell_closed(document)
+
+
+def _tell_closed(document: UsageDocument) -> None:
+    """Say what a reader of the figures must know of closed months, and of corrections that are half done."""
+    adjusted = [period.name for period in document.closed if period.adjusted]
+    if document.query.as_of == "closing":
+        tell("as of closing, without what has changed since")
+    elif adjusted:
+        tell(f"changed since it was closed: {', '.join(adjusted)}; --as-of closing shows what was closed")
+    for number in document.unfinished:
+        tell(f"correction {number} is half done: the figures hold a part of it")
 
 
 def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageDocument:
@@ -146,6 +163,7 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
             attribution=text.attribution,
             period=text.period,
             top=text.top,
+            as_of=text.as_of,
             zone=zone,
         )
 
