@@ -74,8 +74,7 @@ def approve(ledger: Ledger, number: int, by: str, *, self_approval: bool = False
         CorrectionError: it is not to be approved, or not by this person, or cannot be applied.
         siteward.server.database.Conflict: others were in the way; run it again.
     """
-    with ledger.database.read() as connection:
-        correction = find_correction(connection, ledger.common.corrections, number)
+    correction = found_correction(ledger, number)
     if correction.state is not State.APPLYING:
         _check_state(correction, "approved", State.PROPOSED)
         if by == correction.author and not self_approval:
@@ -92,7 +91,7 @@ def approve(ledger: Ledger, number: int, by: str, *, self_approval: bool = False
             raise CorrectionError(message)
         _begin_applying(ledger, number, by)
     finish(ledger, number)
-    return _found(ledger, number)
+    return found_correction(ledger, number)
 
 
 def reject(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
@@ -107,7 +106,7 @@ def reject(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
         _check_state(correction, "rejected", State.PROPOSED)
         values = {"decided_by": by, "decided_at": ledger.clock(), "decided_reason": reason}
         update_correction(connection, ledger.common.corrections, number, state=str(State.REJECTED), **values)
-    return _found(ledger, number)
+    return found_correction(ledger, number)
 
 
 def reverse(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
@@ -117,15 +116,24 @@ def reverse(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
         CorrectionError: it was not applied, its records are archived, or the reason is missing.
         siteward.server.database.Conflict: others were in the way; run it again.
     """
-    with ledger.database.read() as connection:
-        correction = find_correction(connection, ledger.common.corrections, number)
+    correction = found_correction(ledger, number)
     if correction.state is not State.REVERSING:
         _check_reason(reason)
         _check_state(correction, "reversed", State.APPLIED, State.APPLYING)
         check_reversal(ledger, correction)
         _begin_reversing(ledger, number, by, reason)
     finish(ledger, number)
-    return _found(ledger, number)
+    return found_correction(ledger, number)
+
+
+def found_correction(ledger: Ledger, number: int) -> Correction:
+    """The correction of a number.
+
+    Raises:
+        CorrectionError: there is none.
+    """
+    with ledger.database.read() as connection:
+        return find_correction(connection, ledger.common.corrections, number)
 
 
 def _begin_applying(ledger: Ledger, number: int, by: str) -> None:
@@ -184,11 +192,6 @@ def _locked(connection: Connection, ledger: Ledger, number: int) -> Correction:
     tables_of(ledger, correction.kind)
     ledger.check(connection, correction.kind, alone=True)
     return find_correction(connection, table, number)
-
-
-def _found(ledger: Ledger, number: int) -> Correction:
-    with ledger.database.read() as connection:
-        return find_correction(connection, ledger.common.corrections, number)
 
 
 def _check_state(correction: Correction, what: str, *states: State) -> None:

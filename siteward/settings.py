@@ -163,6 +163,8 @@ class AccountingSettings(_Section):
     """Of the URL's user. `password_file` keeps it out of this file."""
     leave_out: tuple[str, ...] = ()
     """Kinds that are not booked, beside those that say so themselves."""
+    self_approval: bool = False
+    """Whether who proposes a correction may also approve it."""
 
 
 class PrometheusSettings(_Section):

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from accounting.cli import corrections, periods
+from accounting.cli.opened import opened_ledger as _opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
     from accounting.archive import File
-    from accounting.ledger import Ledger
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 
 commands = typer.Typer(help="The accounting ledger and its tables.", no_args_is_help=True, **PLAIN)
+commands.add_typer(corrections.making, name="correct")
+commands.add_typer(corrections.commands)
+commands.add_typer(periods.commands)
 COLUMNS: Final = ("where", "what", "present", "wanted", "changed")
 
 
@@ -115,15 +119,6 @@ def _folder(settings: Settings, given: str) -> Path:
 def _show_files(found: Iterable[File], output: str) -> None:
     rows = [(each.kind, datetime.fromtimestamp(each.day, UTC).date(), each.records, each.file) for each in found]
     show(("kind", "day", "records", "file"), rows, output)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    from accounting.opening import open_ledger  # noqa: PLC0415  # as above.
-    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
-
-    with closing(open_ledger(settings, load_kinds(settings.kinds))) as opened:
-        yield opened
 
 
 def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
