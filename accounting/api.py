@@ -12,6 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
+from accounting.closed_months import periods_in
+from accounting.correction_table import corrections_in
+from accounting.documents import correction_document, period_document
 from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import open_ledger
@@ -61,6 +64,8 @@ def router(_settings: Settings) -> APIRouter:
     )
     routes.get("/kinds")(list_kinds)
     routes.get("/usage")(answer_usage)
+    routes.get("/corrections")(list_corrections)
+    routes.get("/periods")(list_periods)
     return routes
 
 
@@ -69,6 +74,22 @@ def list_kinds(request: Request) -> Response:
     ledger = _ledger(request)
     attributes = _asked(Usage(ledger).attributes)
     return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def list_corrections(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
+    ledger = _ledger(request)
+    return json_response({"corrections": list(map(correction_document, _asked(lambda: corrections_in(ledger, kind))))})
+
+
+def list_periods(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every month that was closed at some time, and the digest of the signed ones."""
+    ledger = _ledger(request)
+    return json_response({"periods": list(map(period_document, _asked(lambda: periods_in(ledger, kind))))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.

@@ -26,7 +26,7 @@ from accounting.corrections import (
 from accounting.dictionary import Unnumbered
 from accounting.figures import Differences
 from accounting.ledger import Ledger
-from accounting.originals import Original, originals_of
+from accounting.originals import originals_of
 from accounting.rows import Row, account_of_rows, put_rows, remove_rows, replace_rows, rows_of
 from accounting.selecting import refuse_archived_ids, selected_rows
 from accounting.tables import CORRECTION, ENTRY, ID, SERIES, KindTables
@@ -140,7 +140,7 @@ class _Slice:
         """Lay the correction over the next records that it selects."""
         number, tables = self._correction.number, self._tables
         old = selected_rows(self._connection, tables, self._correction.selection, self._correction.reached, AT_ONCE)
-        new = [self._numbered(corrected(row, [self._layer])) for row in old]
+        new = self._numbered([corrected(row, [self._layer]) for row in old])
         self._refuse_large(new)
         # The ones that another correction lies over have theirs already.
         put_rows(self._connection, self._dialect, tables.originals, old)
@@ -162,13 +162,15 @@ class _Slice:
         present = rows_of(self._connection, tables, tables.records, ids)
         gone = [each for each in ids if each not in present and not originals[each].is_void]
         refuse_archived_ids(self._connection, self._ledger.common, self._kind.name, gone)
-        bare = [each for each in ids if len(originals[each].layers) == 1]
-        after = {each: self._without(originals[each], number) for each in ids}
-        self._refuse_large(list(after.values()))
+        bare = {each for each in ids if len(originals[each].layers) == 1}
+        under = self._numbered([originals[each].over(originals[each].row, without=number) for each in ids])
+        self._refuse_large(under)
+        # As it came, its entry included, where no other correction lies over it.
+        after = {each: originals[each].row if each in bare else row for each, row in zip(ids, under, strict=True)}
         replace_rows(self._connection, tables.records, [row for each, row in after.items() if row and each in present])
         back = [row for each, row in after.items() if row and each not in present]
         put_rows(self._connection, self._dialect, tables.records, back)
-        remove_rows(self._connection, tables.originals, bare)
+        remove_rows(self._connection, tables.originals, sorted(bare))
         mine = tables.corrected.c[CORRECTION] == number
         for first in range(0, len(ids), AT_ONCE):
             some = tables.corrected.c[ID].in_(ids[first : first + AT_ONCE])
@@ -177,17 +179,11 @@ class _Slice:
         self._post(list(present.values()), new, Cause.REVERSAL)
         self._note(ids, list(present.values()), new, State.REVERSED)
 
-    def _without(self, original: Original, number: int) -> Row | None:
-        """What a record is when the correction is taken off it; as it came where no other lies over it."""
-        row = original.over(original.row, without=number)
-        return self._numbered(row) if len(original.layers) > 1 else row
-
-    def _numbered(self, row: Row | None) -> Row | None:
-        """A corrected record with the number of its series, and the entry that made it so."""
-        if row is None:
-            return None
-        series = self._ledger.known_series(self._kind, [series_row(self._kind, row)])[0]
-        return {**row, SERIES: series, ENTRY: self._correction.entry}
+    def _numbered(self, rows: Sequence[Row | None]) -> list[Row | None]:
+        """Corrected records with the number of their series, and the entry that made them so."""
+        counted = [series_row(self._kind, row) for row in rows if row is not None]
+        series = iter(self._ledger.known_series(self._kind, counted))
+        return [None if row is None else {**row, SERIES: next(series), ENTRY: self._correction.entry} for row in rows]
 
     def _refuse_large(self, rows: Sequence[Row | None]) -> None:
         refuse_large(self._kind, [row for row in rows if row is not None], self._correction.number)
