@@ -13,8 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
 from accounting.cadence import SPREADS
+from accounting.closed_months import periods_in
 from accounting.completeness import completeness
 from accounting.completeness_text import CompletenessText, completeness_document, parse_completeness
+from accounting.correction_table import corrections_in
+from accounting.documents import correction_document, period_document
 from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import archive_folder, open_ledger
@@ -81,6 +84,8 @@ def router(settings: Settings) -> APIRouter:
     routes.get("/usage")(answer_usage)
     routes.get("/completeness")(answer_completeness)
     routes.get("/trace")(answer_trace)
+    routes.get("/corrections")(list_corrections)
+    routes.get("/periods")(list_periods)
     return routes
 
 
@@ -97,6 +102,22 @@ def list_reports(
     """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
     ledger = _ledger(request)
     return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
+
+
+def list_corrections(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
+    ledger = _ledger(request)
+    return json_response({"corrections": list(map(correction_document, _asked(lambda: corrections_in(ledger, kind))))})
+
+
+def list_periods(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every month that was closed at some time, and the digest of the signed ones."""
+    ledger = _ledger(request)
+    return json_response({"periods": list(map(period_document, _asked(lambda: periods_in(ledger, kind))))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -125,6 +146,9 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
     ] = "whole",
     top: Annotated[int, Query(description="Groups kept; the others become one, Other. 0 keeps all.")] = 0,
+    as_of: Annotated[
+        str, Query(description="Figures of closed months: `present`, or by end as of their `closing`.")
+    ] = "present",
     zone: Annotated[
         str, Query(description="Time zone in which instants are written, such as `Europe/Zurich`; periods are UTC's.")
     ] = "UTC",
@@ -144,6 +168,7 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         attribution=attribution,
         period=period,
         top=top,
+        as_of=as_of,
     )
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)

@@ -31,6 +31,7 @@ from accounting.archive_file import (
     write,
 )
 from accounting.archived_ids import day_of, id_range, packed
+from accounting.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, KindTables, is_bucketed
 from siteward.records import microseconds
@@ -144,6 +145,7 @@ def _archived_part(
     """Write the next records of a day; None where there are no more."""
     for _ in range(TRIES):
         with ledger.database.read() as connection:
+            _refuse_unfinished(connection, ledger, tables.kind.name)
             stored = _read(connection, ledger, tables, series, begin, id_range(day)[1])
         ids = plain(stored[ID])
         if not ids:
@@ -159,6 +161,14 @@ def _archived_part(
         (folder / file.file).unlink()
     message = f"records of {tables.kind.name} came into {day_name(day)} {TRIES} times while it was written"
     raise Conflict(message)
+
+
+def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> None:
+    """A correction would not find the records that it has not come to yet."""
+    numbers = unfinished_in(connection, ledger.common.corrections, kind)
+    if numbers:
+        message = f"correction {numbers[0]} of {kind} is not finished; approve or reverse it again, then archive"
+        raise ArchiveError(message)
 
 
 def _read(
@@ -196,6 +206,8 @@ def _took_out(ledger: Ledger, tables: KindTables, part: _Part, begin: bytes, sto
     ids, entries = plain(stored[ID]), plain(stored[ENTRY])
     with ledger.database.write(repeatable=True) as connection:
         ledger.check(connection, part.file.kind)
+        if unfinished_in(connection, ledger.common.corrections, part.file.kind):
+            return False
         now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
         found = connection.execute(now).all()
         if [entry for _, entry in found] != list(entries) or [bytes(identifier) for identifier, _ in found] != ids:

@@ -11,7 +11,7 @@ import msgspec
 from accounting.figures import Figures
 from accounting.rows import Row
 from accounting.tables import is_bucketed
-from siteward.records import Kind
+from siteward.records import Kind, moment
 
 
 class CorrectionError(Exception):
@@ -100,6 +100,7 @@ class Correction(Draft, frozen=True, kw_only=True):
         entry: of its application.
         reached: the last record id that is done with, while it is unfinished.
         figures: what it would change, as proposed; what it has changed, once applied.
+        undone: what its reversal has changed.
     """
 
     number: int
@@ -115,6 +116,16 @@ class Correction(Draft, frozen=True, kw_only=True):
     entry: int = 0
     reached: bytes
     figures: Figures
+    undone: Figures
+
+
+def selection_text(selection: Selection) -> str:
+    """A selection for people."""
+    times = [
+        moment(each).isoformat().replace("+00:00", "Z") for each in (selection.start, selection.end) if each is not None
+    ]
+    parts = [*selection.where, *selection.ids, *([f"from {times[0]} to {times[1]}"] if times else [])]
+    return ", ".join(parts)
 
 
 class Layer(msgspec.Struct, frozen=True):

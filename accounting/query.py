@@ -11,10 +11,12 @@ from sqlalchemy import Connection
 
 from accounting.amounts import Amounts, together
 from accounting.answers import Groups, Periods, answer_of
+from accounting.as_of_closing import ClosedMonths, check_as_of
 from accounting.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.buckets import SECOND
 from accounting.calendar import periods_of
 from accounting.conditions import Group
+from accounting.correction_table import unfinished_in
 from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
 from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
@@ -28,7 +30,7 @@ from accounting.topology_table import read_topology
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
-from siteward.usage import Attribution, UsageAnswer, UsageQuery
+from siteward.usage import AsOf, Attribution, UsageAnswer, UsageQuery
 from siteward.usage_text import groupable
 from siteward.viewer import Viewer
 
@@ -69,13 +71,16 @@ class Usage:
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
         derivation = Derivation(tables.kind, query, topology, sight)
-        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions)
+        closed = ClosedMonths(connection, self.ledger, tables, query)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
         whole, parts = reading.groups(periods)
         answer = answer_of(tables.kind, query, periods, whole, parts)
         return msgspec.structs.replace(
             answer,
             visible=format_filters(sight.conditions),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
+            closed=closed.noted(derivation.base),
+            unfinished=tuple(unfinished_in(connection, self.ledger.common.corrections, query.kind)),
         )
 
     def sight(self, kind: Kind, viewer: Viewer) -> Sight:
@@ -116,6 +121,7 @@ class _Reading:
         tables: KindTables,
         derivation: Derivation,
         visible: Sequence[Filter],
+        closed: ClosedMonths,
     ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
@@ -124,7 +130,9 @@ class _Reading:
         counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
         # By the counts it shows whether all records are there.
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
-        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, ledger.common.summed)
+        summed = ledger.common.summed
+        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, summed)
+        self._since_closing = closed.changes(query, names) if query.as_of is AsOf.CLOSING else None
         self._records = RecordSums(connection, tables, query, names, visible)
         self._visible = visible
         self._cut: list[Stretch] = []
@@ -148,6 +156,8 @@ class _Reading:
         self._cut = cut_blocks(edges, self._buckets.blocks_around(edges, self._visible))
         if not self._cut:
             self._buckets.names = columns_of(self._kind, self._query)
+            if self._since_closing is not None:
+                self._since_closing.names = self._buckets.names
         for stretch in joined_blocks(self._cut):
             part = self._records.part_of(stretch)
             booked = self._buckets.groups(stretch, stretch[0])
@@ -182,6 +192,8 @@ class _Reading:
         for stretch in plan.cut:
             part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
             found.append(part.groups(stretch, since))
+        if self._since_closing is not None:
+            found.append(self._since_closing.taken_away(piece))
         sums: GroupSums = {}
         for groups in found:
             add_groups(sums, groups)
@@ -235,6 +247,7 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
+    check_as_of(query)
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

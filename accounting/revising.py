@@ -57,6 +57,7 @@ class Revising:
         old: list[Row] = []
         new: list[Row] = []
         received: list[Row] = []
+        moved: list[Row] = []
         for identifier, row in known.items():
             position = self._position[identifier]
             if row["revision"] >= self._batch.columns["revision"][position]:
@@ -67,11 +68,13 @@ class Revising:
             if effective is None:
                 found[position] = Outcome.REJECTED
                 continue
+            moved += [effective] if original else []
             found[position] = Outcome.REPLACED
             self._superseded.append(original.row if original else row)
             received += [came] if original else []
             old.append(row)
             new.append(effective)
+        self._number(moved)
         self._keep(received)
         replace_rows(self._connection, self._tables.records, new)
         kind = self._batch.kind
@@ -107,8 +110,14 @@ class Revising:
             reason = f"{refused.reason}, under correction {numbers} that lies over it"
             reasons[position] = Refused(reason, kind=kind.name, field=refused.field, value=effective.get(refused.field))
             return None
-        effective[SERIES] = self._ledger.known_series(kind, [series_row(kind, effective)])[0]
         return effective
+
+    def _number(self, rows: Sequence[Row]) -> None:
+        """Give corrected records the numbers of the series in which they are now."""
+        kind = self._batch.kind
+        numbers = self._ledger.known_series(kind, [series_row(kind, row) for row in rows])
+        for row, number in zip(rows, numbers, strict=True):
+            row[SERIES] = number
 
     def _replace_void(self, void: Mapping[bytes, Original], found: list[Outcome]) -> None:
         received = []

@@ -143,6 +143,7 @@ class CommonTables:
             integer_column("entry"),
             bytes_column("reached", ID_BYTES),
             blob_column("figures"),
+            blob_column("undone"),
             **_STRICT,
         )
         self.periods = Table(

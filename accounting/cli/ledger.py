@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from accounting.cli import checks
+from accounting.cli import checks, corrections, periods
 from accounting.cli.completeness import completeness
 from accounting.cli.opened import opened
 from accounting.cli.trace import trace
@@ -27,6 +27,9 @@ commands.command(short_help="Compare archive and buckets with the records.")(che
 commands.command(short_help="Compute buckets anew from the records.")(checks.rebuild)
 commands.command(short_help="Show what was expected of each producer, and what came.")(completeness)
 commands.command(short_help="Follow a figure to its records, or a record to its buckets.")(trace)
+commands.add_typer(corrections.making, name="correct")
+commands.add_typer(corrections.commands)
+commands.add_typer(periods.commands)
 COLUMNS: Final = ("where", "what", "present", "wanted", "changed")
 
 

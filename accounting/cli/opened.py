@@ -1,14 +1,22 @@
-"""What the commands of the ledger share: it opened, and closed at the end."""
+"""The ledger of this installation, for the time of a command; who it is that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from getpass import getuser
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 if TYPE_CHECKING:
     from accounting.ledger import Ledger
     from siteward.settings import Settings
+
+Person = Annotated[
+    str, typer.Option(envvar="SITEWARD_PERSON", help="Who does it; by default the name with which you logged in.")
+]
+REASON: Final = "Why; it stays with the entry."
 
 
 @contextmanager
@@ -19,3 +27,8 @@ def opened(settings: Settings) -> Iterator[Ledger]:
 
     with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
         yield ledger
+
+
+def person(given: str) -> str:
+    """Who runs a command."""
+    return given or getuser()

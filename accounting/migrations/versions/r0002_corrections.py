@@ -29,6 +29,7 @@ def upgrade() -> None:
         integer_column("entry"),
         bytes_column("reached", 16),
         blob_column("figures"),
+        blob_column("undone"),
         if_not_exists=True,
         **_STRICT,
     )
