@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from accounting.corrections import Action, Layer, corrected, layer_of
+from accounting.corrections import Action, Layer, State, corrected, layer_of
 from accounting.dictionary import AT_ONCE
 from accounting.rows import Row, rows_of
 from accounting.tables import CORRECTION, ID, CommonTables, KindTables
@@ -40,7 +40,13 @@ def originals_of(
     connection: Connection, common: CommonTables, tables: KindTables, ids: Sequence[bytes]
 ) -> dict[bytes, Original]:
     """Those of the records with these ids that are corrected."""
-    layers = layers_of(connection, common, tables.kind.name)
+    return over_records(connection, tables, layers_of(connection, common, tables.kind.name), ids)
+
+
+def over_records(
+    connection: Connection, tables: KindTables, layers: Mapping[int, Layer], ids: Sequence[bytes]
+) -> dict[bytes, Original]:
+    """The same, where the corrections of the kind are known."""
     if not layers:
         return {}
     over = _numbers(connection, tables, ids)
@@ -52,11 +58,10 @@ def originals_of(
 
 
 def layers_of(connection: Connection, common: CommonTables, kind: str) -> dict[int, Layer]:
-    """Every correction of a kind that was ever applied, by number, from the earliest to the latest."""
+    """The corrections of a kind that lie over records, by number, from the earliest to the latest."""
     table = common.corrections
-    applied = select(table.c.number, table.c.action, table.c.given).where(
-        table.c.kind == kind, table.c.turn.is_not(None)
-    )
+    lying = table.c.state.in_((State.APPLYING, State.APPLIED, State.REVERSING))
+    applied = select(table.c.number, table.c.action, table.c.given).where(table.c.kind == kind, lying)
     return {
         int(number): layer_of(Action(action), msgspec.json.decode(given, type=dict[str, Any]))
         for number, action, given in connection.execute(applied.order_by(table.c.turn))

@@ -12,7 +12,7 @@ from accounting.adjustments import Cause
 from accounting.booking import Account, beyond_limits
 from accounting.corrections import series_row
 from accounting.dictionary import AT_ONCE
-from accounting.originals import Original, originals_of
+from accounting.originals import Original, layers_of, over_records
 from accounting.rows import Row, account_of_rows, put_rows, remove_rows, replace_rows
 from accounting.tables import ENTRY, ID, REPLACED, SERIES
 from siteward.records import Refused
@@ -50,7 +50,10 @@ class Revising:
     def changes(self, inserted: int, found: list[Outcome], reasons: dict[int, Refused]) -> list[tuple[Cause, Account]]:
         """Replace older revisions, and say what that changes; outcomes and reasons are entered by position."""
         known = self._known() if inserted < len(self._batch) else {}
-        originals = originals_of(self._connection, self._ledger.common, self._tables, self._batch.ids)
+        layers = layers_of(self._connection, self._ledger.common, self._batch.kind.name)
+        # A void record is not among those that are known.
+        concerned = self._batch.ids if any(layer.is_void for layer in layers.values()) else list(known)
+        originals = over_records(self._connection, self._tables, layers, concerned)
         void = {identifier: each for identifier, each in originals.items() if each.is_void}
         remove_rows(self._connection, self._tables.records, sorted(void))
         self._replace_void(void, found)

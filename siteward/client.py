@@ -127,7 +127,7 @@ class Client:
             ("attribution", attribution),
             ("period", period),
             ("top", str(top)),
-            ("as_of", as_of),
+            *([("as_of", as_of)] if as_of != "present" else []),
             ("zone", zone),
         ]
         return self._read(f"/v1/accounting/usage?{urlencode(fields)}", UsageDocument)

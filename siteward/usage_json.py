@@ -23,7 +23,7 @@ class AskedUsage(msgspec.Struct, frozen=True, kw_only=True):
     attribution: str
     period: str
     top: int
-    as_of: str
+    as_of: str = "present"
 
 
 class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from siteward.settings import load_settings
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
 RECORDS: Final = 600
+FEW: Final = 3
 PROGRAM: Final = """
 import os, signal, sys
 from contextlib import closing
@@ -61,8 +62,8 @@ def killed_until(
     """Run a program that dies after more and more statements, until the correction is there; how often it died."""
     chance, kills = random.Random(str(state)), 0
     while found_correction(ledger, number).state is not state:
-        # Enough for a transaction or two, and for none of the first ones.
-        code = run(chance.randrange(3, 160))
+        # At first within what comes before the first part; later enough for some parts.
+        code = run(chance.randrange(3, 40 if kills < FEW else 160))
         assert code in {0, -signal.SIGKILL}
         kills += code != 0
         between()
@@ -105,8 +106,7 @@ def test_a_killed_correction_goes_on(ledger_place: Place, tmp_path: Path, tell_c
         taken = killed_until(State.REVERSED, ledger, correction.number, lambda left: run("reverse", left), revise)
         assert totals(ledger) == due(seconds, lambda site: site)
     tell_counts(f"corrections on {ledger_place.sort}: {applied} kills while applied, {taken} while taken back")
-    assert applied > 1
-    assert taken > 1
+    assert min(applied, taken) >= FEW
 
 
 def proposed(ledger: Ledger) -> Correction:
