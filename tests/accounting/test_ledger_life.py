@@ -143,3 +143,14 @@ def test_a_kind_that_is_not_booked_cannot_be_verified(
     """The command says which kinds there are, or which one is near."""
     assert ran(monkeypatch, settings, "ledger", "verify", "jobs") == 2
     assert "did you mean 'job'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild", "completeness", "archived", "compact"])
+def test_a_database_that_is_away_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    """No command shows a trace of ours where nobody listens; it ends with 1."""
+    away = Settings(data=str(tmp_path), accounting=AccountingSettings(url="postgresql://nobody@127.0.0.1:9/none"))
+    assert ran(monkeypatch, away, "ledger", command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not answer as it should; try again: " in line
