@@ -89,7 +89,8 @@ class Counts(msgspec.Struct):
     """As often as a portion of days has a part of them."""
     buckets: int = 0
     differences: int = 0
-    """Sums that differ, and files that are not as they should be."""
+    """Sums that differ."""
+    bad_files: int = 0
     untold: int = 0
     """Days that could not be compared."""
 
@@ -135,10 +136,13 @@ def verify(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Finding]:
     """
     for check in CHECKS:
         for finding in check(ledger, scope, counts):
-            if isinstance(finding, Untold):
-                counts.untold += finding.days
-            else:
-                counts.differences += 1
+            match finding:
+                case Untold():
+                    counts.untold += finding.days
+                case BadFile():
+                    counts.bad_files += 1
+                case _:
+                    counts.differences += 1
             yield finding
 
 
