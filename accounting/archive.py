@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -249,8 +249,13 @@ def files_in(connection: Connection, ledger: Ledger) -> list[File]:
     return [File(*row) for row in found]
 
 
-def checked_columns(folder: Path, file: File) -> dict[str, list[Any]]:
+def checked_columns(folder: Path, file: File, names: Collection[str] = ()) -> dict[str, list[Any]]:
     """The records of a file, after a look at whether it is what was written; times in microseconds since 1970 UTC.
+
+    Args:
+        folder: of the archive.
+        file: which.
+        names: the columns that are wanted, as far as the file has them; () for all.
 
     Raises:
         ArchiveError: it is missing, or other bytes.
@@ -266,15 +271,17 @@ def checked_columns(folder: Path, file: File) -> dict[str, list[Any]]:
     if digest != file.digest:
         message = f"{path} is not what was written: its digest is {digest}, not {file.digest}"
         raise ArchiveError(message)
-    table = pq.read_table(path)
+    table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if not names or name in names])
     return {name: _plain(table[name]) for name in table.column_names}
 
 
-def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The fields of the records of a file; those that the kind has gained since have their default."""
+def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
+    """The fields of the records of a file, or some of them; those that the kind has gained since have their default."""
     count = len(stored[ID])
     fields: dict[str, Sequence[Any]] = {}
     for column in kind.columns:
+        if names and column.name not in names:
+            continue
         values = stored.get(column.name, [column.default] * count)
         # The series of a record is known by its values and their types; databases and files hold truth as integers.
         is_truth = column.type is Type.BOOLEAN

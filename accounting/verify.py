@@ -161,7 +161,7 @@ def checked_files(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[BadF
 
 def _fault_of(ledger: Ledger, folder: Path, file: File) -> str:
     try:
-        columns = checked_columns(folder, file)
+        columns = checked_columns(folder, file, {ID, "revision"})
     except ArchiveError as error:
         return str(error)
     found = dict(zip(columns[ID], columns["revision"], strict=True))
