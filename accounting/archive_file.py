@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -191,8 +191,13 @@ def plain(values: Sequence[Any] | Texts) -> Sequence[Any]:
     return values
 
 
-def checked_columns(folder: Path, file: File) -> dict[str, list[Any]]:
+def checked_columns(folder: Path, file: File, names: Collection[str] = ()) -> dict[str, list[Any]]:
     """The records of a file, after a look at whether it is what was written; times in microseconds since 1970 UTC.
+
+    Args:
+        folder: of the archive.
+        file: which.
+        names: the columns that are wanted, as far as the file has them; () for all.
 
     Raises:
         ArchiveError: it is missing, or other bytes.
@@ -208,14 +213,17 @@ def checked_columns(folder: Path, file: File) -> dict[str, list[Any]]:
     if digest != file.digest:
         message = f"{path} is not what was written: its digest is {digest}, not {file.digest}"
         raise ArchiveError(message)
-    table = pq.read_table(path)
+    schema = pq.read_schema(path)
+    wanted = [name for name in schema.names if not names or name in names]
+    identity = msgspec.json.decode(schema.metadata[_IDENTITY], type=list[str])
+    time = schema.metadata[_TIME].decode()
+    needed = {time, "vo", *identity} if ID in wanted else set()
+    table = pq.read_table(path, columns=[name for name in schema.names if name in wanted or name in needed])
     columns = {name: _listed(table[name]) for name in table.column_names}
-    said = table.schema.metadata
-    if None in columns[ID]:
-        identity = msgspec.json.decode(said[_IDENTITY], type=list[str])
-        told = _ids(file.kind, said[_TIME].decode(), identity, columns)
+    if ID in wanted and None in columns[ID]:
+        told = _ids(file.kind, time, identity, columns)
         columns[ID] = [other if one is None else one for one, other in zip(columns[ID], told, strict=True)]
-    return columns
+    return {name: columns[name] for name in wanted}
 
 
 def _listed(column: pa.ChunkedArray) -> list[Any]:
@@ -225,11 +233,13 @@ def _listed(column: pa.ChunkedArray) -> list[Any]:
     return found
 
 
-def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The fields of the records of a file; those that the kind has gained since have their default."""
+def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
+    """The fields of the records of a file, or some of them; those that the kind has gained since have their default."""
     count = len(stored[ID])
     fields: dict[str, Sequence[Any]] = {}
     for column in kind.columns:
+        if names and column.name not in names:
+            continue
         values = stored.get(column.name, [column.default] * count)
         # The series of a record is known by its values and their types; databases and files hold truth as integers.
         is_truth = column.type is Type.BOOLEAN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from accounting.buckets import DAY, SECOND
 from accounting.cuts import Stretch
 from accounting.ledger import Ledger
 from accounting.record_sums import times_of
-from accounting.tables import is_bucketed
+from accounting.tables import ID, is_bucketed
 from siteward.records import Kind, Shape
 
 NEVER: Final = -(2**62)
@@ -58,14 +58,20 @@ class ArchiveReading:
             self._reaches[file.file] = _told(self._folder / file.file, kind)
         return self._reaches[file.file] or _possible(kind, file)
 
-    def columns(self, kind: Kind, file: File) -> dict[str, Sequence[Any]]:
-        """The records of a file, with where they came from.
+    def columns(self, kind: Kind, file: File, names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
+        """The records of a file, with their ids and where they came from.
+
+        Args:
+            kind: of the records.
+            file: which.
+            names: the fields that are wanted, beside those that make the series; () for all, and where they came from.
 
         Raises:
             ArchiveError: it is missing, or not what was written.
         """
-        stored = checked_columns(self._folder, file)
-        return {**stored, **fields_of(kind, stored)}
+        wanted = {ID, *names, *(column.name for column in kind.columns if is_bucketed(column))} if names else ()
+        stored = checked_columns(self._folder, file, wanted)
+        return {**stored, **fields_of(kind, stored, wanted)}
 
     def series(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> Integers:
         """The number of the series of each of these records."""

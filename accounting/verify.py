@@ -90,7 +90,8 @@ class Counts(msgspec.Struct):
     """As often as a portion of days has a part of them."""
     buckets: int = 0
     differences: int = 0
-    """Sums that differ, and files that are not as they should be."""
+    """Sums that differ."""
+    bad_files: int = 0
     untold: int = 0
     """Days that could not be compared."""
 
@@ -136,10 +137,13 @@ def verify(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Finding]:
     """
     for check in CHECKS:
         for finding in check(ledger, scope, counts):
-            if isinstance(finding, Untold):
-                counts.untold += finding.days
-            else:
-                counts.differences += 1
+            match finding:
+                case Untold():
+                    counts.untold += finding.days
+                case BadFile():
+                    counts.bad_files += 1
+                case _:
+                    counts.differences += 1
             yield finding
 
 
@@ -158,7 +162,7 @@ def checked_files(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[BadF
 
 def _fault_of(ledger: Ledger, folder: Path, file: File) -> str:
     try:
-        columns = checked_columns(folder, file)
+        columns = checked_columns(folder, file, {ID, "revision"})
     except ArchiveError as error:
         return str(error)
     found = dict(zip(columns[ID], columns["revision"], strict=True))

@@ -54,6 +54,7 @@ def verify(
     tell(_told(counts))
     if counts.differences:
         tell("`siteward ledger rebuild` makes buckets what their records come to")
+    if counts.differences or counts.bad_files:
         raise typer.Exit(1)
 
 
@@ -123,7 +124,8 @@ def _told(counts: Counts) -> str:
         f"{counts.files} files with {counts.archived} records"
     )
     untold = f"; {counts.untold} days cannot be told, since not all of their records are there" if counts.untold else ""
-    return f"{looked_at}: {counts.differences or 'no'} differences{untold}"
+    files = f"; {counts.bad_files} files are not as they should be" if counts.bad_files else ""
+    return f"{looked_at}: {counts.differences or 'no'} differences{files}{untold}"
 
 
 def _day(second: int) -> str:

@@ -131,7 +131,8 @@ def test_what_cannot_be_told_is_named(
     assert ran(monkeypatch, settings, "ledger", "verify", "--folder", elsewhere) == 1
     printed = capsys.readouterr()
     assert "cannot be read: No such file or directory" in printed.out
-    assert "days cannot be told" in printed.err
+    assert "1 files are not as they should be; 1 days cannot be told" in printed.err
+    assert "rebuild" not in printed.err
     assert ran(monkeypatch, settings, "ledger", "rebuild", "--folder", elsewhere) == 0
     assert f"job: left alone from {OLD:%Y-%m-%d} to {OLD:%Y-%m-%d}" in capsys.readouterr().err
     assert ran(monkeypatch, settings, "ledger", "verify") == 0
@@ -143,3 +144,14 @@ def test_a_kind_that_is_not_booked_cannot_be_verified(
     """The command says which kinds there are, or which one is near."""
     assert ran(monkeypatch, settings, "ledger", "verify", "jobs") == 2
     assert "did you mean 'job'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild", "completeness", "archived", "compact"])
+def test_a_database_that_is_away_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    """No command shows a trace of ours where nobody listens; it ends with 1."""
+    away = Settings(data=str(tmp_path), accounting=AccountingSettings(url="postgresql://nobody@127.0.0.1:9/none"))
+    assert ran(monkeypatch, away, "ledger", command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not answer as it should; try again: " in line
