@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from accounting.conditions import Group
 from accounting.cuts import Stretch
 from accounting.sight import Sight
 from accounting.topology import Topology
-from siteward.query import Filter
+from siteward.query import Filter, QueryError
 from siteward.records import Kind
 from siteward.usage import UsageQuery
 from siteward.usage_text import bases_of
@@ -75,14 +75,48 @@ class Derivation:
             return None
         return tuple(self._value(name, base, second) for name in self._query.by)
 
+    def filters_at(self, instant: int, values: Mapping[str, Iterable[str]]) -> tuple[Filter, ...] | None:
+        """The question's filters as those of dimensions only, as they are at an instant; None where nothing meets them.
+
+        Args:
+            instant: microseconds since 1970 UTC.
+            values: every value of each dimension of `filtered`.
+
+        Raises:
+            QueryError: a condition is on two dimensions at once.
+        """
+        found = list(self.base.filters)
+        for each in self._filters:
+            bases = self._bases[each.field]
+            if len(bases) > 1:
+                message = f"{each.field!r} is two dimensions; name {' and '.join(bases)} instead"
+                raise QueryError(message)
+            told = {value: self._told(each.field, (value,), instant // SECOND) for value in values[bases[0]]}
+            met = tuple(value for value, shown in told.items() if _is_met(each, shown))
+            if not met:
+                return None
+            found.append(Filter(bases[0], met))
+        return tuple(found)
+
+    @property
+    def filtered(self) -> list[str]:
+        """The dimensions from which the conditions of `filters_at` are told."""
+        return list(dict.fromkeys(base for each in self._filters for base in self._bases[each.field]))
+
     def _value(self, name: str, base: Group, second: int) -> Any:  # noqa: ANN401  # of any dimension.
+        return self._told(name, [base[self._places[dimension]] for dimension in self._bases[name]], second)
+
+    def _told(self, name: str, values: Sequence[Any], second: int) -> Any:  # noqa: ANN401  # of any dimension.
+        """What the values of the dimensions that a name is told from come to, as the viewer sees it."""
         attribute = name.partition(".")[2]
         ends = []
-        for dimension in self._bases[name]:
-            value = base[self._places[dimension]]
-            if attribute and value is not None:
-                value = self._topology.at((dimension, str(value), attribute), second)
-            ends.append(value)
+        for dimension, value in zip(self._bases[name], values, strict=True):
+            belongs = (
+                self._topology.at((dimension, str(value), attribute), second)
+                if attribute and value is not None
+                else value
+            )
+            ends.append(belongs)
         return self._sight.shown(name, ends[0] if len(ends) == 1 else _channel(*ends))
 
 

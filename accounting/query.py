@@ -11,14 +11,16 @@ from sqlalchemy import Connection
 
 from accounting.amounts import Amounts, together
 from accounting.answers import Groups, Periods, answer_of
-from accounting.bucket_sums import BucketSums, GroupSums
+from accounting.as_of_closing import ClosedMonths, check_as_of
+from accounting.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.buckets import SECOND
 from accounting.calendar import periods_of
 from accounting.conditions import Group
+from accounting.correction_table import unfinished_in
 from accounting.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
 from accounting.derivation import Derivation, is_derived
 from accounting.ledger import Ledger
-from accounting.quantities import added, check_wanted, columns_of, sampled_of
+from accounting.quantities import check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
 from accounting.sight import Key, Sight
@@ -28,7 +30,7 @@ from accounting.topology_table import read_topology
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
-from siteward.usage import Attribution, UsageAnswer, UsageQuery
+from siteward.usage import AsOf, Attribution, UsageAnswer, UsageQuery
 from siteward.usage_text import groupable
 from siteward.viewer import Viewer
 
@@ -42,7 +44,7 @@ class Usage:
 
     def __init__(self, ledger: Ledger, key: Key) -> None:
         """Take the ledger, and what gives the key of pseudonyms where they are needed."""
-        self._ledger = ledger
+        self.ledger = ledger
         self._key = key
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
@@ -52,32 +54,54 @@ class Usage:
             QueryError: it names what the kind does not have, or the viewer may not ask; or only the records could
                 tell, and they are too many or not there any more.
         """
-        tables = self._ledger.tables.get(query.kind)
+        with self.ledger.database.read() as connection:
+            return self.ask_in(connection, query, viewer)
+
+    def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
+        """The same within a transaction that sees one state."""
+        tables = self.ledger.tables.get(query.kind)
         if tables is None:
-            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
-        with self._ledger.database.read() as connection:
-            topology = self._topology(connection, query)
-            fields = groupable(tables.kind, topology.attributes)
-            query = _checked(tables.kind, query, fields)
-            sight = Sight(tables.kind, viewer, fields, self._key)
-            sight.check(query)
-            periods = list(periods_of(query.start, query.end, query.period))
-            if len(periods) > MOST_PERIODS:
-                _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            derivation = Derivation(tables.kind, query, topology, sight)
-            reading = _Reading(connection, self._ledger, tables, derivation, sight.conditions)
-            whole, parts = reading.groups(periods)
+            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.tables)}")
+        topology = self.topology(connection, query)
+        fields = groupable(tables.kind, topology.attributes)
+        query = _checked(tables.kind, query, fields)
+        sight = Sight(tables.kind, viewer, fields, self._key)
+        sight.check(query)
+        periods = list(periods_of(query.start, query.end, query.period))
+        if len(periods) > MOST_PERIODS:
+            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+        derivation = Derivation(tables.kind, query, topology, sight)
+        closed = ClosedMonths(connection, self.ledger, tables, query)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
+        whole, parts = reading.groups(periods)
         answer = answer_of(tables.kind, query, periods, whole, parts)
         return msgspec.structs.replace(
             answer,
             visible=format_filters(sight.conditions),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
+            closed=closed.noted(derivation.base),
+            unfinished=tuple(unfinished_in(connection, self.ledger.common.corrections, query.kind)),
         )
 
-    def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
+    def sight(self, kind: Kind, viewer: Viewer) -> Sight:
+        """What a viewer sees of single records of a kind.
+
+        Raises:
+            QueryError: records of this kind do not say whether they are the viewer's.
+        """
+        return Sight(kind, viewer, kind.column, self._key)
+
+    def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
+        """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
+        kind = self.ledger.tables[query.kind].kind
+        topology = self.topology(connection, query)
+        sight = Sight(kind, viewer, groupable(kind, topology.attributes), self._key)
+        return Derivation(kind, query, topology, sight), sight
+
+    def topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
         if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
-            return read_topology(connection, self._ledger.common.topology)
+            return read_topology(connection, self.ledger.common.topology)
         return Topology(())
 
 
@@ -97,6 +121,7 @@ class _Reading:
         tables: KindTables,
         derivation: Derivation,
         visible: Sequence[Filter],
+        closed: ClosedMonths,
     ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
@@ -105,7 +130,9 @@ class _Reading:
         counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
         # By the counts it shows whether all records are there.
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
-        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names)
+        summed = ledger.common.summed
+        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, summed)
+        self._since_closing = closed.changes(query, names) if query.as_of is AsOf.CLOSING else None
         self._records = RecordSums(connection, tables, query, names, visible)
         self._visible = visible
         self._cut: list[Stretch] = []
@@ -116,9 +143,6 @@ class _Reading:
         """What each group holds in the whole window, and in each period."""
         stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
         self._read_records(edges_of(stretches))
-        whole = self._period(self._window)
-        if stretches == [self._window]:
-            return whole, [whole]
         parts: list[Groups] = []
         rows = 0
         for stretch in stretches:
@@ -126,10 +150,14 @@ class _Reading:
             rows += len(parts[-1])
             if rows > MOST_ROWS:
                 _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
-        return whole, parts
+        return _whole(parts), parts
 
     def _read_records(self, edges: Sequence[int]) -> None:
         self._cut = cut_blocks(edges, self._buckets.blocks_around(edges, self._visible))
+        if not self._cut:
+            self._buckets.names = columns_of(self._kind, self._query)
+            if self._since_closing is not None:
+                self._since_closing.names = self._buckets.names
         for stretch in joined_blocks(self._cut):
             part = self._records.part_of(stretch)
             booked = self._buckets.groups(stretch, stretch[0])
@@ -164,9 +192,11 @@ class _Reading:
         for stretch in plan.cut:
             part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
             found.append(part.groups(stretch, since))
+        if self._since_closing is not None:
+            found.append(self._since_closing.taken_away(piece))
         sums: GroupSums = {}
         for groups in found:
-            sums |= {group: added(sums[group], here) if group in sums else here for group, here in groups.items()}
+            add_groups(sums, groups)
         return self._sampled(piece, {group: Amounts(here) for group, here in sums.items()})
 
     def _sampled(self, period: Stretch, groups: Groups) -> Groups:
@@ -181,6 +211,17 @@ class _Reading:
                 f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
             )
         return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
+
+
+def _whole(parts: Sequence[Groups]) -> Groups:
+    """What each group holds in all of the periods, which follow each other."""
+    found: dict[Group, list[Amounts]] = {}
+    for place, groups in enumerate(parts):
+        for group, amounts in groups.items():
+            # Who was running when a later period began has been counted in the one before.
+            sums = amounts.sums if place == 0 or CARRIED not in amounts.sums else {**amounts.sums, CARRIED: 0}
+            found.setdefault(group, []).append(Amounts(sums, amounts.samples))
+    return {group: together(each) for group, each in found.items()}
 
 
 def _held(groups: GroupSums) -> GroupSums:
@@ -206,6 +247,7 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
+    check_as_of(query)
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

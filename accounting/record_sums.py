@@ -72,7 +72,7 @@ class RecordSums:
         names = dict.fromkeys(name for measure in additive(self._kind) for name in factors(self._kind, measure))
         accounts = [
             account_of(self._kind, columns, of_record)
-            for of_record, columns in self._columns(stretch, [*_times(self._kind), *names], MOST_READ)
+            for of_record, columns in self._columns(stretch, [*times_of(self._kind), *names], MOST_READ)
         ]
         account = joined(accounts) if accounts else None
         return Part(self._groups.names, account, self._names, is_prorated=self._is_prorated)
@@ -83,7 +83,7 @@ class RecordSums:
         Raises:
             QueryError: they are too many.
         """
-        end = _times(self._kind)[1]
+        end = times_of(self._kind)[1]
         needed = dict.fromkeys([end, *(name for measure in measures for name in factors(self._kind, measure))])
         found = Samples(self._kind, measures, self._groups.names)
         for of_record, columns in self._columns(stretch, list(needed), MOST_VALUES // len(measures)):
@@ -127,7 +127,7 @@ class RecordSums:
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
         first, last = stretch
         records = self._tables.records
-        start, end = (records.c[name] for name in _times(self._kind))
+        start, end = (records.c[name] for name in times_of(self._kind))
         bounds = self._ids(stretch)
         if self._is_prorated:
             # A record without duration lies where it starts.
@@ -139,9 +139,9 @@ class RecordSums:
         first, last = id_times(self._kind, stretch, is_prorated=self._is_prorated)
         bounds = []
         if first is not None:
-            bounds.append(identifier >= _id_from(first))
+            bounds.append(identifier >= id_from(first))
         if last is not None:
-            bounds.append(identifier < _id_from(last + _MILLISECOND - 1))
+            bounds.append(identifier < id_from(last + _MILLISECOND - 1))
         return bounds
 
     def _check_number(self, stretch: Stretch) -> None:
@@ -269,11 +269,13 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
     return None, None
 
 
-def _id_from(time: int) -> bytes:
+def id_from(time: int) -> bytes:
+    """The smallest record id of a partition time, microseconds since 1970 UTC; of a negative one, that of 1970."""
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
 
 
-def _times(kind: Kind) -> tuple[str, str]:
+def times_of(kind: Kind) -> tuple[str, str]:
+    """The fields from and to which a record lasts; one and the same of an event."""
     return ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
 
 

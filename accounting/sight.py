@@ -53,6 +53,10 @@ class Sight:
             self._known[person] = pseudonym(self._key(), *person)
         return self._known[person]
 
+    def is_visible(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a single record is; one of which nothing is known is not, unless all are."""
+        return all(fields.get(each.field) in each.values for each in self.conditions)
+
     def check(self, query: UsageQuery) -> None:
         """Refuse conditions by which somebody could find out names.
 

@@ -109,6 +109,7 @@ class Client:
         attribution: str = "prorated",
         period: str = "whole",
         top: int = 0,
+        as_of: str = "present",
         zone: str = "UTC",
     ) -> UsageDocument:
         """Ask the ledger who used what; the parts are those of siteward.usage_text.UsageText.
@@ -126,6 +127,7 @@ class Client:
             ("attribution", attribution),
             ("period", period),
             ("top", str(top)),
+            *([("as_of", as_of)] if as_of != "present" else []),
             ("zone", zone),
         ]
         return self._read(f"/v1/accounting/usage?{urlencode(fields)}", UsageDocument)

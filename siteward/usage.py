@@ -29,6 +29,15 @@ class Attribution(StrEnum):
     """Whole, in the period in which the record ended, as APEL and WLCG book it."""
 
 
+class AsOf(StrEnum):
+    """Which figures of closed periods are asked for."""
+
+    PRESENT = "present"
+    """As everything is known now, adjustments included."""
+    CLOSING = "closing"
+    """By end only: as they were when each month of the window was closed."""
+
+
 class Period(StrEnum):
     """Calendar periods, in UTC."""
 
@@ -98,6 +107,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         by: bucketed dimensions to group by.
         filters: conditions on bucketed dimensions.
         period: one row for each calendar period within the window.
+        as_of: which figures of closed periods; those of now by default.
         top: number of groups kept, by the first wanted column over the whole window; all others become one exact
             group, Other. 0 keeps all.
     """
@@ -111,6 +121,21 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[Filter, ...] = ()
     period: Period = Period.WHOLE
     top: int = 0
+    as_of: AsOf = AsOf.PRESENT
+
+
+class ClosedPeriod(msgspec.Struct, frozen=True):
+    """A closed month within the window of a question by end.
+
+    Attributes:
+        name: such as `2026-10`.
+        state: `closed` or `signed`.
+        adjusted: something has changed since in what was asked: the present figures are not those as of closing.
+    """
+
+    name: str
+    state: str
+    adjusted: bool
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -144,6 +169,8 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         visible: conditions that every record counted here met, beside the question's: what the viewer may see. ()
             where that is everything.
         pseudonyms: what was grouped by and has pseudonyms in place of people's names.
+        closed: the closed months within the window of a question by end, in order.
+        unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
     """
 
     query: UsageQuery
@@ -154,3 +181,5 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[ValueType, ...]
     visible: tuple[str, ...] = ()
     pseudonyms: tuple[str, ...] = ()
+    closed: tuple[ClosedPeriod, ...] = ()
+    unfinished: tuple[int, ...] = ()

@@ -7,7 +7,7 @@ from datetime import UTC, tzinfo
 import msgspec
 
 from siteward.query import Value
-from siteward.usage import UsageAnswer, UsageRow, ValueType
+from siteward.usage import ClosedPeriod, UsageAnswer, UsageRow, ValueType
 from siteward.usage_text import format_usage
 
 
@@ -23,6 +23,7 @@ class AskedUsage(msgspec.Struct, frozen=True, kw_only=True):
     attribution: str
     period: str
     top: int
+    as_of: str = "present"
 
 
 class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         groups: number of distinct groups, those within Other included.
         visible: conditions that every record counted here met: what the viewer may see; () where that is everything.
         pseudonyms: what has pseudonyms in place of people's names.
+        closed: the closed months within the window of a question by end, and whether what was asked has changed since.
+        unfinished: corrections of the kind that are half applied or half reversed.
         took_ms: milliseconds that the ledger took.
     """
 
@@ -54,6 +57,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
     groups: int
     visible: tuple[str, ...] = ()
     pseudonyms: tuple[str, ...] = ()
+    closed: tuple[ClosedPeriod, ...] = ()
+    unfinished: tuple[int, ...] = ()
     took_ms: float = 0.0
 
 
@@ -81,5 +86,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
         groups=answer.groups,
         visible=answer.visible,
         pseudonyms=answer.pseudonyms,
+        closed=answer.closed,
+        unfinished=answer.unfinished,
         took_ms=round(took_ms, 3),
     )

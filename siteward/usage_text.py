@@ -12,7 +12,7 @@ from siteward.query import QueryError
 from siteward.query_text import check_top, each_once, find_kind, find_named, format_filters, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
-from siteward.usage import OF_RECORDS, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_RECORDS, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
@@ -38,6 +38,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         attribution: `prorated` or `by-end`.
         period: one row for each `hour`, `day`, `week`, `month`, `quarter` or `year`, in UTC; or `whole`.
         top: number of groups kept; 0 keeps all.
+        as_of: figures of closed months: `present`, or by end as of their `closing`.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     attribution: str = str(Attribution.PRORATED)
     period: str = str(Period.WHOLE)
     top: int = 0
+    as_of: str = str(AsOf.PRESENT)
 
 
 def parse_usage(
@@ -86,6 +88,7 @@ def parse_usage(
         filters=parse_filters(text.where, kind, fields),
         period=find_named(text.period, {str(each): each for each in Period}, "period"),
         top=check_top(text.top),
+        as_of=find_named(text.as_of, {str(each): each for each in AsOf}, "state to ask for"),
     )
 
 
@@ -105,6 +108,7 @@ def format_usage(query: UsageQuery) -> UsageText:
         attribution=str(query.attribution),
         period=str(query.period),
         top=query.top,
+        as_of=str(query.as_of),
     )
 
 

@@ -16,4 +16,9 @@ KEY: Final = b"a key of tests, which nobody knows"
 
 def answered(ledger: Ledger, query: UsageQuery, viewer: Viewer = EVERYTHING) -> UsageAnswer:
     """The answer to a question."""
-    return Usage(ledger, lambda: KEY).ask(query, viewer)
+    return asking(ledger).ask(query, viewer)
+
+
+def asking(ledger: Ledger) -> Usage:
+    """What answers questions to a ledger."""
+    return Usage(ledger, lambda: KEY)

@@ -55,6 +55,9 @@ def usage(  # noqa: PLR0917  # Typer reads the options from the signature.
         str, typer.Option(help="A row for each hour, day, week, month, quarter, year; or whole.")
     ] = "whole",
     top: Annotated[int, typer.Option(min=0, help="Groups kept; the others become one. 0 keeps all.")] = 0,
+    as_of: Annotated[
+        str, typer.Option(help="Figures of closed months: present, or by end as of their closing.")
+    ] = "present",
     zone: Zone = "UTC",
     form: Form = "",
     file: File = None,
@@ -77,5 +80,6 @@ def usage(  # noqa: PLR0917  # Typer reads the options from the signature.
         attribution=attribution,
         period=period,
         top=top,
+        as_of=as_of,
     )
     showing.show(ask(text, zone, showing.settings, url))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
+from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.cli.query import asked_app, refusals_of_questions
-from siteward.kinds import load_kinds
 from siteward.query import QueryError
 from siteward.query_text import find_named
 from siteward.settings import Settings
@@ -24,9 +22,6 @@ from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import csv_text, parquet_bytes
 from siteward.usage_text import UsageText, parse_usage
 from siteward.usage_window import parse_zone
-
-if TYPE_CHECKING:
-    from accounting.ledger import Ledger
 
 FORMATS: Final = ("table", "csv", "json", "parquet")
 By = Annotated[str, typer.Option(help="Bucketed dimensions to group by, such as site,vo, or site.country.")]
@@ -63,6 +58,7 @@ class Showing:
         if self._file is not None:
             self._file.write_bytes(_written(document, self._form))
             tell(f"{self._file}: {len(document.rows)} rows, {document.attribution}")
+            _tell_closed(document)
         elif self._form in {"csv", "parquet"}:
             sys.stdout.buffer.write(_written(document, self._form))
         elif self._form == "json":
@@ -106,6 +102,18 @@ def _show_table(document: UsageDocument) -> None:
     )
     groups = f"{document.groups} group{'' if document.groups == 1 else 's'}"
     tell(f"total: {totals or 'nothing'}; {groups}, {document.attribution}, {document.took_ms:.1f} ms")
+    _tell_closed(document)
+
+
+def _tell_closed(document: UsageDocument) -> None:
+    """Say what a reader of the figures must know of closed months, and of corrections that are half done."""
+    adjusted = [period.name for period in document.closed if period.adjusted]
+    if document.query.as_of == "closing":
+        tell("as of closing, without what has changed since")
+    elif adjusted:
+        tell(f"changed since it was closed: {', '.join(adjusted)}; --as-of closing shows what was closed")
+    for number in document.unfinished:
+        tell(f"correction {number} is half done: the figures hold a part of it")
 
 
 def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageDocument:
@@ -128,18 +136,9 @@ def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument
     from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415
 
     in_zone = parse_zone(zone)
-    with opened_ledger(settings) as ledger:
+    with opened(settings) as ledger:
         kinds = {name: tables.kind for name, tables in ledger.tables.items()}
         query = parse_usage(text, kinds, datetime.now(UTC), attributes_of(ledger))
         began = time.perf_counter()
         answer = Usage(ledger, lambda: pseudonym_key(settings)).ask(query, viewer_of(settings))
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
-
-
-@contextmanager
-def opened_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The ledger itself, where no app answers."""
-    from accounting.opening import open_ledger  # noqa: PLC0415  # see above.
-
-    with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
-        yield ledger

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from accounting.cli.answering import By, End, File, Form, Showing, Start, Url, Where, Window, Zone, ask, opened_ledger
+from accounting.cli.answering import By, End, File, Form, Showing, Start, Url, Where, Window, Zone, ask
+from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 from siteward.cli.query import asked_app, refusals_of_questions
@@ -70,5 +71,5 @@ def _reports(kind: str, settings: Settings, url: str) -> list[UsageReport]:
             return client.usage_reports(kind)
     from accounting.reports import reports_in  # noqa: PLC0415  # only where no app answers.
 
-    with opened_ledger(settings) as ledger:
+    with opened(settings) as ledger:
         return reports_in(ledger, kind)

@@ -21,9 +21,13 @@ from viewers import answered
 
 from accounting import query as accounting_query
 from accounting import record_sums
-from accounting.archive import ArchiveError, archive, files, restore
+from accounting.archive import archive, files, restore
+from accounting.archive_file import ArchiveError
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
+from accounting.migrations.upgrade import prepare
+from accounting.month_marks import marked_months
+from accounting.month_sums import sum_months
 from accounting.tiers import compact
 from accounting.topology import Entry, TopologyError
 from accounting.topology_table import read_topology, write_topology
@@ -395,6 +399,7 @@ def test_totals_are_those_of_the_records(
         ledger.clock = partial(microseconds, now)
         if is_compacted:
             compact(ledger)
+            sum_months(ledger)
     answer = answered(ledger, query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
@@ -483,6 +488,62 @@ def test_compaction_while_others_write(database: Database) -> None:
     due = sum(record["wall_time"] for record in records)
     for attribution in Attribution:
         assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
+
+
+def test_months_are_summed_once_and_again_when_they_change(database: Database) -> None:
+    """A year is read from sums of months; a late record takes the mark of its month away, and of no other."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(number, end=microseconds(FIRST) + number * DAY * SECOND * 9) for number in range(1, 20)]))
+    question = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2027, 1, 1, tzinfo=UTC)}
+    before = ask(ledger, "sum:core_time", "records", **question)
+    assert sum_months(ledger) == 13, "January to July; the first one ended in February"
+    assert sum_months(ledger) == 0
+    assert ask(ledger, "sum:core_time", "records", **question) == before
+    damaged = ledger.tables["use"].months[0][1]
+    with database.write() as connection:
+        connection.execute(damaged.update().values(core_time=damaged.c.core_time + 1))
+    assert ask(ledger, "sum:core_time", **question) != before, "the sums of months are what is read"
+    late = use(
+        100, start=microseconds(datetime(2026, 3, 2, tzinfo=UTC)), end=microseconds(datetime(2026, 3, 4, tzinfo=UTC))
+    )
+    ledger.write(batch([late]))
+    with database.read() as connection:
+        marked = marked_months(connection, ledger.common.summed, ledger.tables["use"].by_end)
+    assert [datetime.fromtimestamp(month, UTC).month for month in marked] == [2, 4, 5, 6, 7]
+    assert sum_months(ledger) == 2
+    assert sum_months(ledger) == 0
+
+
+def test_months_are_summed_while_others_write(database: Database) -> None:
+    """Late records that come in while their months are summed are in every total, and in the sums at the end."""
+    emptied(database, LATER)
+    digests = prepare(database, {"use": USE})
+    start = microseconds(FIRST)
+    records = [use(number, start=start, end=start + (number % 60 + 1) * DAY * SECOND) for number in range(300)]
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, lambda: microseconds(LATER), digests)
+        try:
+            for first in range(place * 150, 150 + place * 150, 10):
+                mine.write(batch(records[first : first + 10]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    summing = Ledger(database, {"use": USE}, lambda: microseconds(LATER), digests)
+    while any(thread.is_alive() for thread in threads):
+        sum_months(summing)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    sum_months(summing)
+    assert sum_months(summing) == 0
+    for attribution in Attribution:
+        by_month = ask(summing, "sum:core_time", attribution=attribution, start=FIRST, end=FIRST + timedelta(days=90))
+        assert by_month.totals == (300 * 7200 * 4,)
 
 
 def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:

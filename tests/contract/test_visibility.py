@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table, delete
-from viewers import EVERYTHING, KEY, answered
+from viewers import EVERYTHING, KEY, answered, asking
 
 from accounting import record_sums
+from accounting.archive import archive
 from accounting.ledger import Ledger
+from accounting.record_trace import trace_record
 from accounting.tiers import compact
 from accounting.topology import Entry
 from accounting.topology_table import write_topology
+from accounting.trace import trace
+from accounting.traced import Page
 from siteward.pseudonyms import pseudonym
 from siteward.query import Filter, QueryError
 from siteward.records import kind_from_table, microseconds
@@ -385,3 +391,31 @@ def test_a_viewer_of_nobodys_records_is_refused(parts: dict[str, Any]) -> None:
     """An empty name would match the records of which it is not known."""
     with pytest.raises(ValueError, match="a viewer of visible="):
         Viewer(names=False, **parts)
+
+
+def test_a_trace_shows_what_its_viewer_may_see(database: Database, tmp_path: Path) -> None:
+    """Records of others are in no figure, no list and no single record; names are pseudonyms also there."""
+    ledger = filled(database, [run(0), run(1, user="v"), run(2, vo="two")])
+    query = UsageQuery(
+        kind="run", wanted=(WantedUsage(Quantity.SUM, "wall_time"),), start=FIRST, end=FIRST + timedelta(days=2)
+    )
+    mine = Viewer(visible=Visible.OWN, names=False, vos=("one",), person="v")
+    found = trace(asking(ledger), query, Page(), mine)
+    assert (found.figure, found.parts, found.complete) == ((7200,), (7200,), True)
+    assert [each.id for each in found.records] == [run(1)["_id"].hex()]
+    assert [each.series["user"] for each in found.buckets] == ["v"]
+    of_vo = Viewer(visible=Visible.VO, names=False, vos=("one",))
+    found = trace(asking(ledger), query, Page(), of_vo)
+    assert found.figure == (14_400,)
+    assert {each.series["user"] for each in found.buckets} == {pseudonym(KEY, "user", "u"), pseudonym(KEY, "user", "v")}
+    by_pseudonym = msgspec.structs.replace(query, filters=(Filter("user", (pseudonym(KEY, "user", "u"),)),))
+    found = trace(asking(ledger), by_pseudonym, Page(), of_vo)
+    assert [each.id for each in found.records] == [run(0)["_id"].hex()]
+    with pytest.raises(QueryError, match="names of user are not shown"):
+        trace(asking(ledger), msgspec.structs.replace(query, filters=(Filter("user", ("u",)),)), Page(), of_vo)
+    one = trace_record(asking(ledger), tmp_path, run(0)["_id"], of_vo)
+    assert (one.state, one.fields["user"]) == ("booked", pseudonym(KEY, "user", "u"))
+    list(archive(ledger, tmp_path, FIRST + timedelta(days=2)))
+    for viewer, states in ((EVERYTHING, ["archived"] * 3), (of_vo, ["archived", "archived", "unknown"])):
+        traced = [trace_record(asking(ledger), tmp_path, run(number)["_id"], viewer) for number in range(3)]
+        assert [each.state for each in traced] == states
