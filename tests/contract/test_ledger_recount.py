@@ -173,7 +173,7 @@ def test_a_wrong_bucket_is_named(open_database: Opens, tmp_path: Path) -> None:
 
 
 def test_sums_of_months_and_signed_months_are_compared(open_database: Opens, tmp_path: Path) -> None:
-    """A kept sum that is not its buckets' is named, and made right by a rebuild; so is a month that was signed otherwise."""
+    """A kept sum that is not its buckets' is named, and a rebuild makes it right; so is a month signed otherwise."""
     ledger = emptied(open_database(), LATER)
     ledger.write(batch(many(60)))
     assert sum_months(ledger)
