@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Table, create_engine, delete, event, func
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, literal_column, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Grouped, Values
+from siteward.server.database.merging import Spelling, assignments
 
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
@@ -52,7 +53,7 @@ class Sqlite:
         """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
         columns = {**keys, **sums}
-        adding = ", ".join(f"{quote(name)} = {quote(name)} + excluded.{quote(name)}" for name in sums)
+        adding = ", ".join(f"{quote(name)} = {text}" for name, text in _assignments(connection, table, sums).items())
         statement = (
             f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) "  # noqa: S608
             f"VALUES ({', '.join('?' * len(columns))}) "
@@ -65,11 +66,13 @@ class Sqlite:
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
         """See `siteward.server.database.Dialect`."""
         # Nobody else writes until this transaction ends.
-        question = grouped(table).where(chosen)
+        question = grouped(select(table).where(chosen).subquery())
         adding = insert(table).from_select([column.name for column in question.selected_columns], question)
         keys = [column.name for column in table.primary_key]
-        added = [column for column in table.columns if column.name not in keys]
-        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        added = [column.name for column in table.columns if column.name not in keys]
+        sums: dict[str, Any] = {
+            name: literal_column(text) for name, text in _assignments(connection, table, added).items()
+        }
         connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
         return connection.execute(delete(table).where(chosen)).rowcount
 
@@ -110,6 +113,17 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _assignments(connection: Connection, table: Table, names: Iterable[str]) -> Mapping[str, str]:
+    quote = connection.dialect.identifier_preparer.quote
+    spelling = Spelling(
+        present=lambda name: f"{quote(table.name)}.{quote(name)}",
+        given=lambda name: f"excluded.{quote(name)}",
+        least="MIN",
+        greatest="MAX",
+    )
+    return assignments(table, names, spelling)
 
 
 def _rows(columns: Columns) -> list[tuple[Any, ...]]:
