@@ -29,7 +29,7 @@ from siteward.settings import Settings
 from siteward.sinks import SinkUnavailable
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, groupable, parse_usage
+from siteward.usage_text import UsageText, attributions_of, groupable, parse_usage
 from siteward.usage_window import parse_zone
 
 log = get_logger(__name__)
@@ -68,7 +68,7 @@ def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
     ledger = _ledger(request)
     attributes = _asked(Usage(ledger).attributes)
-    return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+    return json_response({"kinds": [_kind(kind, attributes) for kind in ledger.kinds.values()]})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -91,8 +91,12 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     ] = "",
     end: Annotated[str, Query(description="First instant after the window, in the same forms; now by default.")] = "",
     attribution: Annotated[
-        str, Query(description="`prorated` over the time it ran, or `by-end`: whole where it ended.")
-    ] = "prorated",
+        str,
+        Query(
+            description="`prorated` over the time it ran, the default, or `by-end`: whole where it ended; of snapshots "
+            "`at-instant`."
+        ),
+    ] = "",
     period: Annotated[
         str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
     ] = "whole",
@@ -120,9 +124,8 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
-    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
     usage = Usage(ledger)
-    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
+    query = parse_usage(text, ledger.kinds, datetime.now(UTC), _asked(usage.attributes))
     began = time.perf_counter()
     answer = _asked(lambda: usage.ask(query))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
@@ -169,6 +172,7 @@ def _asked(ask: Callable[[], Answered]) -> Answered:
 def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, object]:
     return {
         "name": kind.name,
+        "attributions": [str(each) for each in attributions_of(kind)],
         "doc": kind.doc,
         "dimensions": list(groupable(kind, attributes)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],

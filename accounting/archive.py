@@ -19,7 +19,8 @@ from sqlalchemy.engine import RowMapping
 
 from accounting.archived_ids import day_of, id_range, packed
 from accounting.ledger import Ledger
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, KindTables, is_bucketed
+from accounting.snapshot_tables import Tables
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
 from siteward.records import Column, Kind, Type, microseconds
 from siteward.server.database import Conflict
 
@@ -68,7 +69,10 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
         Each file when its records are out of the database.
     """
     last = microseconds(before) // SECOND // DAY * DAY
-    for tables in ledger.tables.values():
+    for tables in ledger.all_tables:
+        if tables.kind.since:
+            # What a late record of a counter changes is told by its neighbours, however old.
+            continue
         begin: int | None = None
         while (day := _next_day(ledger, tables, begin, last)) is not None:
             written = _archived_day(ledger, tables, folder, day)
@@ -77,7 +81,7 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
             begin = day + DAY
 
 
-def _next_day(ledger: Ledger, tables: KindTables, begin: int | None, end: int) -> int | None:
+def _next_day(ledger: Ledger, tables: Tables, begin: int | None, end: int) -> int | None:
     identifier = tables.records.c[ID]
     question = select(identifier).where(identifier < id_range(end)[0]).order_by(identifier).limit(1)
     if begin is not None:
@@ -87,7 +91,7 @@ def _next_day(ledger: Ledger, tables: KindTables, begin: int | None, end: int) -
     return None if found is None else day_of(bytes(found))
 
 
-def _archived_day(ledger: Ledger, tables: KindTables, folder: Path, day: int) -> File | None:
+def _archived_day(ledger: Ledger, tables: Tables, folder: Path, day: int) -> File | None:
     for _ in range(TRIES):
         with ledger.database.read() as connection:
             rows = connection.execute(_of_day(ledger, tables, day)).mappings().all()
@@ -105,7 +109,7 @@ def _archived_day(ledger: Ledger, tables: KindTables, folder: Path, day: int) ->
     raise Conflict(message)
 
 
-def _of_day(ledger: Ledger, tables: KindTables, day: int) -> Select[Any]:
+def _of_day(ledger: Ledger, tables: Tables, day: int) -> Select[Any]:
     """Whole records of a day with where they came from, in order of their ids."""
     records, series = tables.records, tables.series
     producers, entries = ledger.common.producers, ledger.common.entries
@@ -183,7 +187,7 @@ def _type(column: Column) -> pa.DataType:
             return pa.int64()
 
 
-def _took_out(ledger: Ledger, tables: KindTables, file: File, rows: Sequence[RowMapping]) -> bool:
+def _took_out(ledger: Ledger, tables: Tables, file: File, rows: Sequence[RowMapping]) -> bool:
     """Put the file's entry in place of its records, if they are still what was written."""
     records, archived = tables.records, ledger.common.archived
     first, last = id_range(file.day)
@@ -212,7 +216,7 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
         ArchiveError: the archive has no such file, or it is not what was written.
     """
     entry = _entry_of(ledger, file)
-    tables = ledger.tables[entry.kind]
+    tables = ledger.tables_of(entry.kind)
     rows = checked_rows(folder, entry)
     # Older files lack what the kind has gained since.
     columns = {column.name: [row.get(column.name, column.default) for row in rows] for column in tables.kind.columns}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Table, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.buckets import DAY, SECOND
@@ -77,11 +77,14 @@ class BucketSums:
 
     def blocks_around(self, instants: Iterable[int]) -> list[Stretch]:
         """The blocks of buckets on the days within which instants lie; a day's start lies within none."""
-        start, width = self._buckets.c[START], self._buckets.c[WIDTH]
-        found: list[tuple[int, int]] = []
-        for first, last in days_of(instants, DAY * SECOND):
-            within = (start >= first // SECOND, start < last // SECOND)
-            found += [
-                (row[0], row[1]) for row in self._connection.execute(select(start, width).where(*within).distinct())
-            ]
-        return blocks_of(found)
+        return blocks_of(buckets_around(self._connection, self._buckets, instants))
+
+
+def buckets_around(connection: Connection, table: Table, instants: Iterable[int]) -> list[tuple[int, int]]:
+    """Start and width of a table's buckets on the days within which instants lie."""
+    start, width = table.c[START], table.c[WIDTH]
+    found: list[tuple[int, int]] = []
+    for first, last in days_of(instants, DAY * SECOND):
+        within = (start >= first // SECOND, start < last // SECOND)
+        found += [(row[0], row[1]) for row in connection.execute(select(start, width).where(*within).distinct())]
+    return found

@@ -12,13 +12,26 @@ from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.archived_ids import day_of, unpacked
-from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
+from accounting.booking import amounts_of, beyond_limits
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
 from accounting.migrations.standing import digest_in
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
+from accounting.posting import Arrived, Posting
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.tables import (
+    COUNTER,
+    ENTRY,
+    ID,
+    MESSAGE,
+    PRODUCER,
+    SERIES,
+    SINCE,
+    CommonTables,
+    KindTables,
+    is_bucketed,
+)
 from siteward.log import get_logger
-from siteward.records import Kind, Refused, Shape
+from siteward.records import Kind, Refused
 from siteward.server.database import Conflict, Database, Misfit, Values
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
@@ -58,14 +71,28 @@ class Ledger:
         self.clock = clock
         self.metadata = MetaData()
         self.common = CommonTables(self.metadata)
-        self.tables = {
-            name: KindTables(kind, self.metadata) for name, kind in kinds.items() if kind.shape is not Shape.SNAPSHOT
-        }
+        self.kinds = dict(kinds)
+        self.tables = {name: KindTables(kind, self.metadata) for name, kind in kinds.items() if not kind.of_instants}
+        self.snapshots = {name: SnapshotTables(kind, self.metadata) for name, kind in kinds.items() if kind.of_instants}
         self._producers = Dictionary(database, self.common.producers, [None])
         self._series = {
-            name: Dictionary(database, tables.series, [column.default for column in _bucketed(tables.kind)])
-            for name, tables in self.tables.items()
+            name: Dictionary(database, self.tables_of(name).series, [column.default for column in _bucketed(kind)])
+            for name, kind in kinds.items()
         }
+        self._counters = {
+            name: Dictionary(database, tables.counters, [None] * (1 + len(tables.kind.counted_by)))
+            for name, tables in self.tables.items()
+            if tables.counters is not None
+        }
+
+    @property
+    def all_tables(self) -> tuple[Tables, ...]:
+        """The tables of every kind."""
+        return *self.tables.values(), *self.snapshots.values()
+
+    def tables_of(self, kind: str) -> Tables:
+        """The tables of a kind, whatever it is of."""
+        return self.tables[kind] if kind in self.tables else self.snapshots[kind]
 
     def write(self, batch: Batch) -> Written:
         """Book a batch; see the sink contract.
@@ -139,6 +166,18 @@ class Ledger:
         """The number of each producer."""
         return self._producers.numbers([(name,) for name in names])
 
+    def locked_by(self, kind: Kind, rows: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The numbers that `accounting.posting.Posting.lock` wants of records."""
+        if kind.of_instants:
+            return self.producers_of(sorted(set(columns["producer"])))
+        return np.unique(rows[COUNTER]).tolist() if kind.since else []
+
+    def counters_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The number of each record's counter."""
+        return self._counters[kind.name].numbers(
+            list(zip(*(columns[name] for name in ("vo", *kind.counted_by)), strict=True))
+        )
+
 
 class _Booking:
     """One transaction's work. `batch` holds each id once, in ascending order, and nothing beyond the limits."""
@@ -147,7 +186,7 @@ class _Booking:
         self._ledger = ledger
         self._dialect = ledger.database.dialect
         self._kind = batch.kind
-        self._tables = ledger.tables[batch.kind.name]
+        self._tables = ledger.tables_of(batch.kind.name)
         self._batch = batch
         self._now = ledger.clock()
         self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
@@ -164,29 +203,36 @@ class _Booking:
             MESSAGE: batch.messages,
             **fields,
         }
+        if self._kind.since:
+            # When it began to be counted is found below.
+            rows[COUNTER] = np.array(ledger.counters_of(self._kind, batch.columns), np.int64)
+            rows[SINCE] = np.array(batch.columns[self._kind.time], np.int64)
         found = [Outcome.STORED] * len(batch)
+        numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
             ledger.check(connection, self._kind.name)
+            posting = Posting(connection, self._dialect, self._tables, ledger.common)
+            posting.lock(numbers)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
-            accounts = []
-            if inserted < len(batch):
-                accounts = self._revised(connection, rows, found)
+            old = self._revised(connection, rows, found) if inserted < len(batch) else []
             reasons = self._archived(connection, found)
             new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
             if new.any():
-                columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
-                accounts.append(account_of(self._kind, columns, series[new]))
-                self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
+                columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
+                arrived = Arrived(list(columns[ID]), columns, series[new], self._entry)
+                posting.post(arrived, old, tiers_at(self._now, self._kind.tiers))
         return Written(found, reasons)
 
     def _enter(self, connection: Connection) -> None:
         entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
         connection.execute(self._ledger.common.entries.insert(), {**entry, "author": "", "reason": ""})
 
-    def _revised(self, connection: Connection, rows: Mapping[str, Any], found: list[Outcome]) -> list[Account]:
-        """Replace records by newer revisions of theirs; what they had booked, to be taken away."""
+    def _revised(
+        self, connection: Connection, rows: Mapping[str, Any], found: list[Outcome]
+    ) -> list[Mapping[str, Any]]:
+        """Replace records by newer revisions of theirs; the rows that they were."""
         table = self._tables.records
         position_of = {identifier: position for position, identifier in enumerate(self._batch.ids)}
         old: list[Mapping[str, Any]] = []
@@ -200,11 +246,9 @@ class _Booking:
                     old.append(dict(row))
                 else:
                     found[position] = Outcome.DUPLICATE
-        if not old:
-            return []
-        self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
-        columns = {name: [row[name] for row in old] for name in rows if name in self._kind.column}
-        return [account_of(self._kind, columns, np.array([row[SERIES] for row in old], np.int64), sign=-1)]
+        if old:
+            self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
+        return old
 
     def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
         """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
@@ -216,15 +260,25 @@ class _Booking:
             identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
         }
         of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
-        question = select(archived.c.file, archived.c.ids).where(archived.c.kind == self._kind.name, of_days)
+        columns = archived.c.file, archived.c.day, archived.c.ids
+        question = select(*columns).where(archived.c.kind == self._kind.name, of_days)
         reasons: dict[int, Refused] = {}
         again: list[bytes] = []
-        for file, ids in connection.execute(question):
+        for file, day, ids in connection.execute(question):
             revisions = unpacked(bytes(ids))
+            if self._kind.of_instants:
+                # What was last or least cannot be told without the others of the day.
+                for identifier, place in place_of.items():
+                    if day_of(identifier) == day and identifier not in revisions and place not in reasons:
+                        again.append(identifier)
+                        found[place] = Outcome.REJECTED
+                        reason = f"its day is archived in {file}; restore that file, then replay this one"
+                        reasons[place] = Refused(reason, kind=self._kind.name, field=self._kind.time)
             for identifier in place_of.keys() & revisions.keys():
                 place = place_of[identifier]
                 again.append(identifier)
                 found[place] = Outcome.DUPLICATE
+                reasons.pop(place, None)
                 if self._batch.columns["revision"][place] > revisions[identifier]:
                     found[place] = Outcome.REJECTED
                     reason = f"the older revision is archived in {file}; restore that file, then replay this one"
@@ -247,14 +301,6 @@ class _Booking:
             for position in positions
         ]
         connection.execute(statement.values({ENTRY: bindparam(f"new{ENTRY}")}), parameters)
-
-    def _post(self, connection: Connection, account: Account) -> None:
-        tiers = tiers_at(self._now, self._kind.tiers)
-        for table, postings in (
-            (self._tables.prorated, prorated(account, tiers)),
-            (self._tables.by_end, by_end(account, tiers)),
-        ):
-            self._dialect.accumulate(connection, table, postings.keys, postings.sums)
 
 
 def _bucketed(kind: Kind) -> list[Any]:
@@ -287,14 +333,16 @@ def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
 
 def _misfit(batch: Batch, why: str) -> Refused:
     """Why one record cannot be booked; its largest measure is the likeliest to be at fault."""
-    amounts = account_of(batch.kind, batch.columns, np.zeros(1, np.int64)).amounts
+    amounts, _ = amounts_of(batch.kind, batch.columns)
     field = max(amounts, key=lambda name: abs(int(amounts[name][0])), default="")
     value = int(amounts[field][0]) if field else ""
     reason = f"does not fit into the ledger, or into what is booked in its bucket already ({why})"
     return Refused(reason, kind=batch.kind.name, field=field, value=value)
 
 
-def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.
+def _picked(values: Any, which: Any) -> Any:  # noqa: ANN401  # arrays, and lists.
+    if isinstance(values, np.ndarray):
+        return values[which]
     return [value for value, is_wanted in zip(values, which.tolist(), strict=True) if is_wanted]
 
 

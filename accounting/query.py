@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from accounting.ledger import Ledger
 from accounting.quantities import added, check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
+from accounting.snapshot_query import SnapshotReading
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables, is_bucketed
 from accounting.topology import Topology, derived_names
 from accounting.topology_table import read_topology
@@ -47,17 +48,24 @@ class Usage:
             QueryError: it names what the kind does not have; or only the records could tell, and they are too many
                 or not there any more.
         """
-        tables = self._ledger.tables.get(query.kind)
-        if tables is None:
-            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.tables)}")
+        kind = self._ledger.kinds.get(query.kind)
+        if kind is None:
+            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self._ledger.kinds)}")
         with self._ledger.database.read() as connection:
             topology = self._topology(connection, query)
-            query = _checked(tables.kind, query, topology)
+            query = _checked(kind, query, topology)
             periods = list(periods_of(query.start, query.end, query.period))
             if len(periods) > MOST_PERIODS:
                 _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-            whole, parts = _Reading(connection, self._ledger, tables, Derivation(query, topology)).groups(periods)
-        return answer_of(tables.kind, query, periods, whole, parts)
+            whole, parts = _groups(self._reading(connection, kind, Derivation(query, topology)), query, periods)
+        return answer_of(kind, query, periods, whole, parts)
+
+    def _reading(self, connection: Connection, kind: Kind, derivation: Derivation) -> Reading:
+        ledger = self._ledger
+        if kind.of_instants:
+            tables = ledger.snapshots[kind.name]
+            return SnapshotReading(connection, ledger.database.dialect, tables, ledger.common, derivation)
+        return _UsageReading(connection, ledger, ledger.tables[kind.name], derivation)
 
     def _topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
@@ -71,8 +79,40 @@ class Usage:
             return read_topology(connection, self._ledger.common.topology).attributes
 
 
-class _Reading:
+class Reading(Protocol):
     """One question within one state of the database."""
+
+    def prepare(self, edges: Sequence[int]) -> None:
+        """Read what is needed where instants lie within buckets; once, before any period.
+
+        Raises:
+            QueryError: the records are too many, or not all there any more.
+        """
+
+    def period(self, period: Stretch) -> Groups:
+        """What each group holds in a period."""
+
+
+def _groups(reading: Reading, query: UsageQuery, periods: Periods) -> tuple[Groups, list[Groups]]:
+    """What each group holds in the whole window, and in each period."""
+    window = microseconds(query.start), microseconds(query.end)
+    stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
+    reading.prepare(edges_of(stretches))
+    whole = reading.period(window)
+    if stretches == [window]:
+        return whole, [whole]
+    parts: list[Groups] = []
+    rows = 0
+    for stretch in stretches:
+        parts.append(reading.period(stretch))
+        rows += len(parts[-1])
+        if rows > MOST_ROWS:
+            _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
+    return whole, parts
+
+
+class _UsageReading:
+    """A question about what was used."""
 
     def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, derivation: Derivation) -> None:
         self._derivation = derivation
@@ -87,23 +127,8 @@ class _Reading:
         self._parts: list[tuple[Stretch, Part]] = []
         self._samples: Samples | None = None
 
-    def groups(self, periods: Periods) -> tuple[Groups, list[Groups]]:
-        """What each group holds in the whole window, and in each period."""
-        stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
-        self._read_records(edges_of(stretches))
-        whole = self._period(self._window)
-        if stretches == [self._window]:
-            return whole, [whole]
-        parts: list[Groups] = []
-        rows = 0
-        for stretch in stretches:
-            parts.append(self._period(stretch))
-            rows += len(parts[-1])
-            if rows > MOST_ROWS:
-                _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
-        return whole, parts
-
-    def _read_records(self, edges: Sequence[int]) -> None:
+    def prepare(self, edges: Sequence[int]) -> None:
+        """See Reading."""
         self._cut = cut_blocks(edges, self._buckets.blocks_around(edges))
         for stretch in joined_blocks(self._cut):
             part = self._records.part_of(stretch)
@@ -123,7 +148,8 @@ class _Reading:
             "of its records are there any more; ask for whole ones"
         )
 
-    def _period(self, period: Stretch) -> Groups:
+    def period(self, period: Stretch) -> Groups:
+        """See Reading."""
         found: dict[Group, list[Amounts]] = {}
         for piece in self._derivation.pieces(period):
             for base, amounts in self._piece(piece, period[0]).items():

@@ -13,10 +13,11 @@ from accounting.arithmetic import Integers, shares, sums
 from accounting.booking import Account, account_of, joined
 from accounting.bucket_sums import GroupSums
 from accounting.conditions import Group, conditions_of, groups_of
+from accounting.counters import counted
 from accounting.cuts import Stretch
 from accounting.measures import additive, factors
 from accounting.samples import Samples
-from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables
+from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables, times_of
 from siteward.query import QueryError
 from siteward.records import Kind, Shape
 from siteward.records.identity import HASH_BYTES, ID_BYTES
@@ -75,18 +76,18 @@ class RecordSums:
         needed = dict.fromkeys(name for measure in measures for name in factors(self._kind, measure))
         found = Samples(self._kind, measures)
         for groups, columns in self._columns(stretch, list(needed)):
-            found.add(groups, np.array(columns[_times(self._kind)[1]], np.int64), columns)
+            found.add(groups, np.array(columns[times_of(self._kind)[1]], np.int64), columns)
         return found
 
     def _columns(
         self, stretch: Stretch, names: Sequence[str]
     ) -> Iterator[tuple[list[Group], dict[str, Sequence[Any]]]]:
         """Groups and columns of the records, some at a time; start and end come first."""
-        times = _times(self._kind)
+        times = times_of(self._kind)
         records, series = self._tables.records, self._tables.series
         by = [series.c[name] for name in self._query.by]
         question = (
-            select(*by, *(records.c[name] for name in (*times, *names)))
+            select(*by, *(records.c[name] for name in times), *(counted(self._tables, name) for name in names))
             .select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
             .where(*self._within(stretch), *conditions_of(series, self._query.filters))
         )
@@ -107,7 +108,7 @@ class RecordSums:
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
         first, last = stretch
         records = self._tables.records
-        start, end = (records.c[name] for name in _times(self._kind))
+        start, end = (records.c[name] for name in times_of(self._kind))
         bounds = self._ids(stretch)
         if self._is_prorated:
             # A record without duration lies where it starts.
@@ -211,6 +212,8 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
         is_prorated: they have a part in it while they run, else when they end.
     """
     first, last = stretch
+    if kind.since and is_prorated:
+        return first, None
     if kind.shape is not Shape.INTERVAL or (kind.time == "end" and not is_prorated):
         return first, last
     longest = kind.longest
@@ -223,10 +226,6 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
 
 def _id_from(time: int) -> bytes:
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
-
-
-def _times(kind: Kind) -> tuple[str, str]:
-    return ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
 
 
 def _values(amounts: Mapping[str, Integers], name: str, here: Integers) -> Integers:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import Column as SqlColumn
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Index, MetaData, Table
 
 from accounting.measures import additive, knowable, known_of, ratio_parts
-from siteward.records import Column, Dimension, Kind, Type
+from siteward.records import Column, Dimension, Kind, Shape, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
     blob_column,
@@ -37,9 +37,13 @@ CARRIED: Final = "_carried"
 """Records that were running when the bucket began."""
 RECORDS: Final = "_records"
 """Records that end in the bucket."""
+COUNTER: Final = "_counter"
+"""Number of a record's counter."""
+SINCE: Final = "_since"
+"""Instant of the counter's record before, or when it began to count; microseconds since 1970 UTC."""
 DIGEST_BYTES: Final = 16
-_STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
-_BY_KEY: Final[dict[str, Any]] = {**_STRICT, "sqlite_with_rowid": False}
+STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+BY_KEY: Final[dict[str, Any]] = {**STRICT, "sqlite_with_rowid": False}
 _LONGEST_NAME: Final = 1000
 
 
@@ -65,7 +69,7 @@ class CommonTables:
             integer_column("at"),
             text_column("author", 255),
             text_column("reason", 4000),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.compacted = Table(
             f"{PREFIX}compacted",
@@ -73,7 +77,7 @@ class CommonTables:
             text_column("bucket_table", 255, key=True),
             integer_column("width", key=True),
             integer_column("until"),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.archived = Table(
             f"{PREFIX}archived",
@@ -85,7 +89,7 @@ class CommonTables:
             integer_column("records"),
             integer_column("at"),
             blob_column("ids"),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.topology = Table(
             f"{PREFIX}topology",
@@ -93,7 +97,7 @@ class CommonTables:
             bytes_column(DIGEST, DIGEST_BYTES, key=True),
             *(text_column(name, 255) for name in ("dimension", "value", "attribute", "attribute_value")),
             *(integer_column(name, optional=True) for name in ("valid_from", "valid_to")),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.producers = Table(
             f"{PREFIX}producers",
@@ -101,18 +105,19 @@ class CommonTables:
             number_column(PRODUCER),
             bytes_column(DIGEST, DIGEST_BYTES, unique=True),
             text_column("name", _LONGEST_NAME),
-            **_STRICT,
+            **STRICT,
         )
 
 
 class KindTables:
-    """The tables of one kind of events or intervals.
+    """The tables of one kind of events, of intervals, or of counters.
 
     Attributes:
         kind: whose.
         series: every combination of bucketed dimensions that there is, numbered.
         records: every record as it came, its bucketed dimensions as the number of its series; `_entry` says when and by
             what it came in.
+        counters: what has counters, such as a virtual machine, numbered; None where the kind has none.
         prorated: measures spread over the time in which they arose.
         by_end: measures whole, in the bucket of the record's end.
     """
@@ -120,29 +125,85 @@ class KindTables:
     def __init__(self, kind: Kind, metadata: MetaData) -> None:
         """Derive them."""
         self.kind = kind
-        name = PREFIX + kind.name.replace("-", "_")
         sums = sums_of(kind)
-        self.series = Table(
-            f"{name}_series",
-            metadata,
-            number_column(SERIES),
-            bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-            *(column_of(column) for column in kind.columns if is_bucketed(column)),
-            **_STRICT,
-        )
-        self.records = Table(
-            f"{name}_records",
-            metadata,
-            bytes_column(ID, ID_BYTES, key=True),
-            integer_column(SERIES),
-            integer_column(ENTRY),
-            integer_column(PRODUCER),
-            bytes_column(MESSAGE, ID_BYTES),
-            *(column_of(column) for column in kind.columns if not is_bucketed(column)),
-            **_BY_KEY,
-        )
-        self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
-        self.by_end = _buckets(f"{name}_by_end", metadata, [RECORDS, *sums, *map(known_of, knowable(kind))])
+        self.series = series_table(kind, metadata)
+        self.records = record_table(kind, metadata)
+        self.counters = _counter_table(kind, metadata) if kind.since else None
+        self.prorated = _buckets(table_name(kind, "prorated"), metadata, [STARTED, CARRIED, *sums])
+        by_end = [RECORDS, *sums, *map(known_of, knowable(kind))]
+        self.by_end = _buckets(table_name(kind, "by_end"), metadata, by_end)
+
+    @property
+    def bucket_tables(self) -> tuple[Table, ...]:
+        """Those whose rows become fewer as they age."""
+        return self.prorated, self.by_end
+
+    @property
+    def all(self) -> tuple[Table, ...]:
+        """All of them."""
+        counters = () if self.counters is None else (self.counters,)
+        return self.series, self.records, self.prorated, self.by_end, *counters
+
+
+def table_name(kind: Kind, which: str) -> str:
+    """The name of one of a kind's tables."""
+    return f"{PREFIX}{kind.name.replace('-', '_')}_{which}"
+
+
+def series_table(kind: Kind, metadata: MetaData) -> Table:
+    """Every combination of a kind's bucketed dimensions, numbered."""
+    return Table(
+        table_name(kind, "series"),
+        metadata,
+        number_column(SERIES),
+        bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+        *(column_of(column) for column in kind.columns if is_bucketed(column)),
+        **STRICT,
+    )
+
+
+def record_table(kind: Kind, metadata: MetaData) -> Table:
+    """A kind's records as they came. Those of counters also say what the record before had counted."""
+    table = Table(
+        table_name(kind, "records"),
+        metadata,
+        bytes_column(ID, ID_BYTES, key=True),
+        integer_column(SERIES),
+        integer_column(ENTRY),
+        integer_column(PRODUCER),
+        bytes_column(MESSAGE, ID_BYTES),
+        *(column_of(column) for column in kind.columns if not is_bucketed(column)),
+        *((integer_column(COUNTER), integer_column(SINCE)) if kind.since else ()),
+        *(sum_column(before_of(name)) for name in kind.counters),
+        **BY_KEY,
+    )
+    if kind.since:
+        Index(table_name(kind, "by_counter"), table.c[COUNTER], table.c[kind.time])
+    return table
+
+
+def _counter_table(kind: Kind, metadata: MetaData) -> Table:
+    columns = [kind.column[name] for name in ("vo", *kind.counted_by)]
+    return Table(
+        table_name(kind, "counters"),
+        metadata,
+        number_column(COUNTER),
+        bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+        *map(column_of, columns),
+        **STRICT,
+    )
+
+
+def before_of(counter: str) -> str:
+    """The column of what a counter had counted before its record."""
+    return f"_before_{counter}"
+
+
+def times_of(kind: Kind) -> tuple[str, str]:
+    """The columns of a table of records between which, in time, lies what a record says."""
+    if kind.shape is Shape.INTERVAL:
+        return "start", "end"
+    return (SINCE, kind.time) if kind.since else (kind.time, kind.time)
 
 
 def is_bucketed(column: Column) -> bool:
@@ -153,7 +214,7 @@ def is_bucketed(column: Column) -> bool:
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
-    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+    return Table(name, metadata, *keys, *map(sum_column, sums), **BY_KEY)
 
 
 def sums_of(kind: Kind) -> list[str]:

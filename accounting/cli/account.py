@@ -43,8 +43,8 @@ def account(  # noqa: PLR0917  # Typer reads the options from the signature.
     start: Annotated[str, typer.Option(help="First instant: RFC 3339, a date, -30d, or a calendar word's first.")] = "",
     end: Annotated[str, typer.Option(help="First instant after the window; now by default.")] = "",
     attribution: Annotated[
-        str, typer.Option(help="prorated over the time it ran, or by-end: whole where it ended.")
-    ] = "prorated",
+        str, typer.Option(help="prorated, the default, or by-end: whole where it ended; of snapshots at-instant.")
+    ] = "",
     period: Annotated[
         str, typer.Option(help="A row for each hour, day, week, month, quarter, year; or whole.")
     ] = "whole",
@@ -156,9 +156,8 @@ def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument
 
     in_zone = parse_zone(zone)
     with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
-        kinds = {name: tables.kind for name, tables in ledger.tables.items()}
         usage = Usage(ledger)
-        query = parse_usage(text, kinds, datetime.now(UTC), usage.attributes())
+        query = parse_usage(text, ledger.kinds, datetime.now(UTC), usage.attributes())
         began = time.perf_counter()
         answer = usage.ask(query)
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
