@@ -104,6 +104,33 @@ class Counters:
         for some in _some(sorted(set(numbers))):
             self._connection.execute(select(number).where(number.in_(some)).order_by(number).with_for_update()).all()
 
+    def foreseen(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
+        """The steps of records that are to be inserted, as columns, if all of them are new.
+
+        Where they are not, or another one comes with them, `booked` sets them right.
+
+        Args:
+            columns: by column of the table of records.
+        """
+        kind = self._kind
+        names = (COUNTER, kind.time, kind.since, *kind.counters)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)]
+        spots = [(int(row[COUNTER]), row[kind.time]) for row in rows]
+        following = {number: deque(records) for number, records in self._around(spots).items()}
+        latest: dict[int, tuple[Fields, Step]] = {}
+        steps: dict[int, Step] = {}
+        for place in sorted(range(len(rows)), key=lambda place: spots[place][1]):
+            number, time = spots[place]
+            waiting = following.get(number, deque())
+            while waiting and waiting[0][kind.time] < time:
+                record = waiting.popleft()
+                latest[number] = record, step_of(kind, record)
+            steps[place] = step_after(kind, latest.get(number), rows[place])
+            latest[number] = rows[place], steps[place]
+        ordered = [steps[place] for place in range(len(rows))]
+        found = {SINCE: [step.since for step in ordered]}
+        return found | {before_of(name): [step.before[name] for step in ordered] for name in kind.counters}
+
     def booked(self, new: Sequence[bytes], spots: Sequence[tuple[int, int]], old: Sequence[Fields]) -> list[Account]:
         """Give records that are in their table by now, and those after them, their steps; what is to be booked.
 

@@ -25,7 +25,6 @@ from accounting.tables import (
     MESSAGE,
     PRODUCER,
     SERIES,
-    SINCE,
     CommonTables,
     KindTables,
     is_bucketed,
@@ -204,15 +203,14 @@ class _Booking:
             **fields,
         }
         if self._kind.since:
-            # When it began to be counted is found below.
             rows[COUNTER] = np.array(ledger.counters_of(self._kind, batch.columns), np.int64)
-            rows[SINCE] = np.array(batch.columns[self._kind.time], np.int64)
         found = [Outcome.STORED] * len(batch)
         numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
             ledger.check(connection, self._kind.name)
             posting = Posting(connection, self._dialect, self._tables, ledger.common)
             posting.lock(numbers)
+            rows |= posting.foreseen(rows)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})

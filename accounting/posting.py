@@ -59,6 +59,13 @@ class Posting:
         elif self._tables.kind.since:
             Counters(self._connection, self._tables).lock(numbers)
 
+    def foreseen(self, columns: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Columns of ours that records are to be inserted with, as far as can be told before; of counters only."""
+        tables = self._tables
+        if isinstance(tables, SnapshotTables) or not tables.kind.since:
+            return {}
+        return Counters(self._connection, tables).foreseen(columns)
+
     def post(self, new: Arrived, old: Found, tiers: Sequence[Tier]) -> None:
         """Bring the buckets up to records that came.
 
