@@ -471,3 +471,34 @@ def test_a_measure_never_becomes_a_counter(open_database: Open) -> None:
     new = level(counting, identity=["site", "time"], since="started")
     with pytest.raises(LedgerError, match="type of used: there is integer, wanted is integer counter"):
         prepare(open_database(), {"level": new})
+
+
+def test_what_counters_gain_is_that_of_their_differences(open_database: Open) -> None:
+    """A new product is computed anew from what each record counted; a new counter was unknown, and counts from zero."""
+
+    def meter(measures: dict[str, Any], **more: Any) -> Kind:
+        counting = {"used": USED["used"] | {"counter": True}, "price": {"doc": "each", "unit": "1"}}
+        return level(counting | measures, identity=["site", "time"], since="started", **more)
+
+    def metered(of: Kind, hour: int, used: int, **values: Any) -> Batch:
+        return levels(of, hour, started=microseconds(FIRST), used=used, price=hour, **values)
+
+    def asked(ledger: Ledger, *wanted: str) -> Any:
+        parts = [each.partition(":") for each in wanted]
+        columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+        asking = msgspec.structs.replace(question(columns, Attribution.BY_END), kind="level")
+        return Usage(ledger).ask(asking).totals
+
+    old = meter({})
+    writer = prepared(open_database(), old, NOW)
+    for hour, used in ((1, 10), (3, 40), (2, 20)):
+        writer.write(metered(old, hour, used))
+    new = meter(
+        {"heat": {"doc": "given", "unit": "J", "optional": True, "counter": True}},
+        products={"cost": {"factors": ["used", "price"], "unit": "B"}},
+    )
+    upgrade(open_database(), {"level": new})
+    ledger = prepared(open_database(), new, NOW)
+    assert asked(ledger, "sum:used", "sum:cost", "sum:heat") == (40, 10 * 1 + 10 * 2 + 20 * 3, 0)
+    ledger.write(metered(new, 4, 41, heat=7))
+    assert asked(ledger, "sum:used", "sum:cost", "sum:heat", "records") == (41, 90 + 4, 7, 4)
