@@ -13,10 +13,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.archived_ids import day_of, unpacked
 from accounting.booking import amounts_of, beyond_limits
+from accounting.books import Arrived, Books
 from accounting.buckets import tiers_at
 from accounting.dictionary import AT_ONCE, Dictionary
 from accounting.migrations.standing import digest_in
-from accounting.posting import Arrived, Posting
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import (
     COUNTER,
@@ -166,7 +166,7 @@ class Ledger:
         return self._producers.numbers([(name,) for name in names])
 
     def locked_by(self, kind: Kind, rows: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[int]:
-        """The numbers that `accounting.posting.Posting.lock` wants of records."""
+        """The numbers that `accounting.books.Books.lock` wants of records."""
         if kind.of_instants:
             return self.producers_of(sorted(set(columns["producer"])))
         return np.unique(rows[COUNTER]).tolist() if kind.since else []
@@ -208,9 +208,9 @@ class _Booking:
         numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
             ledger.check(connection, self._kind.name)
-            posting = Posting(connection, self._dialect, self._tables, ledger.common)
-            posting.lock(numbers)
-            rows |= posting.foreseen(rows)
+            books = Books(connection, self._dialect, self._tables, ledger.common)
+            books.lock(numbers)
+            rows |= books.foreseen(rows)
             self._enter(connection)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
@@ -220,7 +220,7 @@ class _Booking:
             if new.any():
                 columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
                 arrived = Arrived(list(columns[ID]), columns, series[new], self._entry)
-                posting.post(arrived, old, tiers_at(self._now, self._kind.tiers))
+                books.post(arrived, old, tiers_at(self._now, self._kind.tiers))
         return Written(found, reasons)
 
     def _enter(self, connection: Connection) -> None:

@@ -222,7 +222,7 @@ class Snapshots:
     def _seen_anew(self, day: int, series: Sequence[int]) -> Postings:
         records = self._tables.records
         chosen = select(records).where(_of_day(records, day), records.c[SERIES].in_(series))
-        rows = rows_of(self._connection.execute(chosen).mappings().all(), self._tables)
+        rows = as_rows(self._connection.execute(chosen).mappings().all(), self._tables)
         return seen(self._kind, rows.columns, rows.series, self._tiers)
 
     def _looked_anew(self, day: int, producers: Sequence[int]) -> Postings:
@@ -246,7 +246,7 @@ class Snapshots:
             self._dialect.accumulate(self._connection, table, postings.keys, postings.sums)
 
 
-def rows_of(found: Sequence[Mapping[Any, Any]], tables: SnapshotTables) -> Rows:
+def as_rows(found: Sequence[Mapping[Any, Any]], tables: SnapshotTables) -> Rows:
     """Rows of the table of records as columns."""
     names = [name for name in tables.kind.names if name in tables.records.c]
     columns = {name: [row[name] for row in found] for name in names}

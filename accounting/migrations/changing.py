@@ -19,7 +19,7 @@ from accounting.migrations.differences import Change
 from accounting.migrations.meaning import Place
 from accounting.snapshot_booking import seen
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.snapshots import rows_of
+from accounting.snapshots import as_rows
 from accounting.tables import ID, RECORDS, SERIES, column_of, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES
@@ -134,7 +134,7 @@ def _remake(connection: Connection, dialect: Dialect, tables: SnapshotTables, na
         if rows:
             count += len(rows)
             _refuse_large(tables.kind, rows, names)
-            found = rows_of(rows, tables)
+            found = as_rows(rows, tables)
             posted = seen(tables.kind, found.columns, found.series, tiers)
             dialect.accumulate(connection, tables.buckets, posted.keys, posted.sums)
     return count

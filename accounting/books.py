@@ -14,7 +14,7 @@ from accounting.booking import Account, account_of, by_end, joined, prorated
 from accounting.buckets import Tier
 from accounting.counters import Counters, booked_columns
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.snapshots import Rows, Snapshots, rows_of
+from accounting.snapshots import Rows, Snapshots, as_rows
 from accounting.tables import COUNTER, SERIES, CommonTables, KindTables
 from siteward.server.database import Dialect
 
@@ -38,7 +38,7 @@ class Arrived(msgspec.Struct):
     entry: int
 
 
-class Posting:
+class Books:
     """One transaction's work on the buckets of one kind."""
 
     def __init__(self, connection: Connection, dialect: Dialect, tables: Tables, common: CommonTables) -> None:
@@ -77,7 +77,7 @@ class Posting:
         tables = self._tables
         if isinstance(tables, SnapshotTables):
             snapshots = Snapshots(self._connection, self._dialect, tables, self._common)
-            snapshots.book(Rows(new.columns, new.series), rows_of(old, tables), new.entry, tiers)
+            snapshots.book(Rows(new.columns, new.series), as_rows(old, tables), new.entry, tiers)
         elif tables.kind.since:
             spots = [
                 (int(number), int(time))
