@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from accounting.observed import Observed
+from accounting.observed import together as observed_together
 from siteward.query import Value
 from siteward.usage import Quantity
 
@@ -33,10 +35,12 @@ class Amounts(msgspec.Struct, frozen=True):
     Attributes:
         sums: by bucket column.
         samples: by measure.
+        observed: of snapshots, in place of both; None of other kinds, and where there is nothing.
     """
 
     sums: Mapping[str, int]
     samples: Mapping[str, Sample] = msgspec.field(default_factory=dict)
+    observed: Observed | None = None
 
 
 def together(parts: Sequence[Amounts]) -> Amounts:
@@ -45,7 +49,9 @@ def together(parts: Sequence[Amounts]) -> Amounts:
     if not others:
         return first
     sums = {name: sum(part.sums[name] for part in parts) for name in first.sums}
-    return Amounts(sums, {name: _joined([part.samples[name] for part in parts]) for name in first.samples})
+    samples = {name: _joined([part.samples[name] for part in parts]) for name in first.samples}
+    observed = [part.observed for part in parts if part.observed is not None]
+    return Amounts(sums, samples, observed_together(observed) if observed else None)
 
 
 def percentile(sample: Sample, hundredths: int) -> Value:

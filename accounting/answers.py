@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from accounting.amounts import NO_SAMPLE, Amounts, together
 from accounting.conditions import Group
 from accounting.quantities import added, columns_of, sampled_of, type_of, unit_of, value_of
-from siteward.query import Value
+from siteward.query import QueryError, Value
 from siteward.records import Kind, microseconds
 from siteward.usage import Quantity, UsageAnswer, UsageQuery, UsageRow
 
@@ -17,6 +17,25 @@ Groups = dict[Group, Amounts]
 Edges = tuple[datetime, datetime]
 """First instant of a period, and the first after it."""
 Periods = Sequence[Edges]
+MOST_ROWS: Final = 500_000
+"""Groups in periods of one answer; nobody reads more, and the process has to hold them."""
+
+
+def bounded(parts: Iterable[Groups]) -> list[Groups]:
+    """What each group holds in each period, one period after the other.
+
+    Raises:
+        QueryError: they are too many.
+    """
+    found: list[Groups] = []
+    rows = 0
+    for part in parts:
+        found.append(part)
+        rows += len(part)
+        if rows > MOST_ROWS:
+            message = f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions"
+            raise QueryError(message)
+    return found
 
 
 def answer_of(kind: Kind, query: UsageQuery, periods: Periods, whole: Groups, parts: Sequence[Groups]) -> UsageAnswer:

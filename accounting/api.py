@@ -41,7 +41,7 @@ from siteward.settings import Settings
 from siteward.sinks import SinkUnavailable
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, groupable, parse_usage
+from siteward.usage_text import UsageText, attributions_of, groupable, parse_usage
 from siteward.usage_window import parse_zone
 
 log = get_logger(__name__)
@@ -93,7 +93,7 @@ def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
     ledger = _ledger(request)
     attributes = _asked(lambda: attributes_of(ledger))
-    return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+    return json_response({"kinds": [_kind(kind, attributes) for kind in ledger.kinds.values()]})
 
 
 def list_reports(
@@ -140,8 +140,12 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     ] = "",
     end: Annotated[str, Query(description="First instant after the window, in the same forms; now by default.")] = "",
     attribution: Annotated[
-        str, Query(description="`prorated` over the time it ran, or `by-end`: whole where it ended.")
-    ] = "prorated",
+        str,
+        Query(
+            description="`prorated` over the time it ran, the default, or `by-end`: whole where it ended; of snapshots "
+            "`at-instant`."
+        ),
+    ] = "",
     period: Annotated[
         str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
     ] = "whole",
@@ -173,10 +177,9 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
-    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
     settings = request.app.state.resources.settings
     usage = Usage(ledger, lambda: pseudonym_key(settings))
-    query = parse_usage(text, kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
+    query = parse_usage(text, ledger.kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
     began = time.perf_counter()
     answer = _asked(lambda: usage.ask(query, viewer_of(settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
@@ -207,7 +210,7 @@ def answer_completeness(  # noqa: PLR0913, PLR0917  # as above.
         gaps=gaps,
     )
     ledger = _ledger(request)
-    asked = parse_completeness(text, {name: each.kind for name, each in ledger.tables.items()}, datetime.now(UTC))
+    asked = parse_completeness(text, ledger.kinds, datetime.now(UTC))
     return json_response(completeness_document(_asked(lambda: completeness(ledger, asked)), asked, gaps=gaps))
 
 
@@ -287,6 +290,7 @@ def _asked(ask: Callable[[], Answered]) -> Answered:
 def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, object]:
     return {
         "name": kind.name,
+        "attributions": [str(each) for each in attributions_of(kind)],
         "doc": kind.doc,
         "dimensions": list(groupable(kind, attributes)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],

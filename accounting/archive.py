@@ -33,7 +33,8 @@ from accounting.archive_file import (
 from accounting.archived_ids import day_of, id_range, packed
 from accounting.correction_table import unfinished_in
 from accounting.ledger import Ledger
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, KindTables, is_bucketed
+from accounting.snapshot_tables import Tables
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
 from siteward.records import microseconds
 from siteward.records.identity import ID_BYTES
 from siteward.server.database import Conflict
@@ -60,7 +61,10 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
         Each file when its records are out of the database.
     """
     last = microseconds(before) // SECOND // DAY * DAY
-    for tables in ledger.tables.values():
+    for tables in ledger.all_tables:
+        if tables.kind.since:
+            # What a late record of a counter changes is told by its neighbours, however old.
+            continue
         begin, end = bytes(ID_BYTES), id_range(last)[0]
         series = _Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
         while (day := _next_day(ledger, tables, begin, end)) is not None:
@@ -131,7 +135,7 @@ class _Part(msgspec.Struct, frozen=True):
     end: bytes
 
 
-def _next_day(ledger: Ledger, tables: KindTables, begin: bytes, end: bytes) -> int | None:
+def _next_day(ledger: Ledger, tables: Tables, begin: bytes, end: bytes) -> int | None:
     identifier = tables.records.c[ID]
     question = select(identifier).where(identifier >= begin, identifier < end).order_by(identifier).limit(1)
     with ledger.database.read() as connection:
@@ -140,7 +144,7 @@ def _next_day(ledger: Ledger, tables: KindTables, begin: bytes, end: bytes) -> i
 
 
 def _archived_part(
-    ledger: Ledger, tables: KindTables, series: _Lookup, folder: Path, day: int, begin: bytes
+    ledger: Ledger, tables: Tables, series: _Lookup, folder: Path, day: int, begin: bytes
 ) -> _Part | None:
     """Write the next records of a day; None where there are no more."""
     for _ in range(TRIES):
@@ -171,9 +175,7 @@ def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> Non
         raise ArchiveError(message)
 
 
-def _read(
-    connection: Connection, ledger: Ledger, tables: KindTables, series: _Lookup, begin: bytes, end: bytes
-) -> Stored:
+def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Lookup, begin: bytes, end: bytes) -> Stored:
     """Records in order of their ids, some at a time, whole and with where they came from."""
     records, names = tables.records, own_columns(tables.kind)
     key = records.c[ID]
@@ -199,7 +201,7 @@ def _texts(values: Sequence[Any], places: Any) -> Texts:  # noqa: ANN401  # an a
     return Texts(list(number_of), renumbered[places])
 
 
-def _took_out(ledger: Ledger, tables: KindTables, part: _Part, begin: bytes, stored: Stored) -> bool:
+def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored: Stored) -> bool:
     """Put the file's entry in place of its records, if they are still what was written."""
     records, archived = tables.records, ledger.common.archived
     chosen = (records.c[ID] >= begin) & (records.c[ID] < part.end)
@@ -231,7 +233,7 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
         ArchiveError: the archive has no such file, or it is not what was written.
     """
     entry = _entry_of(ledger, file)
-    tables = ledger.tables[entry.kind]
+    tables = ledger.tables_of(entry.kind)
     stored = checked_columns(folder, entry)
     columns = fields_of(tables.kind, stored)
     series = ledger.series_of(tables.kind, columns)

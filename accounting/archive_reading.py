@@ -16,8 +16,7 @@ from accounting.arithmetic import Integers
 from accounting.buckets import DAY, SECOND
 from accounting.cuts import Stretch
 from accounting.ledger import Ledger
-from accounting.record_sums import times_of
-from accounting.tables import ID, is_bucketed
+from accounting.tables import ID, is_bucketed, times_of
 from siteward.records import Kind, Shape
 
 NEVER: Final = -(2**62)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from accounting.arithmetic import Integers, sums
 from accounting.buckets import Tier, bucket_of, spread
 from accounting.measures import MOST, MOST_OF_PRODUCT, additive, factors, knowable, known_of, ratio_parts
-from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH
-from siteward.records import Kind, Measure, Refused, Shape
+from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, times_of
+from siteward.records import Kind, Measure, Refused
 
 Known = npt.NDArray[np.bool_]
 
@@ -51,19 +51,20 @@ def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integer
     """Records of a kind as an account.
 
     Args:
-        kind: an event or an interval.
-        columns: values by field; times in microseconds since 1970 UTC. Within the limits of `beyond_limits`.
+        kind: any but of snapshots.
+        columns: values by field; times in microseconds since 1970 UTC. Within the limits of `beyond_limits`. Of
+            counters the differences, as `accounting.counters` gives them.
         series: number of each record's series.
         sign: 1 to add them, -1 to take them away.
     """
-    values, known = _amounts(kind, columns)
+    values, known = amounts_of(kind, columns)
     amounts = {name: values[name] for name in additive(kind) if values[name].any()}
     for part in ratio_parts(kind):
         here = np.where(known[part.condition], values[part.measure], 0)
         if here.any():
             amounts[part.name] = here
     counts = {known_of(name): known[name].astype(np.int64) for name in knowable(kind) if known[name].any()}
-    first, last = ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
+    first, last = times_of(kind)
     return Account(
         series=series,
         start=np.array(columns[first], np.int64),
@@ -143,7 +144,7 @@ def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[
     return Postings(keys, {name: sums(values[order], firsts) for name, values in columns.items()})
 
 
-def _amounts(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Integers], dict[str, Known]]:
+def amounts_of(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Integers], dict[str, Known]]:
     """Values, zero where unknown, and whether they are known, of all measures and products that add up."""
     needed = {name for measure in additive(kind) for name in factors(kind, measure)}
     fields = {name: _integers(columns[name], optional=kind.column[name].optional) for name in needed}

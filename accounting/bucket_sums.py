@@ -112,17 +112,23 @@ class BucketSums:
             instants: any number of them.
             visible: conditions on the buckets that count: the widths of others tell of them.
         """
-        buckets, series = self._buckets, self._series
-        start, width = buckets.c[START], buckets.c[WIDTH]
-        chosen = select(start, width).distinct()
-        if visible:
-            joined = buckets.join(series, buckets.c[SERIES] == series.c[SERIES])
-            chosen = chosen.select_from(joined).where(*conditions_of(series, visible))
-        found: list[tuple[int, int]] = []
-        for first, last in days_of(instants, DAY * SECOND):
-            within = (start >= first // SECOND, start < last // SECOND)
-            found += [(row[0], row[1]) for row in self._connection.execute(chosen.where(*within))]
-        return blocks_of(found)
+        return blocks_of(buckets_around(self._connection, self._buckets, instants, self._series, visible))
+
+
+def buckets_around(
+    connection: Connection, table: FromClause, instants: Iterable[int], series: Table, visible: Sequence[Filter]
+) -> list[tuple[int, int]]:
+    """Start and width of a table's buckets on the days within which instants lie; of visible series only."""
+    start, width = table.c[START], table.c[WIDTH]
+    chosen = select(start, width).distinct()
+    if visible and SERIES in table.c:
+        joined = table.join(series, table.c[SERIES] == series.c[SERIES])
+        chosen = chosen.select_from(joined).where(*conditions_of(series, visible))
+    found: list[tuple[int, int]] = []
+    for first, last in days_of(instants, DAY * SECOND):
+        within = (start >= first // SECOND, start < last // SECOND)
+        found += [(row[0], row[1]) for row in connection.execute(chosen.where(*within))]
+    return found
 
 
 def _told(table: FromClause, name: str, since: int) -> ColumnElement[int]:

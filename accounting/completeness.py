@@ -149,7 +149,7 @@ def _cadences(
     hour = arrivals.c.hour
     # The window with the weeks before it, and what tells how late records usually are now, and who is silent.
     known = or_((hour >= asked.start - HISTORY) & (hour < asked.end + WEEK), hour >= now - 2 * HISTORY)
-    names = [*asked.kinds] or [*ledger.tables]
+    names = [*asked.kinds] or [*ledger.kinds]
     for kind in sorted(names):
         question = (
             select(producers.c.name, *(arrivals.c[name] for name in Arrival.__struct_fields__))

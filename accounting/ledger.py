@@ -15,14 +15,17 @@ from accounting.adjustments import Cause, Posting
 from accounting.archived_ids import day_of, unpacked
 from accounting.arithmetic import Integers
 from accounting.arrivals import count_arrivals
-from accounting.booking import account_of, beyond_limits
+from accounting.booking import account_of, amounts_of, beyond_limits
+from accounting.books import Arrived, Books
 from accounting.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.entries import Entry, enter, entry_number
 from accounting.migrations.standing import digest_in
 from accounting.revising import Revising
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
+from accounting.rows import Row
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.tables import COUNTER, ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
-from siteward.records import Kind, Refused, Shape
+from siteward.records import Kind, Refused
 from siteward.server.database import Conflict, Database, Misfit, Values
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
@@ -60,14 +63,28 @@ class Ledger:
         self.clock = clock
         self.metadata = MetaData()
         self.common = CommonTables(self.metadata)
-        self.tables = {
-            name: KindTables(kind, self.metadata) for name, kind in kinds.items() if kind.shape is not Shape.SNAPSHOT
-        }
+        self.kinds = dict(kinds)
+        self.tables = {name: KindTables(kind, self.metadata) for name, kind in kinds.items() if not kind.of_instants}
+        self.snapshots = {name: SnapshotTables(kind, self.metadata) for name, kind in kinds.items() if kind.of_instants}
         self._producers = Dictionary(database, self.common.producers, [None])
         self._series = {
-            name: Dictionary(database, tables.series, [column.default for column in _bucketed(tables.kind)])
-            for name, tables in self.tables.items()
+            name: Dictionary(database, self.tables_of(name).series, [column.default for column in _bucketed(kind)])
+            for name, kind in kinds.items()
         }
+        self._counters = {
+            name: Dictionary(database, tables.counters, [None] * (1 + len(tables.kind.counted_by)))
+            for name, tables in self.tables.items()
+            if tables.counters is not None
+        }
+
+    @property
+    def all_tables(self) -> tuple[Tables, ...]:
+        """The tables of every kind."""
+        return *self.tables.values(), *self.snapshots.values()
+
+    def tables_of(self, kind: str) -> Tables:
+        """The tables of a kind, whatever it is of."""
+        return self.tables[kind] if kind in self.tables else self.snapshots[kind]
 
     def write(self, batch: Batch) -> Written:
         """Book a batch; see the sink contract.
@@ -152,6 +169,17 @@ class Ledger:
         """Number series, in a transaction of its own."""
         self._series[kind.name].numbers(rows)
 
+    def counters_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The number of each record's counter."""
+        rows = list(zip(*(columns[name] for name in ("vo", *kind.counted_by)), strict=True))
+        return self._counters[kind.name].numbers(rows)
+
+    def locked_by(self, kind: Kind, rows: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The numbers that `accounting.books.Books.lock` wants of records."""
+        if kind.of_instants:
+            return self.producers_of(sorted(set(columns["producer"])))
+        return np.unique(rows[COUNTER]).tolist() if kind.since else []
+
     def producers_of(self, names: Sequence[str]) -> list[int]:
         """The number of each producer."""
         return self._producers.numbers([(name,) for name in names])
@@ -164,7 +192,7 @@ class _Booking:
         self._ledger = ledger
         self._dialect = ledger.database.dialect
         self._kind = batch.kind
-        self._tables = ledger.tables[batch.kind.name]
+        self._tables = ledger.tables_of(batch.kind.name)
         self._batch = batch
         self._now = ledger.clock()
         self._entry = entry_number()
@@ -181,32 +209,68 @@ class _Booking:
             MESSAGE: batch.messages,
             **fields,
         }
+        if self._kind.since:
+            rows[COUNTER] = np.array(ledger.counters_of(self._kind, batch.columns), np.int64)
         found = [Outcome.STORED] * len(batch)
+        numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
             ledger.check(connection, self._kind.name)
+            books = Books(connection, self._dialect, self._tables, ledger.common)
+            books.lock(numbers)
+            rows |= books.foreseen(rows)
             entry = Entry(kind=self._kind.name, action="received", at=self._now)
             enter(connection, ledger.common.entries, self._entry, entry)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
-            reasons: dict[int, Refused] = {}
-            changes = Revising(connection, ledger, batch, rows, self._entry).changes(inserted, found, reasons)
-            reasons |= self._archived(connection, found)
-            new = np.array([outcome is Outcome.STORED for outcome in found])
-            if new.any():
-                columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
-                changes.append((Cause.LATE, account_of(self._kind, columns, series[new])))
-            posting = Posting(
-                connection,
-                self._dialect,
-                self._tables,
-                ledger.common.periods,
-                ledger.common.summed,
-                now=self._now,
-                entry=self._entry,
-            )
-            posting.post(changes)
+            if books.are_needed:
+                reasons = self._book(connection, books, rows, inserted, found)
+            else:
+                reasons = self._post(connection, rows, inserted, found)
             self._count(connection, producers, found)
         return Written(found, reasons)
+
+    def _post(
+        self, connection: Connection, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
+    ) -> dict[int, Refused]:
+        """Add what new records, and newer revisions, change."""
+        reasons: dict[int, Refused] = {}
+        changes = Revising(connection, self._ledger, self._batch, rows, self._entry).changes(inserted, found, reasons)
+        reasons |= self._archived(connection, found)
+        new = np.array([outcome is Outcome.STORED for outcome in found])
+        if new.any():
+            columns = rows if new.all() else {name: _picked(rows[name], new) for name in rows}
+            series = np.array(columns[SERIES], np.int64)
+            changes.append((Cause.LATE, account_of(self._kind, columns, series)))
+        self._posting(connection, self._ledger.tables[self._kind.name]).post(changes)
+        return reasons
+
+    def _book(
+        self, connection: Connection, books: Books, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
+    ) -> dict[int, Refused]:
+        """The same where a record's part depends on others."""
+        old: list[Row] = []
+        if inserted < len(self._batch):
+            old = books.replaced(self._batch, rows, self._entry, found)
+        reasons = self._archived(connection, found)
+        new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
+        if new.any():
+            columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
+            arrived = Arrived(list(columns[ID]), columns, np.array(columns[SERIES], np.int64), self._entry)
+            posting = self._posting(connection, self._tables) if isinstance(self._tables, KindTables) else None
+            books.post(arrived, old, self._now, posting)
+        return reasons
+
+    def _posting(self, connection: Connection, tables: KindTables) -> Posting:
+        common = self._ledger.common
+        return Posting(
+            connection,
+            self._dialect,
+            tables,
+            common.periods,
+            common.summed,
+            now=self._now,
+            entry=self._entry,
+        )
 
     def _count(self, connection: Connection, producers: Integers, found: Sequence[Outcome]) -> None:
         """Note what came of whom, last of all, so that the rows that writers share are held as short as can be."""
@@ -225,15 +289,25 @@ class _Booking:
             identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
         }
         of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
-        question = select(archived.c.file, archived.c.ids).where(archived.c.kind == self._kind.name, of_days)
+        columns = archived.c.file, archived.c.day, archived.c.ids
+        question = select(*columns).where(archived.c.kind == self._kind.name, of_days)
         reasons: dict[int, Refused] = {}
         again: list[bytes] = []
-        for file, ids in connection.execute(question):
+        for file, day, ids in connection.execute(question):
             revisions = unpacked(bytes(ids))
+            if self._kind.of_instants:
+                # What was last or least cannot be told without the others of the day.
+                for identifier, place in place_of.items():
+                    if day_of(identifier) == day and identifier not in revisions and place not in reasons:
+                        again.append(identifier)
+                        found[place] = Outcome.REJECTED
+                        reason = f"its day is archived in {file}; restore that file, then replay this one"
+                        reasons[place] = Refused(reason, kind=self._kind.name, field=self._kind.time)
             for identifier in place_of.keys() & revisions.keys():
                 place = place_of[identifier]
                 again.append(identifier)
                 found[place] = Outcome.DUPLICATE
+                reasons.pop(place, None)
                 if self._batch.columns["revision"][place] > revisions[identifier]:
                     found[place] = Outcome.REJECTED
                     reason = f"the older revision is archived in {file}; restore that file, then replay this one"
@@ -275,12 +349,14 @@ def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
 
 def _misfit(batch: Batch, why: str) -> Refused:
     """Why one record cannot be booked; its largest measure is the likeliest to be at fault."""
-    amounts = account_of(batch.kind, batch.columns, np.zeros(1, np.int64)).amounts
+    amounts, _ = amounts_of(batch.kind, batch.columns)
     field = max(amounts, key=lambda name: abs(int(amounts[name][0])), default="")
     value = int(amounts[field][0]) if field else ""
     reason = f"does not fit into the ledger, or into what is booked in its bucket already ({why})"
     return Refused(reason, kind=batch.kind.name, field=field, value=value)
 
 
-def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.
+def _picked(values: Any, which: Any) -> Any:  # noqa: ANN401  # arrays, and lists.
+    if isinstance(values, np.ndarray):
+        return values[which]
     return [value for value, is_wanted in zip(values, which.tolist(), strict=True) if is_wanted]

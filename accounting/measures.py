@@ -31,13 +31,16 @@ class Part(msgspec.Struct, frozen=True):
 def additive(kind: Kind) -> list[str]:
     """Measures and products that buckets hold: whole numbers that add up over records.
 
-    Peaks, scores and fractions mean nothing as a sum; they are asked of the records.
+    Peaks, scores and fractions mean nothing as a sum; they are asked of the records. Where a kind has counters, nothing
+    else of it adds up over time.
     """
     measures = [
         column.name
         for column in kind.measures
         if column.type is Type.INTEGER and isinstance(column.role, Measure) and column.role.combine is Combine.SUM
     ]
+    if kind.since:
+        measures = list(kind.counters)
     return [*measures, *kind.products]
 
 
@@ -70,3 +73,11 @@ def ratio_parts(kind: Kind) -> list[Part]:
         if is_knowable(kind, ratio.denominator):
             parts.append(Part(f"_in_{name}", ratio.numerator, ratio.denominator))
     return parts
+
+
+def ratio_columns(kind: Kind, ratio: str) -> tuple[str, str]:
+    """The columns whose sums are divided for a ratio."""
+    parts = {part.name for part in ratio_parts(kind)}
+    declared = kind.ratios[ratio]
+    above, below = f"_in_{ratio}", f"_of_{ratio}"
+    return above if above in parts else declared.numerator, below if below in parts else declared.denominator

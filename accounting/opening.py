@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from siteward.kinds import Kinds
-from siteward.records import Kind, Shape
+from siteward.records import Kind
 from siteward.records.doors import nearest
 from siteward.server.database import Conflict, Database
 from siteward.settings import Settings, SettingsError
@@ -38,7 +38,7 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
 
 
 def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
-    """The kinds that the ledger takes: all but those that say otherwise, those left out, and snapshots.
+    """The kinds that the ledger takes: all but those that say otherwise, and those left out.
 
     Raises:
         siteward.settings.SettingsError: a kind is to be left out that there is not.
@@ -48,12 +48,7 @@ def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
         if name not in kinds:
             message = f"setting accounting.leave_out: no kind is called {name!r}{nearest(name, tuple(kinds))}"
             raise SettingsError(message)
-    # TODO(#5): what snapshots leave in buckets: sum, number of instants, last, least and most.
-    return {
-        name: kind
-        for name, kind in kinds.items()
-        if kind.booked and name not in left_out and kind.shape is not Shape.SNAPSHOT
-    }
+    return {name: kind for name, kind in kinds.items() if kind.booked and name not in left_out}
 
 
 def archive_folder(settings: Settings, given: str = "") -> Path:

@@ -7,7 +7,9 @@ from typing import Final, NoReturn
 
 from accounting.amounts import SAMPLED, Amounts, mean, percentile
 from accounting.buckets import SECOND
-from accounting.measures import additive, is_knowable, known_of, ratio_parts
+from accounting.measures import additive, is_knowable, known_of, ratio_columns
+from accounting.observed import Observed
+from accounting.snapshot_quantities import check_snapshots, snapshot_type, snapshot_value
 from accounting.tables import CARRIED, RECORDS, STARTED
 from siteward.query import QueryError, Value
 from siteward.records import Kind, Type
@@ -17,6 +19,7 @@ from siteward.usage import OF_RECORDS, Attribution, Quantity, UsageQuery, ValueT
 Sums = Mapping[str, int]
 """Exact sums by bucket column."""
 _PER_SECOND: Final = {"s": "1", "ms": "m1", "1": "1/s", "J": "W", "B": "B/s"}
+_ALONE: Final = frozenset({Quantity.RECORDS, Quantity.STARTED})
 _OF_MEASURES: Final = frozenset({Quantity.SUM, Quantity.RATE, Quantity.MEAN, Quantity.CUMULATIVE})
 
 
@@ -28,6 +31,11 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
     """
     if not query.wanted:
         _refuse("nothing is asked for; ask for records, or for a quantity of a measure, such as sum:wall_time")
+    if kind.of_instants:
+        check_snapshots(kind, query)
+        return
+    if query.attribution is Attribution.AT_INSTANT:
+        _refuse(f"{kind.name} is no snapshot; ask with attribution prorated or by-end")
     for wanted in query.wanted:
         if not _is_of_records(kind, wanted):
             _check_measure(kind, wanted)
@@ -44,6 +52,8 @@ def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
         _check_known(kind, wanted, additive(kind), "measure that adds up")
     elif wanted.quantity is Quantity.RATIO:
         _check_known(kind, wanted, kind.ratios, "ratio")
+    elif wanted.quantity not in _ALONE:
+        _refuse(f"{wanted.name}: only snapshots have {wanted.quantity}")
     elif wanted.measure:
         _refuse(f"{wanted.quantity} takes no measure; write it alone")
 
@@ -63,13 +73,17 @@ def _check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: st
 
 
 def columns_of(kind: Kind, query: UsageQuery) -> list[str]:
-    """The bucket columns whose sums the query needs."""
+    """The bucket columns whose sums the query needs; of snapshots none, which are read by series."""
+    if kind.of_instants:
+        return []
     needed = [name for wanted in query.wanted for name in _columns(kind, wanted, query.attribution)]
     return list(dict.fromkeys(needed))
 
 
 def sampled_of(kind: Kind, query: UsageQuery) -> list[str]:
     """The measures whose single values the query needs."""
+    if kind.of_instants:
+        return []
     return list(dict.fromkeys(wanted.measure for wanted in query.wanted if is_sampled(kind, wanted)))
 
 
@@ -85,17 +99,14 @@ def _is_of_records(kind: Kind, wanted: WantedUsage) -> bool:
 
 
 def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple[str, ...]:
-    if is_sampled(kind, wanted) or _is_of_records(kind, wanted):
-        # By their number it is known whether all records are there.
-        return (RECORDS,)
     match wanted.quantity:
+        case _ if is_sampled(kind, wanted) or _is_of_records(kind, wanted):
+            # By their number it is known whether all records are there.
+            return (RECORDS,)
         case Quantity.MEAN:
             return wanted.measure, known_of(wanted.measure) if is_knowable(kind, wanted.measure) else RECORDS
         case Quantity.RATIO:
-            parts = {part.name for part in ratio_parts(kind)}
-            ratio = kind.ratios[wanted.measure]
-            above, below = f"_in_{wanted.measure}", f"_of_{wanted.measure}"
-            return above if above in parts else ratio.numerator, below if below in parts else ratio.denominator
+            return ratio_columns(kind, wanted.measure)
         case Quantity.RECORDS:
             return (STARTED, CARRIED) if attribution is Attribution.PRORATED else (RECORDS,)
         case Quantity.STARTED:
@@ -114,10 +125,11 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
         amounts: sums of every column of `columns_of`, values of every measure of `sampled_of`.
         lasting: microseconds of the period.
     """
+    if kind.of_instants:
+        return snapshot_value(kind, wanted, amounts.observed or Observed({}, {}))
     if is_sampled(kind, wanted):
-        if wanted.quantity is Quantity.MEAN:
-            return mean(amounts.samples[wanted.measure])
-        return percentile(amounts.samples[wanted.measure], SAMPLED[wanted.quantity])
+        sample = amounts.samples[wanted.measure]
+        return mean(sample) if wanted.quantity is Quantity.MEAN else percentile(sample, SAMPLED[wanted.quantity])
     first, *others = (amounts.sums[name] for name in _columns(kind, wanted, query.attribution))
     match wanted.quantity:
         case Quantity.RATE:
@@ -144,6 +156,8 @@ def unit_of(kind: Kind, wanted: WantedUsage) -> str:
 
 def type_of(kind: Kind, wanted: WantedUsage) -> ValueType:
     """What the values of a column are."""
+    if kind.of_instants:
+        return snapshot_type(wanted)
     match wanted.quantity:
         case Quantity.MIN | Quantity.MAX:
             is_whole = wanted.measure in kind.products or kind.column[wanted.measure].type is Type.INTEGER

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from accounting.amounts import Amounts, together
-from accounting.answers import Groups, Periods, answer_of
+from accounting.answers import Groups, Periods, answer_of, bounded
 from accounting.as_of_closing import ClosedMonths, check_as_of
 from accounting.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.buckets import SECOND
@@ -24,19 +24,18 @@ from accounting.quantities import check_wanted, columns_of, sampled_of
 from accounting.record_sums import Part, RecordSums
 from accounting.samples import Samples
 from accounting.sight import Key, Sight
+from accounting.snapshot_query import SnapshotReading
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
 from accounting.topology import Topology
 from accounting.topology_table import read_topology
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
-from siteward.usage import AsOf, Attribution, UsageAnswer, UsageQuery
+from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery
 from siteward.usage_text import groupable
 from siteward.viewer import Viewer
 
 MOST_PERIODS: Final = 10_000
-MOST_ROWS: Final = 500_000
-"""Groups in periods of one answer; nobody reads more, and the process has to hold them."""
 
 
 class Usage:
@@ -59,29 +58,41 @@ class Usage:
 
     def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
         """The same within a transaction that sees one state."""
-        tables = self.ledger.tables.get(query.kind)
-        if tables is None:
-            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.tables)}")
+        kind = self.ledger.kinds.get(query.kind)
+        if kind is None:
+            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.kinds)}")
         topology = self.topology(connection, query)
-        fields = groupable(tables.kind, topology.attributes)
-        query = _checked(tables.kind, query, fields)
-        sight = Sight(tables.kind, viewer, fields, self._key)
+        fields = groupable(kind, topology.attributes)
+        query = _checked(kind, query, fields)
+        sight = Sight(kind, viewer, fields, self._key)
         sight.check(query)
         periods = list(periods_of(query.start, query.end, query.period))
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
-        derivation = Derivation(tables.kind, query, topology, sight)
-        closed = ClosedMonths(connection, self.ledger, tables, query)
-        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
-        whole, parts = reading.groups(periods)
-        answer = answer_of(tables.kind, query, periods, whole, parts)
+        derivation = Derivation(kind, query, topology, sight)
+        noted: tuple[ClosedPeriod, ...] = ()
+        if kind.of_instants:
+            whole, parts = self._snapshots(connection, derivation, sight).groups(periods)
+        else:
+            tables = self.ledger.tables[query.kind]
+            closed = ClosedMonths(connection, self.ledger, tables, query)
+            reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
+            whole, parts = reading.groups(periods)
+            noted = closed.noted(derivation.base)
+        answer = answer_of(kind, query, periods, whole, parts)
         return msgspec.structs.replace(
             answer,
             visible=format_filters(sight.conditions),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
-            closed=closed.noted(derivation.base),
+            closed=noted,
             unfinished=tuple(unfinished_in(connection, self.ledger.common.corrections, query.kind)),
         )
+
+    def _snapshots(self, connection: Connection, derivation: Derivation, sight: Sight) -> SnapshotReading:
+        ledger = self.ledger
+        tables = ledger.snapshots[derivation.base.kind]
+        dialect = ledger.database.dialect
+        return SnapshotReading(connection, dialect, tables, ledger.common, derivation, sight.conditions)
 
     def sight(self, kind: Kind, viewer: Viewer) -> Sight:
         """What a viewer sees of single records of a kind.
@@ -93,7 +104,7 @@ class Usage:
 
     def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
         """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
-        kind = self.ledger.tables[query.kind].kind
+        kind = self.ledger.kinds[query.kind]
         topology = self.topology(connection, query)
         sight = Sight(kind, viewer, groupable(kind, topology.attributes), self._key)
         return Derivation(kind, query, topology, sight), sight
@@ -143,13 +154,7 @@ class _Reading:
         """What each group holds in the whole window, and in each period."""
         stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
         self._read_records(edges_of(stretches))
-        parts: list[Groups] = []
-        rows = 0
-        for stretch in stretches:
-            parts.append(self._period(stretch))
-            rows += len(parts[-1])
-            if rows > MOST_ROWS:
-                _refuse(f"the answer has more than {MOST_ROWS} rows; ask for longer periods, or fewer dimensions")
+        parts = bounded(map(self._period, stretches))
         return _whole(parts), parts
 
     def _read_records(self, edges: Sequence[int]) -> None:

@@ -14,10 +14,11 @@ from accounting.arithmetic import Integers, shares, sums
 from accounting.booking import Account, account_of, joined
 from accounting.bucket_sums import GroupSums
 from accounting.conditions import Group, conditions_of, groups_of
+from accounting.counters import counted
 from accounting.cuts import Stretch
 from accounting.measures import additive, factors
 from accounting.samples import Samples
-from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables
+from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables, times_of
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, Shape
 from siteward.records.identity import HASH_BYTES, ID_BYTES
@@ -103,7 +104,7 @@ class RecordSums:
     ) -> Iterator[tuple[Integers, dict[str, Sequence[Any]]]]:
         """Numbers of groups, and columns of the records, some at a time."""
         records, series = self._tables.records, self._tables.series
-        question = select(records.c[SERIES], *(records.c[name] for name in names))
+        question = select(records.c[SERIES], *(counted(self._tables, name) for name in names))
         if self._query.filters:
             question = question.select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
         question = question.where(*self._within(stretch), *conditions_of(series, self._query.filters))
@@ -259,6 +260,8 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
         is_prorated: they have a part in it while they run, else when they end.
     """
     first, last = stretch
+    if kind.since and is_prorated:
+        return first, None
     if kind.shape is not Shape.INTERVAL or (kind.time == "end" and not is_prorated):
         return first, last
     longest = kind.longest
@@ -272,11 +275,6 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
 def id_from(time: int) -> bytes:
     """The smallest record id of a partition time, microseconds since 1970 UTC; of a negative one, that of 1970."""
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
-
-
-def times_of(kind: Kind) -> tuple[str, str]:
-    """The fields from and to which a record lasts; one and the same of an event."""
-    return ("start", "end") if kind.shape is Shape.INTERVAL else (kind.time, kind.time)
 
 
 def _values(amounts: Mapping[str, Integers], name: str, here: Integers) -> Integers:

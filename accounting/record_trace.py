@@ -16,12 +16,25 @@ from accounting.archived_ids import day_of, unpacked
 from accounting.arithmetic import Integers
 from accounting.booking import Postings, account_of, by_end, prorated
 from accounting.buckets import DAY, SECOND, tiers_at
+from accounting.counters import booked_columns
 from accounting.grids import grid_of
 from accounting.ledger import Ledger
 from accounting.query import Usage
-from accounting.record_sums import times_of
 from accounting.sight import Sight
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, START, WIDTH, KindTables, is_bucketed
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.tables import (
+    ENTRY,
+    ID,
+    MESSAGE,
+    PRODUCER,
+    SERIES,
+    SINCE,
+    START,
+    WIDTH,
+    before_of,
+    is_bucketed,
+    times_of,
+)
 from accounting.traced import MOST_LISTED, BookedPart, RecordTrace
 from siteward.records import Kind, Type, id_text, moment
 from siteward.usage import Attribution
@@ -45,7 +58,7 @@ def trace_record(usage: Usage, folder: Path, identifier: bytes, viewer: Viewer) 
     ledger = usage.ledger
     unknown = RecordTrace(id=id_text(identifier), state="unknown", why=UNKNOWN)
     with ledger.database.read() as connection:
-        for tables in ledger.tables.values():
+        for tables in ledger.all_tables:
             found = _booked(connection, ledger, tables, identifier)
             found = found or _archived(connection, ledger, tables, folder, identifier)
             if found is not None:
@@ -60,14 +73,15 @@ def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:
     return msgspec.structs.replace(found, fields=fields)
 
 
-def _booked(connection: Connection, ledger: Ledger, tables: KindTables, identifier: bytes) -> RecordTrace | None:
+def _booked(connection: Connection, ledger: Ledger, tables: Tables, identifier: bytes) -> RecordTrace | None:
     records, series = tables.records, tables.series
     producers, entries = ledger.common.producers, ledger.common.entries
     fields = [(series if is_bucketed(column) else records).c[column.name] for column in tables.kind.columns]
     origin = (records.c[SERIES], records.c[MESSAGE], records.c[ENTRY], producers.c.name, entries.c.at)
+    own = [column for column in records.columns if column.name in _steps(tables.kind)]
     labelled = [column.label(f"_origin_{place}") for place, column in enumerate(origin)]
     question = (
-        select(*labelled, *fields)
+        select(*labelled, *fields, *own)
         .select_from(
             records.join(series, records.c[SERIES] == series.c[SERIES])
             .join(producers, records.c[PRODUCER] == producers.c[PRODUCER])
@@ -90,12 +104,17 @@ def _booked(connection: Connection, ledger: Ledger, tables: KindTables, identifi
         message=id_text(bytes(message)),
         entry=entry,
         received=moment(received),
-        buckets=tuple(_parts(connection, ledger, tables, columns, int(number))),
+        buckets=tuple(_parts(connection, ledger, tables, booked_columns(tables.kind, [row]), int(number))),
     )
 
 
+def _steps(kind: Kind) -> tuple[str, ...]:
+    """What records of counters keep of the one before."""
+    return (SINCE, *map(before_of, kind.counters)) if kind.since else ()
+
+
 def _archived(
-    connection: Connection, ledger: Ledger, tables: KindTables, folder: Path, identifier: bytes
+    connection: Connection, ledger: Ledger, tables: Tables, folder: Path, identifier: bytes
 ) -> RecordTrace | None:
     archived = ledger.common.archived
     question = select(archived).where(archived.c.kind == tables.kind.name, archived.c.day == day_of(identifier))
@@ -110,7 +129,7 @@ def _archived(
 def _in_file(  # where it is, and which.
     connection: Connection,
     ledger: Ledger,
-    tables: KindTables,
+    tables: Tables,
     reading: ArchiveReading,
     file: File,
     identifier: bytes,
@@ -150,9 +169,11 @@ def _shown(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
 
 
 def _parts(
-    connection: Connection, ledger: Ledger, tables: KindTables, columns: Mapping[str, Sequence[Any]], series: int
+    connection: Connection, ledger: Ledger, tables: Tables, columns: Mapping[str, Sequence[Any]], series: int
 ) -> Iterator[BookedPart]:
-    """What a record has in each bucket, the widest of those that lie over each other."""
+    """What a record has in each bucket, the widest of those that lie over each other; of snapshots none is told."""
+    if isinstance(tables, SnapshotTables):
+        return
     first, last = (columns[name][0] // (DAY * SECOND) * DAY for name in times_of(tables.kind))
     account = account_of(tables.kind, columns, np.array([series], np.int64))
     days = range(first, last + DAY, DAY)

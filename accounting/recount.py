@@ -15,12 +15,13 @@ from accounting.archive_reading import FOR_EVER, NEVER, ArchiveReading, Unreadab
 from accounting.arithmetic import Integers
 from accounting.booking import Account, Postings, account_of, by_end, posted, prorated
 from accounting.buckets import DAY, SECOND, tiers_at
+from accounting.counters import counted
 from accounting.cuts import Stretch
 from accounting.grids import Grid, grid_of
 from accounting.ledger import Ledger
 from accounting.measures import additive, factors
-from accounting.record_sums import id_from, id_times, times_of
-from accounting.tables import ID, SERIES, START, WIDTH, KindTables
+from accounting.record_sums import id_from, id_times
+from accounting.tables import ID, SERIES, START, WIDTH, KindTables, times_of
 
 MOST_DAYS: Final = 31
 """Days of one slice: records that end long after it are looked at once for all of them."""
@@ -236,7 +237,7 @@ def _pages(connection: Connection, tables: KindTables, days: Slice, names: Seque
     within = [start < last, end >= first]
     if latest is not None:
         within.append(records.c[ID] < id_from(latest + 999))
-    question = select(records.c[ID], records.c[SERIES], *(records.c[name] for name in names)).where(*within)
+    question = select(records.c[ID], records.c[SERIES], *(counted(tables, name) for name in names)).where(*within)
     question = question.order_by(records.c[ID]).limit(AT_ONCE)
     reached = None if earliest is None else id_from(earliest)
     while True:

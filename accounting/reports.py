@@ -30,8 +30,7 @@ def reports_in(ledger: Ledger, kind: str = "") -> list[UsageReport]:
     Raises:
         siteward.query.QueryError: there is no kind of that name.
     """
-    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    chosen = [find_kind(kind, kinds)] if kind else list(kinds.values())
+    chosen = [find_kind(kind, ledger.kinds)] if kind else list(ledger.kinds.values())
     attributes = attributes_of(ledger)
     return [report for each in chosen for report in reports_of(each, attributes).values()]
 
@@ -44,7 +43,7 @@ def reports_of(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str,
         attributes: what the topology tells of the values of dimensions.
     """
     by = tuple(name for name in groupable(kind, attributes) if name != "simulated")
-    parts = [*_of_records(kind), *_of_measures(kind), *_of_ratios(kind)]
+    parts = [*_of_snapshots(kind)] if kind.of_instants else [*_of_records(kind), *_of_measures(kind), *_of_ratios(kind)]
     return {
         f"{kind.name}/{end}": UsageReport(
             name=f"{kind.name}/{end}",
@@ -59,6 +58,18 @@ def reports_of(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str,
         )
         for end, title, measures, attribution, period in parts
     }
+
+
+def _of_snapshots(kind: Kind) -> Iterator[Part]:
+    at = str(Attribution.AT_INSTANT)
+    for name in additive(kind):
+        doc = kind.products[name].doc if name in kind.products else kind.column[name].doc
+        yield f"{name}/mean", f"{doc}, on average", (f"mean:{name}",), at, Period.DAY
+        yield f"{name}/last", f"{doc}, when last seen", (f"last:{name}",), at, Period.WHOLE
+        yield f"{name}/spread", f"{doc}: least and most", (f"min:{name}", f"max:{name}"), at, Period.DAY
+    for name, ratio in kind.ratios.items():
+        yield name, f"{ratio.doc}, day by day", (f"ratio:{name}",), at, Period.DAY
+    yield "cycles", "how often was looked, and how often not all came", ("cycles", "incomplete"), at, Period.DAY
 
 
 def _of_records(kind: Kind) -> Iterator[Part]:

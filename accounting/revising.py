@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sqlalchemy import Connection, select
 
 from accounting.adjustments import Cause
@@ -13,7 +12,7 @@ from accounting.booking import Account, beyond_limits
 from accounting.corrections import series_row
 from accounting.dictionary import AT_ONCE
 from accounting.originals import Original, layers_of, over_records
-from accounting.rows import Row, account_of_rows, put_rows, remove_rows, replace_rows
+from accounting.rows import Row, account_of_rows, plain, put_rows, remove_rows, replace_rows
 from accounting.tables import ENTRY, ID, REPLACED, SERIES
 from siteward.records import Refused
 from siteward.server.database import Values
@@ -96,7 +95,7 @@ class Revising:
 
     def _came(self, position: int) -> Row:
         """A record of the batch as it came."""
-        own = {name: _plain(values[position]) for name, values in self._rows.items()}
+        own = {name: plain(values[position]) for name, values in self._rows.items()}
         return {**{name: values[position] for name, values in self._batch.columns.items()}, **own, ENTRY: self._entry}
 
     def _effective(
@@ -144,7 +143,3 @@ class Revising:
             [{**row, REPLACED: self._entry} for row in self._superseded],
         )
         replace_rows(self._connection, self._tables.originals, received)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  # of any column.
-    return value.item() if isinstance(value, np.generic) else value

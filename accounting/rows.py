@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, Select, Table, bindparam, delete, select, update
 
 from accounting.booking import Account, account_of
+from accounting.counters import booked_columns
 from accounting.dictionary import AT_ONCE
 from accounting.tables import ID, SERIES, KindTables, is_bucketed
 from siteward.records import Kind
@@ -70,5 +71,10 @@ def remove_rows(connection: Connection, table: Table, ids: Sequence[bytes]) -> N
 
 def account_of_rows(kind: Kind, rows: Sequence[Mapping[str, Any]], sign: int) -> Account:
     """Records as an account; see `accounting.booking.account_of`."""
-    columns = {column.name: [row[column.name] for row in rows] for column in kind.columns if not is_bucketed(column)}
+    columns = booked_columns(kind, rows)
     return account_of(kind, columns, np.array([row[SERIES] for row in rows], np.int64), sign)
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401  # of any column.
+    """A value as drivers take it."""
+    return value.item() if isinstance(value, np.generic) else value

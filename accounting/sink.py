@@ -32,7 +32,7 @@ class LedgerSink:
         Raises:
             SinkUnavailable: see `Ledger.write`.
         """
-        if batch.kind.name not in self.ledger.tables:
+        if batch.kind.name not in self.ledger.kinds:
             return Written([Outcome.STORED] * len(batch))
         return self.ledger.write(batch)
 

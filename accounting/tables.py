@@ -11,7 +11,7 @@ from sqlalchemy import Column as SqlColumn
 from sqlalchemy import Index, MetaData, Table
 
 from accounting.measures import additive, knowable, known_of, ratio_parts
-from siteward.records import Column, Dimension, Kind, Type
+from siteward.records import Column, Dimension, Kind, Shape, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
     blob_column,
@@ -43,9 +43,13 @@ CORRECTION: Final = "_correction"
 CLOSING: Final = "_closing"
 """The entry with which a period was closed."""
 CAUSE: Final = "_cause"
+COUNTER: Final = "_counter"
+"""Number of a record's counter."""
+SINCE: Final = "_since"
+"""Instant of the counter's record before, or when it began to count; microseconds since 1970 UTC."""
 DIGEST_BYTES: Final = 16
-_STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
-_BY_KEY: Final[dict[str, Any]] = {**_STRICT, "sqlite_with_rowid": False}
+STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+BY_KEY: Final[dict[str, Any]] = {**STRICT, "sqlite_with_rowid": False}
 _LONGEST_NAME: Final = 1000
 
 
@@ -76,7 +80,7 @@ class CommonTables:
             integer_column("at"),
             text_column("author", 255),
             text_column("reason", 4000),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.compacted = Table(
             f"{PREFIX}compacted",
@@ -84,14 +88,14 @@ class CommonTables:
             text_column("bucket_table", 255, key=True),
             integer_column("width", key=True),
             integer_column("until"),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.summed = Table(
             f"{PREFIX}summed",
             metadata,
             text_column("bucket_table", 255, key=True),
             integer_column("month", key=True),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.archived = Table(
             f"{PREFIX}archived",
@@ -103,14 +107,14 @@ class CommonTables:
             integer_column("records"),
             integer_column("at"),
             blob_column("ids"),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.rebuilds = Table(
             f"{PREFIX}rebuilds",
             metadata,
             text_column("kind", 255, key=True),
             *(integer_column(name) for name in ("number", "first", "last", "until")),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.arrivals = Table(
             f"{PREFIX}arrivals",
@@ -119,7 +123,7 @@ class CommonTables:
             integer_column("hour", key=True),
             integer_column(PRODUCER, key=True),
             *(integer_column(name) for name in ("records", "first", "last")),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.topology = Table(
             f"{PREFIX}topology",
@@ -127,7 +131,7 @@ class CommonTables:
             bytes_column(DIGEST, DIGEST_BYTES, key=True),
             *(text_column(name, 255) for name in ("dimension", "value", "attribute", "attribute_value")),
             *(integer_column(name, optional=True) for name in ("valid_from", "valid_to")),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.corrections = Table(
             f"{PREFIX}corrections",
@@ -144,7 +148,7 @@ class CommonTables:
             bytes_column("reached", ID_BYTES),
             blob_column("figures"),
             blob_column("undone"),
-            **_STRICT,
+            **STRICT,
         )
         self.periods = Table(
             f"{PREFIX}periods",
@@ -159,7 +163,7 @@ class CommonTables:
             text_column("signed_by", 255),
             text_column("digest", 64),
             blob_column("meaning"),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.producers = Table(
             f"{PREFIX}producers",
@@ -167,12 +171,12 @@ class CommonTables:
             number_column(PRODUCER),
             bytes_column(DIGEST, DIGEST_BYTES, unique=True),
             text_column("name", _LONGEST_NAME),
-            **_STRICT,
+            **STRICT,
         )
 
 
 class KindTables:
-    """The tables of one kind of events or intervals.
+    """The tables of one kind of events, of intervals, or of counters.
 
     Attributes:
         kind: whose.
@@ -183,6 +187,7 @@ class KindTables:
         corrected: which corrections lie over which records.
         superseded: older revisions, as they came, with the entry of the one that replaced them.
         adjustments: what changed the by-end sums of closed periods, by UTC day, with the entry and the cause.
+        counters: what has counters, such as a virtual machine, numbered; None where the kind has none.
         prorated: measures spread over the time in which they arose.
         by_end: measures whole, in the bucket of the record's end.
         months: both tables of buckets, each with the table of what whole months of it come to.
@@ -191,33 +196,20 @@ class KindTables:
     def __init__(self, kind: Kind, metadata: MetaData) -> None:
         """Derive them."""
         self.kind = kind
-        name = PREFIX + kind.name.replace("-", "_")
+        name = table_name(kind, "")[:-1]
         sums = sums_of(kind)
-        self.series = Table(
-            f"{name}_series",
-            metadata,
-            number_column(SERIES),
-            bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-            *(column_of(column) for column in kind.columns if is_bucketed(column)),
-            **_STRICT,
-        )
-        self.records = Table(f"{name}_records", metadata, _identifier(), *_record_columns(kind), **_BY_KEY)
-        self.originals = Table(f"{name}_originals", metadata, _identifier(), *_record_columns(kind), **_BY_KEY)
-        self.superseded = Table(
-            f"{name}_superseded",
-            metadata,
-            _identifier(),
-            integer_column(REPLACED, key=True),
-            *_record_columns(kind),
-            **_BY_KEY,
-        )
+        self.series = series_table(kind, metadata)
+        self.records = record_table(kind, metadata)
+        self.originals = Table(f"{name}_originals", metadata, _identifier(), *_record_columns(kind), **BY_KEY)
+        self.superseded = superseded_table(kind, metadata)
+        self.counters = _counter_table(kind, metadata) if kind.since else None
         self.corrected = Table(
             f"{name}_corrected",
             metadata,
             integer_column(CORRECTION, key=True),
             _identifier(),
             Index(f"{name}_corrected_ids", ID),
-            **_BY_KEY,
+            **BY_KEY,
         )
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
         whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
@@ -235,8 +227,19 @@ class KindTables:
             integer_column(START, key=True),
             integer_column(SERIES, key=True),
             *map(sum_column, whole),
-            **_BY_KEY,
+            **BY_KEY,
         )
+
+    @property
+    def bucket_tables(self) -> tuple[Table, ...]:
+        """Those whose rows become fewer as they age."""
+        return self.prorated, self.by_end
+
+    @property
+    def all(self) -> tuple[Table, ...]:
+        """All of them."""
+        counters = () if self.counters is None else (self.counters,)
+        return self.series, *self.of_records, self.corrected, *self.of_sums, *counters
 
     @property
     def of_records(self) -> list[Table]:
@@ -247,6 +250,62 @@ class KindTables:
     def of_sums(self) -> list[Table]:
         """Those that hold sums."""
         return [self.prorated, self.by_end, self.adjustments, *(sums for _, sums in self.months)]
+
+
+def table_name(kind: Kind, which: str) -> str:
+    """The name of one of a kind's tables."""
+    return f"{PREFIX}{kind.name.replace('-', '_')}_{which}"
+
+
+def series_table(kind: Kind, metadata: MetaData) -> Table:
+    """Every combination of a kind's bucketed dimensions, numbered."""
+    return Table(
+        table_name(kind, "series"),
+        metadata,
+        number_column(SERIES),
+        bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+        *(column_of(column) for column in kind.columns if is_bucketed(column)),
+        **STRICT,
+    )
+
+
+def record_table(kind: Kind, metadata: MetaData) -> Table:
+    """A kind's records. Those of counters also say what the record before had counted."""
+    table = Table(table_name(kind, "records"), metadata, _identifier(), *_record_columns(kind), **BY_KEY)
+    if kind.since:
+        Index(table_name(kind, "by_counter"), table.c[COUNTER], table.c[kind.time])
+    return table
+
+
+def superseded_table(kind: Kind, metadata: MetaData) -> Table:
+    """Older revisions of a kind's records, as they came, with the entry of the one that replaced them."""
+    replaced = integer_column(REPLACED, key=True)
+    name = table_name(kind, "superseded")
+    return Table(name, metadata, _identifier(), replaced, *_record_columns(kind), **BY_KEY)
+
+
+def _counter_table(kind: Kind, metadata: MetaData) -> Table:
+    columns = [kind.column[name] for name in ("vo", *kind.counted_by)]
+    return Table(
+        table_name(kind, "counters"),
+        metadata,
+        number_column(COUNTER),
+        bytes_column(DIGEST, DIGEST_BYTES, unique=True),
+        *map(column_of, columns),
+        **STRICT,
+    )
+
+
+def before_of(counter: str) -> str:
+    """The column of what a counter had counted before its record."""
+    return f"_before_{counter}"
+
+
+def times_of(kind: Kind) -> tuple[str, str]:
+    """The columns of a table of records between which, in time, lies what a record says; one and the same of events."""
+    if kind.shape is Shape.INTERVAL:
+        return "start", "end"
+    return (SINCE, kind.time) if kind.since else (kind.time, kind.time)
 
 
 def is_bucketed(column: Column) -> bool:
@@ -266,18 +325,20 @@ def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
         integer_column(PRODUCER),
         bytes_column(MESSAGE, ID_BYTES),
         *(column_of(column) for column in kind.columns if not is_bucketed(column)),
+        *((integer_column(COUNTER), integer_column(SINCE)) if kind.since else ()),
+        *(sum_column(before_of(name)) for name in kind.counters),
     ]
 
 
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
-    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+    return Table(name, metadata, *keys, *map(sum_column, sums), **BY_KEY)
 
 
 def _months(name: str, metadata: MetaData, sums: list[str]) -> Table:
     keys = [integer_column(key, key=True) for key in (START, SERIES)]
-    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+    return Table(name, metadata, *keys, *map(sum_column, sums), **BY_KEY)
 
 
 def sums_of(kind: Kind) -> list[str]:

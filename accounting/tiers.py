@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sqlalchemy import FromClause, Select, Table, case, func, literal_column, select
+from sqlalchemy.sql import ColumnElement
 
 from accounting.buckets import DAY, SECOND, tiers_at
 from accounting.ledger import Ledger
-from accounting.tables import CARRIED, SERIES, START, WIDTH
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.snapshots import lock_buckets
+from accounting.tables import CARRIED, START, WIDTH
 from siteward.log import get_logger
 from siteward.server.database import Conflict, Grouped
+from siteward.server.database.merging import merged_rows, with_latest
 
 AGAIN_DAYS: Final = 2
 """Compacted days that are looked at once more in every round."""
@@ -36,13 +40,13 @@ def compact(ledger: Ledger) -> int:
         sqlalchemy.exc.SQLAlchemyError: the database does not answer; what was done is done.
     """
     count = 0
-    for tables in ledger.tables.values():
+    for tables in ledger.all_tables:
         tiers = tiers_at(ledger.clock(), tables.kind.tiers)
         # From narrow to wide: what is older than several tiers goes through all of them.
         for tier in tiers[1:]:
-            for table in (tables.prorated, tables.by_end):
+            for table in tables.bucket_tables:
                 days = _days(ledger, table, tier.end, tier.width)
-                count += sum(_compacted(ledger, tables.kind.name, table, day, tier.width) for day in days)
+                count += sum(_compacted(ledger, tables, table, day, tier.width) for day in days)
     return count
 
 
@@ -84,7 +88,7 @@ def _mark(ledger: Ledger, table: Table, width: int, until: int) -> None:
         connection.execute(marks.update().where(mine).values(until=until))
 
 
-def _compacted(ledger: Ledger, kind: str, table: Table, day: int, width: int) -> int:
+def _compacted(ledger: Ledger, tables: Tables, table: Table, day: int, width: int) -> int:
     """One day's buckets put together; how many went."""
     columns = table.c
     chosen = (columns[START] >= day) & (columns[START] < day + DAY) & (columns[WIDTH] < width)
@@ -92,8 +96,10 @@ def _compacted(ledger: Ledger, kind: str, table: Table, day: int, width: int) ->
         try:
             with ledger.database.write(repeatable=True) as connection:
                 # A process that knows fewer columns than the table would leave their sums behind.
-                ledger.check(connection, kind)
-                return ledger.database.dialect.move(connection, table, chosen, _widening(width))
+                ledger.check(connection, tables.kind.name)
+                if isinstance(tables, SnapshotTables):
+                    lock_buckets(connection, ledger.database.dialect, ledger.common, tables)
+                return ledger.database.dialect.move(connection, table, chosen, _widening(table, width))
         except Conflict as conflict:
             log.debug("compacting again", reason=str(conflict))
             time.sleep(0.05)
@@ -101,25 +107,29 @@ def _compacted(ledger: Ledger, kind: str, table: Table, day: int, width: int) ->
     raise Conflict(message)
 
 
-def _widening(width: int) -> Grouped:
-    """What narrow buckets come to in those of a width."""
+def _widening(table: Table, width: int) -> Grouped:
+    """What narrow buckets of a table come to in those of a width."""
+    of = next(column.name for column in table.primary_key if column.name not in {START, WIDTH})
 
     def grouped(source: FromClause) -> Select[Any]:
-        # Literals, so that what is grouped by is what is selected.
-        start = source.c[START]
-        first = start - start % literal_column(str(width))
-        sums = [
+        source = with_latest(table, source, [_first(source, width), source.c[of]])
+        first = _first(source, width)
+        sums = list(merged_rows(table, source))
+        if CARRIED in table.c:
             # Who was running when the wide bucket began is in the first narrow one; later ones tell of the same again.
-            func.sum(case((start == first, column), else_=literal_column("0")) if column.name == CARRIED else column)
-            for column in source.c
-            if column.name not in {START, SERIES, WIDTH}
-        ]
-        names = [column.name for column in source.c if column.name not in {START, SERIES, WIDTH}]
+            carried = func.sum(case((source.c[START] == first, source.c[CARRIED]), else_=literal_column("0")))
+            sums = [carried.label(CARRIED) if each.name == CARRIED else each for each in sums]
         return select(
             first.label(START),
-            source.c[SERIES].label(SERIES),
+            source.c[of].label(of),
             literal_column(str(width)).label(WIDTH),
-            *(each.label(name) for name, each in zip(names, sums, strict=True)),
-        ).group_by(first, source.c[SERIES])
+            *sums,
+        ).group_by(first, source.c[of])
 
     return grouped
+
+
+def _first(source: FromClause, width: int) -> ColumnElement[int]:
+    # A literal, so that what is grouped by is what is selected.
+    start = source.c[START]
+    return start - start % literal_column(str(width))

@@ -14,15 +14,28 @@ from accounting.arithmetic import Integers
 from accounting.booking import account_of
 from accounting.buckets import SECOND
 from accounting.conditions import conditions_of
+from accounting.counters import booked_columns
 from accounting.cuts import Stretch
 from accounting.derivation import Derivation
 from accounting.ledger import Ledger
-from accounting.measures import additive, factors
 from accounting.quantities import columns_of
 from accounting.query import Usage
-from accounting.record_sums import Part, RecordSums, id_from, id_times, times_of
+from accounting.record_sums import Part, RecordSums, id_from, id_times
 from accounting.sight import Sight
-from accounting.tables import CARRIED, ENTRY, ID, MESSAGE, PRODUCER, RECORDS, SERIES, START, STARTED, WIDTH, KindTables
+from accounting.tables import (
+    CARRIED,
+    ENTRY,
+    ID,
+    MESSAGE,
+    PRODUCER,
+    RECORDS,
+    SERIES,
+    START,
+    STARTED,
+    WIDTH,
+    KindTables,
+    times_of,
+)
 from accounting.traced import MOST_LISTED, Page, Trace, TracedBucket, TracedRecord
 from accounting.verify import series_in
 from siteward.query import Filter, QueryError
@@ -241,10 +254,7 @@ class _Tracing:
         if not rows:
             return
         first, last = times_of(self._kind)
-        needed = dict.fromkeys(
-            [first, last, *(each for name in additive(self._kind) for each in factors(self._kind, name))]
-        )
-        columns = {name: [row[name] for row in rows] for name in needed}
+        columns = booked_columns(self._kind, rows)
         # Each record as a group of its own.
         places: Integers = np.arange(len(rows))
         groups = [(place,) for place in places.tolist()]

@@ -153,7 +153,7 @@ def verify(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Finding]:
 
 def checked_files(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[BadFile]:
     """Each file against its digest, its ids against those that the ledger keeps, and no record in both places."""
-    wanted = {tables.kind.name for tables in scope.tables(ledger)}
+    wanted = set(scope.kinds or ledger.kinds)
     with ledger.database.read() as connection:
         listed = [file for file in files_in(connection, ledger) if file.kind in wanted]
     for file in listed:
@@ -170,7 +170,7 @@ def _fault_of(ledger: Ledger, folder: Path, file: File) -> str:
     except ArchiveError as error:
         return str(error)
     found = dict(zip(columns[ID], columns["revision"], strict=True))
-    archived, records = ledger.common.archived, ledger.tables[file.kind].records
+    archived, records = ledger.common.archived, ledger.tables_of(file.kind).records
     first, last = id_range(file.day)
     with ledger.database.read() as connection:
         mine = (archived.c.kind == file.kind) & (archived.c.day == file.day) & (archived.c.file == file.file)

@@ -24,7 +24,7 @@ from bench.asked import Asked
 from bench.booking import Place, booked, curve, opened, together
 from bench.jobs import BATCH, DAY, JOB, SERIES, SITES, USERS, batches
 from siteward.records import moment
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer, Visible
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -116,7 +116,7 @@ def _questions(records: int, asked: Asked) -> Iterator[str]:
         began = time.perf_counter()
         months = sum_months(ledger)
         yield f"| {records:,} jobs over two years: {months} months summed | {time.perf_counter() - began:.1f} s | |"
-        for attribution in Attribution:
+        for attribution in OF_USAGE:
             for what, query in _asked_of(moment(now), attribution):
                 seconds, rows = _fastest(ledger, query)
                 most = MOST_SECONDS[what]

@@ -115,6 +115,8 @@ def _more(kind: Kind) -> Iterator[str]:
     longest = f"longer than {kind.declaration.longest.days} days" if kind.declaration.longest else ""
     limited = any(isinstance(column.role, Measure) and column.role.limit is not None for column in kind.measures)
     reasons = " or ".join(filter(None, (longest, "with a value above its limit" if limited else "")))
+    if kind.since:
+        yield f"Counters count from {code(kind.since)} on; the ledger books what they counted since the record before."
     if not kind.booked:
         yield "The accounting ledger takes none of them."
     elif reasons:
@@ -124,6 +126,7 @@ def _more(kind: Kind) -> Iterator[str]:
 def _column(column: Column) -> tuple[object, ...]:
     measure = column.role if isinstance(column.role, Measure) else None
     role = "measure" if measure else "dimension" if column.role else "time"
+    role += ", counter" if measure and measure.counter else ""
     role += ", personal" if column.personal else ""
     role += ", in no bucket" if isinstance(column.role, Dimension) and not column.role.bucketed else ""
     default = "required" if column.required else code(json.dumps(column.default))

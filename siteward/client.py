@@ -106,7 +106,7 @@ class Client:
         window: str = "",
         start: str | datetime = "",
         end: str | datetime = "",
-        attribution: str = "prorated",
+        attribution: str = "",
         period: str = "whole",
         top: int = 0,
         as_of: str = "present",

@@ -27,6 +27,8 @@ class Attribution(StrEnum):
     """Spread over the time in which it ran: of a job across midnight both days have their part."""
     BY_END = "by-end"
     """Whole, in the period in which the record ended, as APEL and WLCG book it."""
+    AT_INSTANT = "at-instant"
+    """Of snapshots, and of them only: how much there was at instants; nothing was used that could be split."""
 
 
 class AsOf(StrEnum):
@@ -36,6 +38,10 @@ class AsOf(StrEnum):
     """As everything is known now, adjustments included."""
     CLOSING = "closing"
     """By end only: as they were when each month of the window was closed."""
+
+
+OF_USAGE: Final = (Attribution.PRORATED, Attribution.BY_END)
+"""Those of whatever is used up; snapshots have the other one."""
 
 
 class Period(StrEnum):
@@ -60,17 +66,33 @@ class Quantity(StrEnum):
     """The sum divided by the seconds of the period within the window: of core time, the cores in use on average. By
     end also of `records`."""
     MEAN = "mean"
-    """By end only: the sum divided by the number of records that know the measure."""
+    """By end: the sum divided by the number of records that know the measure. Of snapshots: the mean over the cycles
+    of each producer, in which a series that is absent is zero; producers added up."""
+    MEAN_PRESENT = "mean-present"
+    """Snapshots only, as up to `incomplete`: the mean of each series over the instants at which it was there, series
+    added up."""
+    LAST = "last"
+    """What there was in each producer's last cycle; a series that is absent from it is zero."""
+    LAST_KNOWN = "last-known"
+    """What each series was when it was last there, series added up."""
+    INSTANTS = "instants"
+    """The instants at which a series was there, series added up."""
+    CYCLES = "cycles"
+    """How often the producers of a group looked, whatever they saw."""
+    INCOMPLETE = "incomplete"
+    """The cycles among them of which some records are missing, or more are there than were sent."""
     CUMULATIVE = "cumulative"
     """The sum from the start of the window to the end of the period. By end also of `records`."""
     RATIO = "ratio"
     """A ratio that the kind declares: the sums divided, over the records that know both."""
     RECORDS = "records"
-    """By end: the records that ended. Prorated: the records that ran, for some time of the period at least."""
+    """By end: the records that ended. Prorated: the records that ran, for some time of the period at least. Of
+    snapshots: all of the period."""
     STARTED = "started"
     """Prorated only: the records that started."""
     MIN = "min"
-    """By end only, as all that follow: of the single records' values, also where they do not add up."""
+    """By end only, as all that follow: of the single records' values, also where they do not add up. Of snapshots the
+    least and most that one record says."""
     MAX = "max"
     P50 = "p50"
     P90 = "p90"
@@ -103,7 +125,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         wanted: what to compute; at least one.
         start: first instant of the window.
         end: first instant after it.
-        attribution: to which time usage belongs.
+        attribution: to which time usage belongs; AT_INSTANT for snapshots.
         by: bucketed dimensions to group by.
         filters: conditions on bucketed dimensions.
         period: one row for each calendar period within the window.

@@ -16,7 +16,13 @@ from siteward.usage import OF_RECORDS, AsOf, Attribution, Period, Quantity, Usag
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
-ALONE: Final = (Quantity.RECORDS, Quantity.STARTED)
+ALONE: Final = (
+    Quantity.RECORDS,
+    Quantity.STARTED,
+    Quantity.INSTANTS,
+    Quantity.CYCLES,
+    Quantity.INCOMPLETE,
+)
 """What takes no measure."""
 CHANNEL: Final = "channel"
 """What a kind with both ends is grouped by as one value, `A→B`, unless it has a dimension of that name."""
@@ -28,14 +34,15 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         kind: name of the kind.
-        measures: what to compute: a measure or product alone is its sum, a ratio itself; else `rate:core_time`,
-            `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`.
+        measures: what to compute: a measure or product alone is its sum, of snapshots its mean, a ratio itself; else
+            `rate:core_time`, `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`; of
+            snapshots also `mean-present:used`, `last:used`, `last-known:used`, `instants`, `cycles`, `incomplete`.
         by: bucketed dimensions to group by, or attributes of theirs in the topology, such as `site.country`.
         where: conditions on the same, as in siteward.query_text.QueryText.
         window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
         start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
         end: first instant after the window, in the same forms. Without any of the three: this month until now.
-        attribution: `prorated` or `by-end`.
+        attribution: `prorated` or `by-end`, of snapshots `at-instant`; "" is `prorated`, or `at-instant`.
         period: one row for each `hour`, `day`, `week`, `month`, `quarter` or `year`, in UTC; or `whole`.
         top: number of groups kept; 0 keeps all.
         as_of: figures of closed months: `present`, or by end as of their `closing`.
@@ -48,7 +55,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     window: str = ""
     start: str = ""
     end: str = ""
-    attribution: str = str(Attribution.PRORATED)
+    attribution: str = ""
     period: str = str(Period.WHOLE)
     top: int = 0
     as_of: str = str(AsOf.PRESENT)
@@ -83,13 +90,24 @@ def parse_usage(
         wanted=each_once("measure", [parse_wanted_usage(measure, kind) for measure in text.measures]),
         start=first,
         end=last,
-        attribution=find_named(text.attribution, {str(each): each for each in Attribution}, "known attribution"),
+        attribution=_attribution(text.attribution, kind),
         by=each_once("dimension", [_find_dimension(name, kind, fields).name for name in text.by]),
         filters=parse_filters(text.where, kind, fields),
         period=find_named(text.period, {str(each): each for each in Period}, "period"),
         top=check_top(text.top),
         as_of=find_named(text.as_of, {str(each): each for each in AsOf}, "state to ask for"),
     )
+
+
+def attributions_of(kind: Kind) -> tuple[Attribution, ...]:
+    """Those that a kind has, the usual one first."""
+    return (Attribution.AT_INSTANT,) if kind.of_instants else (Attribution.PRORATED, Attribution.BY_END)
+
+
+def _attribution(text: str, kind: Kind) -> Attribution:
+    usual, *others = attributions_of(kind)
+    known = {str(each): each for each in (usual, *others)}
+    return find_named(text, known, f"known attribution of {kind.name}") if text else usual
 
 
 def format_usage(query: UsageQuery) -> UsageText:
@@ -159,8 +177,10 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
     measures = [*(column.name for column in kind.measures), *kind.products]
     first, colon, measure = text.partition(":")
     if not colon and first not in quantities:
-        plain = dict.fromkeys(measures, Quantity.SUM) | dict.fromkeys(kind.ratios, Quantity.RATIO)
-        names = plain | dict.fromkeys(map(str, ALONE), Quantity.SUM)
+        # Snapshots added up over time are what nobody means.
+        usual = Quantity.MEAN if kind.of_instants else Quantity.SUM
+        plain = dict.fromkeys(measures, usual) | dict.fromkeys(kind.ratios, Quantity.RATIO)
+        names = plain | dict.fromkeys(map(str, ALONE), usual)
         return WantedUsage(find_named(first, names, f"measure of {kind.name}"), first)
     quantity = find_named(first, quantities, "quantity")
     if quantity in ALONE:

@@ -23,7 +23,7 @@ from accounting.signatures import sign, verified_periods
 from accounting.tiers import compact
 from siteward.records import microseconds
 from siteward.server.database import Database
-from siteward.usage import AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 SECOND: Final = 1_000_000
 DAY: Final = 86_400
@@ -173,11 +173,11 @@ def _correct(action: Action, where: tuple[str, ...], given: Mapping[str, Any]) -
         ids = model.select(CONDITIONS[where])
         if not ids:
             return
-        before = {each: computed(model.records, question(each, by=())) for each in Attribution}
+        before = {each: computed(model.records, question(each, by=())) for each in OF_USAGE}
         done = corrected_by(ledger, action, *where, given=texts)
         model.layers[done.number] = (None if action is Action.VOID else given, ids)
         assert done.figures.records == len(ids)
-        for attribution in Attribution:
+        for attribution in OF_USAGE:
             _check_figures(done, attribution, before[attribution], model)
 
     return act
@@ -270,7 +270,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
 
 def check(ledger: Ledger, model: Model) -> None:
     """Present figures in both attributions, figures as of closing, and signatures are those of the model."""
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         for changes in ({}, {"by": ("code", "simulated"), "period": Period.DAY}):
             query = question(attribution, **changes)
             assert asked(ledger, attribution, **changes) == computed(model.records, query)

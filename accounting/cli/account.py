@@ -49,8 +49,8 @@ def usage(  # noqa: PLR0917  # Typer reads the options from the signature.
     start: Start = "",
     end: End = "",
     attribution: Annotated[
-        str, typer.Option(help="prorated over the time it ran, or by-end: whole where it ended.")
-    ] = "prorated",
+        str, typer.Option(help="prorated, the default, or by-end: whole where it ended; of snapshots at-instant.")
+    ] = "",
     period: Annotated[
         str, typer.Option(help="A row for each hour, day, week, month, quarter, year; or whole.")
     ] = "whole",

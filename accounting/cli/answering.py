@@ -137,8 +137,7 @@ def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument
 
     in_zone = parse_zone(zone)
     with opened(settings) as ledger:
-        kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-        query = parse_usage(text, kinds, datetime.now(UTC), attributes_of(ledger))
+        query = parse_usage(text, ledger.kinds, datetime.now(UTC), attributes_of(ledger))
         began = time.perf_counter()
         answer = Usage(ledger, lambda: pseudonym_key(settings)).ask(query, viewer_of(settings))
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)

@@ -48,10 +48,13 @@ def verify(
         findings = compare(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder), counts)
         shown = list(islice(findings, limit))
         unshown = sum(1 for _ in findings)
+        uncompared = [] if kinds else list(ledger.snapshots)
     show(COLUMNS, map(_row, shown), chosen.output)
     if unshown:
         tell(f"and {unshown} more; --limit shows them")
     tell(_told(counts))
+    if uncompared:
+        tell(f"not compared with records: snapshots of {', '.join(uncompared)}")
     if counts.differences:
         tell("`siteward ledger rebuild` makes buckets what their records come to")
     if counts.differences or counts.bad_files or counts.bad_months:
@@ -91,10 +94,15 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
     """
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
     from accounting.verify import Scope  # noqa: PLC0415  # as above.
+    from siteward.query import QueryError  # noqa: PLC0415  # as above.
     from siteward.query_text import find_named  # noqa: PLC0415  # as above.
     from siteward.records import microseconds  # noqa: PLC0415  # as above.
     from siteward.usage_window import parse_instant  # noqa: PLC0415  # as above.
 
+    for kind in kinds:
+        if kind in ledger.snapshots:
+            message = f"{kind} is of snapshots, whose buckets are made anew when a record of their day changes"
+            raise QueryError(message)
     known = {name: name for name in ledger.tables}
     names = tuple(find_named(kind, known, "kind in the ledger") for kind in kinds)
     now = datetime.now(UTC)

@@ -47,7 +47,7 @@ def completeness(  # noqa: PLR0917  # Typer reads the options from the signature
         gaps=gaps,
     )
     with opened(chosen.settings) as ledger:
-        kinds = {name: tables.kind for name, tables in ledger.tables.items()}
+        kinds = ledger.kinds
         asked = parse_completeness(text, kinds, datetime.now(UTC))
         document = completeness_document(compare(ledger, asked), asked, gaps=gaps)
     if chosen.output == "json":

@@ -41,7 +41,7 @@ def import_file(
 
     form = "csv" if file.suffix == ".csv" else "toml"
     with _ledger(context) as ledger:
-        dimensions = [name for tables in ledger.tables.values() for name in bucketed(tables.kind)]
+        dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
         entries = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
         now = int(time.time())
         write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)

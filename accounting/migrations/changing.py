@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, delete, func, inspect, select, update
+from sqlalchemy import Column, Connection, Table, delete, func, inspect, select, update
 
 from accounting import LedgerError
 from accounting.booking import account_of, beyond_limits, by_end, prorated
 from accounting.buckets import tiers_at
+from accounting.counters import booked_columns
 from accounting.migrations.differences import Change
 from accounting.migrations.meaning import Place
-from accounting.tables import ID, RECORDS, SERIES, KindTables, column_of, sum_column
+from accounting.snapshot_booking import seen
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.snapshots import as_rows
+from accounting.tables import ID, RECORDS, SERIES, column_of, sum_column
 from siteward.records import Kind
+from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.server.database import Dialect
-from siteward.server.database.columns import text_column
+from siteward.server.database.columns import integer_column, text_column
 
 AT_ONCE: Final = 10_000
 """Records in memory while sums are computed anew."""
 
 
-def change_tables(connection: Connection, tables: KindTables, changes: Collection[Change]) -> None:
+def change_tables(connection: Connection, tables: Tables, changes: Collection[Change]) -> None:
     """Make missing tables and columns, and room for longer texts.
 
     What is there already is left as it is: a process that died may have come half way.
     """
-    mine = [tables.series, *tables.of_records, tables.corrected, *tables.of_sums]
-    tables.records.metadata.create_all(connection, mine)
-    for index in tables.corrected.indexes:
-        # MariaDB makes it by a statement of its own.
-        index.create(connection, checkfirst=True)
+    tables.records.metadata.create_all(connection, tables.all)
+    for table in tables.all:
+        for index in table.indexes:
+            # MariaDB makes it by a statement of its own.
+            index.create(connection, checkfirst=True)
     operations = Operations(MigrationContext.configure(connection))
-    for table in mine:
+    for table in tables.all:
         there = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.columns:
             if column.name not in there:
-                # A new one, since this one belongs to its table already.
-                is_sum = table in tables.of_sums
-                fresh = sum_column(column.name) if is_sum else column_of(tables.kind.column[column.name])
-                operations.add_column(table.name, fresh)
+                operations.add_column(table.name, _fresh(tables, table, str(column.name)))
     for change in changes:
         if change.spot and change.what.startswith("length"):
             for table in _tables(tables, change.spot[0]):
@@ -51,7 +54,14 @@ def change_tables(connection: Connection, tables: KindTables, changes: Collectio
             _fill(connection, tables, *change.spot)
 
 
-def _tables(tables: KindTables, place: Place) -> list[Table]:
+def _fresh(tables: Tables, table: Table, name: str) -> Column[Any]:
+    """A column like that of a table, which belongs to it already."""
+    if table in (tables.series, *tables.of_records) and name in tables.kind.column:
+        return column_of(tables.kind.column[name])
+    return integer_column(name, optional=True) if table.c[name].nullable else sum_column(name)
+
+
+def _tables(tables: Tables, place: Place) -> list[Table]:
     return [tables.series] if place is Place.SERIES else tables.of_records
 
 
@@ -71,7 +81,7 @@ def _widen(operations: Operations, connection: Connection, table: Table, change:
         )
 
 
-def _fill(connection: Connection, tables: KindTables, place: Place, name: str) -> None:
+def _fill(connection: Connection, tables: Tables, place: Place, name: str) -> None:
     """Rows of the time without the column have its default from now on, unless it may be unknown."""
     column = tables.kind.column[name]
     if not column.optional and column.default is not None:
@@ -81,9 +91,11 @@ def _fill(connection: Connection, tables: KindTables, place: Place, name: str) -
 
 
 def recompute(
-    connection: Connection, dialect: Dialect, tables: KindTables, summed: Table, names: Collection[str], now: int
+    connection: Connection, dialect: Dialect, tables: Tables, summed: Table, names: Collection[str], now: int
 ) -> int:
     """Set some sums anew from the records, all in the caller's transaction; how many records there were.
+
+    Of snapshots all sums: what was last, least and most goes with them.
 
     Args:
         connection: of the transaction.
@@ -98,6 +110,8 @@ def recompute(
     """
     kind = tables.kind
     _refuse_missing(connection, tables)
+    if isinstance(tables, SnapshotTables):
+        return _remake(connection, dialect, tables, names, now)
     for table in (tables.prorated, tables.by_end):
         if mine := [name for name in names if name in table.c]:
             connection.execute(update(table).values(dict.fromkeys(mine, 0)))
@@ -105,8 +119,8 @@ def recompute(
     tiers, count = tiers_at(now, kind.tiers), 0
     for rows in _portions(connection, tables.records):
         count += len(rows)
-        columns = {name: [row[name] for row in rows] for name in kind.names if name in tables.records.c}
-        _refuse_large(kind, rows, columns, names)
+        _refuse_large(kind, rows, names)
+        columns = booked_columns(kind, rows)
         account = account_of(kind, columns, np.array([row[SERIES] for row in rows], np.int64))
         account.amounts = {name: values for name, values in account.amounts.items() if name in names}
         account.counts = {name: values for name, values in account.counts.items() if name in names}
@@ -114,6 +128,25 @@ def recompute(
             sums = {name: values for name, values in posted.sums.items() if name in names}
             if sums:
                 dialect.accumulate(connection, table, posted.keys, sums)
+    return count
+
+
+def _remake(connection: Connection, dialect: Dialect, tables: SnapshotTables, names: Collection[str], now: int) -> int:
+    connection.execute(delete(tables.buckets))
+    tiers, count = tiers_at(now, tables.kind.tiers), 0
+    rest: list[Any] = []
+    for portion in chain(_portions(connection, tables.records), [[]]):
+        rows = rest + portion
+        # All records of an instant have to be together; ids begin with its millisecond.
+        last = bytes(portion[-1][ID])[: ID_BYTES - HASH_BYTES] if portion else None
+        rest = [row for row in rows if bytes(row[ID])[: ID_BYTES - HASH_BYTES] == last]
+        rows = rows[: len(rows) - len(rest)]
+        if rows:
+            count += len(rows)
+            _refuse_large(tables.kind, rows, names)
+            found = as_rows(rows, tables)
+            posted = seen(tables.kind, found.columns, found.series, tiers)
+            dialect.accumulate(connection, tables.buckets, posted.keys, posted.sums)
     return count
 
 
@@ -128,8 +161,9 @@ def _portions(connection: Connection, records: Table) -> Iterator[list[Any]]:
         last = bytes(rows[-1][ID])
 
 
-def _refuse_missing(connection: Connection, tables: KindTables) -> None:
-    booked = int(connection.execute(select(func.sum(tables.by_end.c[RECORDS]))).scalar() or 0)
+def _refuse_missing(connection: Connection, tables: Tables) -> None:
+    buckets = tables.buckets if isinstance(tables, SnapshotTables) else tables.by_end
+    booked = int(connection.execute(select(func.sum(buckets.c[RECORDS]))).scalar() or 0)
     there = int(connection.execute(select(func.count()).select_from(tables.records)).scalar() or 0)
     if booked != there:
         message = (
@@ -139,7 +173,8 @@ def _refuse_missing(connection: Connection, tables: KindTables) -> None:
         raise LedgerError(message)
 
 
-def _refuse_large(kind: Kind, rows: list[Any], columns: dict[str, list[Any]], names: Collection[str]) -> None:
+def _refuse_large(kind: Kind, rows: list[Any], names: Collection[str]) -> None:
+    columns = {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
     for position, refused in beyond_limits(kind, columns).items():
         if refused.field in kind.products and refused.field in names:
             message = f"record {bytes(rows[position][ID]).hex()}: {refused}; nothing was changed"

@@ -125,6 +125,9 @@ def _is_nothing(kind: Kind, standing: Mapping[Spot, Standing], name: str) -> boo
     """Whether a new sum is zero over all records of before: they have nothing in a field that is new as well."""
     multiplied, known = used_by(kind, name)
     new = {each for each in (*multiplied, *known) if (Place.RECORDS, each) not in standing}
+    if kind.of_instants:
+        # What is zero was once the least; what is unknown was not.
+        return any(kind.column[each].default is None for each in (*multiplied, *known) if each in new)
     return any(not kind.column[each].default for each in multiplied if each in new) or any(
         kind.column[each].default is None for each in known if each in new
     )

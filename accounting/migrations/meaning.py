@@ -60,7 +60,7 @@ def meanings_of(kind: Kind) -> dict[Spot, Meaning]:
     for column in kind.columns:
         place = Place.SERIES if is_bucketed(column) else Place.RECORDS
         found[place, column.name] = Meaning(
-            type=column.type.value,
+            type=f"{column.type} counter" if column.name in kind.counters else str(column.type),
             length=length_of(column) if column.type is Type.STRING else 0,
             optional=column.optional,
             default=column.default if is_bucketed(column) else None,

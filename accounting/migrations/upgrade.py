@@ -17,7 +17,8 @@ from accounting.migrations import revisions, standing
 from accounting.migrations.changing import change_tables, recompute
 from accounting.migrations.differences import Change, Step, differences
 from accounting.migrations.meaning import Place, digest_of, meanings_of
-from accounting.tables import CommonTables, KindTables
+from accounting.snapshot_tables import Tables, tables_for
+from accounting.tables import CommonTables
 from siteward.log import get_logger
 from siteward.records import Kind
 from siteward.server.database import Database
@@ -83,12 +84,12 @@ def upgrade(database: Database, kinds: Mapping[str, Kind], *, dry_run: bool = Fa
 
 def _differences(connection: Connection, kind: Kind) -> list[Change]:
     known = standing.standing_in(connection, kind.name)
-    return differences(kind, known, is_empty=not known or _is_empty(connection, KindTables(kind, MetaData())))
+    return differences(kind, known, is_empty=not known or _is_empty(connection, tables_for(kind, MetaData())))
 
 
-def _is_empty(connection: Connection, tables: KindTables) -> bool:
+def _is_empty(connection: Connection, tables: Tables) -> bool:
     # By their keys: other columns may be missing still.
-    keys = (tables.series.primary_key, tables.records.primary_key, tables.by_end.primary_key)
+    keys = (table.primary_key for table in (tables.series, tables.records, tables.bucket_tables[-1]))
     return all(connection.execute(select(*key.columns).limit(1)).first() is None for key in keys)
 
 
@@ -97,7 +98,7 @@ def _bring(connection: Connection, database: Database, kind: Kind, changes: Iter
     digest = digest_of(wanted)
     if not changes and standing.digest_in(connection, kind.name) == digest:
         return
-    tables = KindTables(kind, MetaData())
+    tables = tables_for(kind, MetaData())
     standing.begin(connection, kind.name)
     change_tables(connection, tables, changes)
     anew = {change.spot[1] for change in changes if change.spot and _is_computed(change)}

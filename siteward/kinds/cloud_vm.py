@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Combine, Dimension, Measure, Snapshot
+from siteward.records import Combine, Dimension, Measure, Product, Snapshot
 
 _SECONDS: Final = 20 * 366 * 86_400
 
 
-class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=timedelta(days=400)):
+class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), since="started", retention=timedelta(days=400)):
     """One virtual machine of a cloud at one instant, with what it has used since it was started.
 
     Counters are cumulative, as in APEL's cloud records, and are never added up over time. What a machine used in a
     month is the difference between its last record before the month's end and its last one before the month's
     beginning; one that had no record then counts from zero. So a record that is missing in between costs nothing, and
     one that comes twice counts once. Core time is that difference of wall time, times the later record's virtual
-    processors; work is that, times its score. A completed machine's last record has the time at which it ended.
+    processors; work is that, times its score. The ledger books these differences. A completed machine's last record
+    has the time at which it ended.
     """
 
     started: datetime
@@ -39,13 +40,17 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=time
     accelerator_type: Annotated[str, Dimension("gpu, fpga or other; empty where it has none", live=False)] = ""
     gpu_model: Annotated[str, Dimension("model of the accelerators; empty where it has none", live=False)] = ""
     wall_time: Annotated[
-        int, Measure("elapsed while running, since it was started", unit="s", limit=_SECONDS, live=False)
+        int, Measure("elapsed while running, since it was started", unit="s", limit=_SECONDS, live=False, counter=True)
     ] = 0
     cpu_time: Annotated[
-        int | None, Measure("processor time used since it was started", unit="s", limit=_SECONDS * 10_000, live=False)
+        int | None,
+        Measure(
+            "processor time used since it was started", unit="s", limit=_SECONDS * 10_000, live=False, counter=True
+        ),
     ] = None
     suspend_time: Annotated[
-        int, Measure("elapsed while suspended, since it was started", unit="s", limit=_SECONDS, live=False)
+        int,
+        Measure("elapsed while suspended, since it was started", unit="s", limit=_SECONDS, live=False, counter=True),
     ] = 0
     vcpus: Annotated[
         int, Measure("virtual processors in thousandths: 1500 for one and a half", unit="m1", limit=10_000_000)
@@ -53,9 +58,11 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=time
     memory: Annotated[int | None, Measure("memory allocated", unit="B", limit=2**50)] = None
     disk: Annotated[int | None, Measure("disk allocated", unit="B", limit=2**50)] = None
     network_received: Annotated[
-        int | None, Measure("received since it was started", unit="B", limit=2**60, live=False)
+        int | None, Measure("received since it was started", unit="B", limit=2**60, live=False, counter=True)
     ] = None
-    network_sent: Annotated[int | None, Measure("sent since it was started", unit="B", limit=2**60, live=False)] = None
+    network_sent: Annotated[
+        int | None, Measure("sent since it was started", unit="B", limit=2**60, live=False, counter=True)
+    ] = None
     public_ips: Annotated[int | None, Measure("public IP addresses in use", unit="1", limit=100_000, live=False)] = None
     gpus: Annotated[int, Measure("accelerators, whole or shared", unit="1", limit=10_000)] = 0
     gpu_fraction: Annotated[
@@ -69,7 +76,13 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=time
     ] = 1000
     gpu_active_time: Annotated[
         int | None,
-        Measure("time accelerators computed since it was started", unit="s", limit=_SECONDS * 10_000, live=False),
+        Measure(
+            "time accelerators computed since it was started",
+            unit="s",
+            limit=_SECONDS * 10_000,
+            live=False,
+            counter=True,
+        ),
     ] = None
     hs06: Annotated[
         int | None,
@@ -89,3 +102,9 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), retention=time
             limit=200_000,
         ),
     ] = None
+    core_time = Product("wall_time", "vcpus", unit="ms", doc="wall time times virtual processors", live=False)
+    gpu_time = Product(
+        "wall_time", "gpus", "gpu_fraction", unit="ms", doc="wall time times accelerators, shares as such", live=False
+    )
+    core_hs06 = Product("wall_time", "vcpus", "hs06", unit="uHS06.s", doc="core time times HEP-SPEC06", live=False)
+    core_hs23 = Product("wall_time", "vcpus", "hs23", unit="uHS23.s", doc="core time times HEPscore23", live=False)

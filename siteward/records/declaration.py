@@ -117,6 +117,7 @@ class Declaration(msgspec.Struct, frozen=True):
     longest: timedelta | None = None
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     booked: bool = True
+    since: str = ""
     record: type[Record] | None = None
 
 
@@ -141,6 +142,7 @@ def check_declaration(declaration: Declaration) -> None:
         *_ratio_problems(declaration),
         *_longest_problems(declaration),
         *_tier_problems(declaration.tiers),
+        *_counter_problems(declaration),
     ]
     if problems:
         message = f"kind {declaration.name!r}: {'; '.join(problems)}"
@@ -235,6 +237,30 @@ def _longest_problems(declaration: Declaration) -> Iterator[str]:
         yield f"option 'longest' is for intervals; a record of shape {declaration.shape} lasts no time"
     if declaration.longest <= timedelta(0):
         yield "option 'longest' must be longer than nothing"
+
+
+def _counter_problems(declaration: Declaration) -> Iterator[str]:
+    counters = {
+        column.name for column in declaration.columns if isinstance(column.role, Measure) and column.role.counter
+    }
+    if not counters and not declaration.since:
+        return
+    if declaration.shape is not Shape.SNAPSHOT:
+        yield f"counters are for snapshots; a record of shape {declaration.shape} says itself what was used"
+    if not counters:
+        yield f"option 'since' is {declaration.since!r}, but no measure is a counter"
+    times = {column.name for column in declaration.columns if column.type is Type.TIME} - {declaration.time}
+    if declaration.since not in times:
+        names = ", ".join(sorted(counters))
+        yield f"counters {names} need the option 'since': a time of the kind from which they count"
+    if declaration.time not in declaration.identity or len(declaration.identity) == 1:
+        yield f"a kind with counters needs the identity of what counts, and {declaration.time!r}"
+    for column in declaration.columns:
+        if column.name in counters and not _adds_up(column):
+            yield f"counter {column.name!r} must be an integer measure that combines by its sum"
+    for name, product in declaration.products.items():
+        if len(counters.intersection(product.factors)) != 1:
+            yield f"product {name!r} of a kind with counters must have exactly one of them among its factors"
 
 
 _SECOND: Final = timedelta(seconds=1)

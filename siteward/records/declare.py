@@ -124,9 +124,10 @@ def _declaration(
     longest = options.pop("longest", None)
     tiers = tuple((age, width) for age, width in options.pop("tiers", DEFAULT_TIERS))
     booked = bool(options.pop("booked", True))
+    since = str(options.pop("since", ""))
     time = options.pop("partition", "end" if shape is Shape.INTERVAL else "time")
     if options:
-        known = "identity, partition, retention, ahead, longest, tiers, booked"
+        known = "identity, partition, retention, ahead, longest, tiers, booked, since"
         message = f"kind {name!r}: unknown option {min(options)!r}; known are {known}"
         raise DeclarationError(message)
     return Declaration(
@@ -143,6 +144,7 @@ def _declaration(
         longest=longest,
         tiers=tiers,
         booked=booked,
+        since=since,
         record=record,
     )
 
@@ -183,6 +185,7 @@ class MeasureTable(msgspec.Struct, forbid_unknown_fields=True):
     maximum: int | None = None
     limit: int | None = None
     live: bool = True
+    counter: bool = False
 
 
 class ProductTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -225,6 +228,7 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     longest_days: int | None = None
     tiers: tuple[TierTable, ...] | None = None
     booked: bool = True
+    since: str = ""
 
 
 def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
@@ -245,10 +249,13 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
         field.name: _with_default(_column(name, field.name, field.type), field)
         for field in msgspec.structs.fields(base)
     }
-    clash = next((field for field in (*declared.dimensions, *declared.measures) if field in given), None)
+    fields = (*declared.dimensions, *declared.measures, *([declared.since] if declared.since else []))
+    clash = next((field for field in fields if field in given or fields.count(field) > 1), None)
     if clash:
-        message = f"kind {name!r}: field {clash!r} is one that every {declared.shape} has already"
+        message = f"kind {name!r}: field {clash!r} is there already; every {declared.shape} has {', '.join(given)}"
         raise DeclarationError(message)
+    if declared.since:
+        given[declared.since] = Column(name=declared.since, type=Type.TIME, role=None)
     for field, dimension in declared.dimensions.items():
         given[field] = _dimension_column(field, dimension)
     for field, measure in declared.measures.items():
@@ -269,13 +276,14 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
             for key, value in declared.ratios.items()
         },
     )
-    columns = [given[field] for field in _ordered(tuple(given), declared.shape)]
+    moments = [declared.since] if declared.since else []
+    columns = [given[field] for field in _ordered(tuple(given), declared.shape, moments)]
     return Kind(_declaration(name, declared.doc, declared.shape, columns, _options(declared), derived, None))
 
 
 def _options(declared: KindTable) -> dict[str, Any]:
     """What the class arguments of the same kind would be."""
-    options: dict[str, Any] = {"booked": declared.booked}
+    options: dict[str, Any] = {"booked": declared.booked, "since": declared.since}
     if declared.identity is not None:
         options["identity"] = declared.identity
     spans = {

@@ -25,6 +25,8 @@ UNITS: Final[dict[str, str]] = {
     "HS23.s": "HEPscore23 seconds",
     "mHS06.s": "thousandths of HEP-SPEC06 seconds",
     "mHS23.s": "thousandths of HEPscore23 seconds",
+    "uHS06.s": "millionths of HEP-SPEC06 seconds",
+    "uHS23.s": "millionths of HEPscore23 seconds",
     "si2k": "SPECint2000 score",
     "si2k.s": "SPECint2000 seconds",
     "K": "kelvin",
@@ -83,6 +85,7 @@ class Measure(msgspec.Struct, frozen=True):
         limit: largest value that is booked without a person looking at it; the doors accept a larger one, the ledger
             sets it aside. None is no limit.
         live: has live series unless an operator chooses others; false for what nobody watches by the minute.
+        counter: counts up from record to record, from the kind's `since` on: only differences of it add up over time.
     """
 
     doc: str
@@ -92,6 +95,7 @@ class Measure(msgspec.Struct, frozen=True):
     maximum: int | None = None
     limit: int | None = None
     live: bool = True
+    counter: bool = False
 
 
 class Product:

@@ -44,6 +44,10 @@ class Kind:
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
         booked: whether the accounting ledger takes its records.
+        since: name of the time from which counters count; "" where it has none.
+        counters: measures that count up from record to record.
+        counted_by: the fields that, beside the VO, tell one counter from another: the identity without the time.
+        of_instants: records say how much there was at an instant, and nothing of what was used.
         record: the declaring class; None for a kind declared in TOML.
         row: struct type of a validated record.
     """
@@ -61,11 +65,17 @@ class Kind:
         self.ratios = declaration.ratios
         self.retention = declaration.retention
         self.booked = declaration.booked
+        self.since = declaration.since
+        self.of_instants = self.shape is Shape.SNAPSHOT and not self.since
         self.record = declaration.record
         self.column = {column.name: column for column in self.columns}
         self.names = tuple(self.column)
+        self.counters = tuple(
+            column.name for column in self.columns if isinstance(column.role, Measure) and column.role.counter
+        )
         self.times = tuple(column.name for column in self.columns if column.type is Type.TIME)
         self.time = declaration.time
+        self.counted_by = tuple(name for name in self.identity if name != self.time) if self.since else ()
         self.row: type[Row] = msgspec.defstruct(
             f"{self.name}-row",
             [(column.name, column.wire_type()) for column in self.columns],

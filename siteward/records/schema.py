@@ -19,8 +19,8 @@ def json_schema(kind: Kind) -> dict[str, Any]:
 
     It knows nothing of two fields at once: that an interval ends after it starts, and that times are not in the
     future, only the door checks. Keywords of our own: `x-role` (dimension, measure or time), `x-unit`,
-    `x-combine`, `x-limit`, `x-personal`, and at the top `x-shape`, `x-identity`, `x-time`, `x-products`, `x-ratios`,
-    and of the ledger `x-longest` and `x-tiers`, in seconds.
+    `x-combine`, `x-limit`, `x-personal`, `x-counter`, and at the top `x-shape`, `x-identity`, `x-time`, `x-products`,
+    `x-ratios`, and of the ledger `x-longest` and `x-tiers`, in seconds, and `x-since`.
     """
     return {
         "$schema": DIALECT,
@@ -46,6 +46,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
             }
             for name, ratio in kind.ratios.items()
         },
+        "x-since": kind.since or None,
         "x-longest": None if kind.longest is None else kind.longest // MICROSECONDS,
         "x-tiers": [{"age": age, "width": width} for age, width in kind.tiers],
     }
@@ -96,7 +97,9 @@ def _meaning(column: Column) -> dict[str, Any]:
     match column.role:
         case Measure():
             limit = {} if column.role.limit is None else {"x-limit": column.role.limit}
-            return {"x-role": "measure", "x-unit": column.role.unit, "x-combine": str(column.role.combine), **limit}
+            counter = {"x-counter": True} if column.role.counter else {}
+            combine = str(column.role.combine)
+            return {"x-role": "measure", "x-unit": column.role.unit, "x-combine": combine, **limit, **counter}
         case Dimension():
             return {"x-role": "dimension", "x-personal": column.role.personal}
     return {"x-role": "time"}

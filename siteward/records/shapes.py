@@ -58,6 +58,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         longest: timedelta | None = None,
         tiers: Sequence[Tier] | None = None,
         booked: bool = True,
+        since: str = "",
     ) -> None:
         """Say what a declaration may give; the metaclass takes it.
 
@@ -73,6 +74,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
                 is accepted, and set aside by the ledger.
             tiers: ages and widths of the ledger's buckets: by default by the hour for eight days, then by the day.
             booked: whether the accounting ledger takes its records; false for what nobody accounts for.
+            since: the time from which a snapshot's counters count; given where it has measures that are counters.
+                Records that are the same but for their instant tell of the same counters.
         """
 
 

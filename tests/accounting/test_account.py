@@ -26,7 +26,9 @@ from servers import REPOSITORY
 from accounting.api import router
 from accounting.opening import open_ledger
 from siteward.client import Client
-from siteward.records import microseconds
+from siteward.kinds.cloud_vm import CloudVm
+from siteward.kinds.storage_occupancy import StorageOccupancy
+from siteward.records import kind_of, microseconds
 from siteward.server.app import create_app
 from siteward.server.asking import refuse_unknown
 from siteward.settings import AccountingSettings, Settings, SettingsError
@@ -286,3 +288,95 @@ def test_the_app_makes_the_key_when_it_starts(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["pseudonym.key"]
     with pytest.raises(SettingsError, match="at least 32 random characters"):
         router(Settings(data=str(tmp_path), accounting=AccountingSettings(names=False, pseudonym_key="short")))
+
+
+SHARES: Final = kind_of(StorageOccupancy)
+VMS: Final = kind_of(CloudVm)
+
+
+@pytest.fixture
+def with_snapshots(settings: Settings) -> Settings:
+    """The same installation, with two cycles of two storages, and a virtual machine of two days."""
+    kinds = {kind.name: kind for kind in (JOB, SHARES, VMS)}
+    now = microseconds(NOON + timedelta(days=1))
+    occupied = [
+        StorageOccupancy(
+            vo="all",
+            time=NOON + timedelta(hours=hour),
+            producer="p",
+            cycle_size=2,
+            site=site,
+            storage=site,
+            total=9,
+            used=used,
+        )
+        for hour, site, used in ((0, "A", 2), (0, "B", 3), (1, "A", 6), (1, "B", 3))
+    ]
+    machine = [
+        CloudVm(
+            vo="v",
+            time=NOON + timedelta(days=day),
+            started=NOON - timedelta(days=1),
+            producer="p",
+            site="C",
+            vm="1",
+            state="started",
+            wall_time=(1 + day) * 86_400,
+            vcpus=1500,
+        )
+        for day in (0, 1)
+    ]
+    with closing(open_ledger(settings, kinds)) as ledger:
+        for kind, records in ((SHARES, occupied), (VMS, machine)):
+            ledger.write(batch_of(kind, [kind.row_of(record, now) for record in records]))
+    return settings
+
+
+def test_snapshots_over_http(app: TestClient, with_snapshots: Settings) -> None:
+    """A measure alone is its mean; the answer says that it is of instants."""
+    assert with_snapshots
+    parts = {"kind": "storage-occupancy", "measures": "used,last:used,max:used,cycles", "by": "site"}
+    answer = asked(app, **parts).json()
+    assert [(row["group"], row["values"]) for row in answer["rows"]] == [
+        (["A"], [4.0, 6, 6, 2]),
+        (["B"], [3.0, 3, 3, 2]),
+    ]
+    assert (answer["attribution"], answer["units"], answer["types"]) == (
+        "at-instant",
+        ["B", "B", "B", "1"],
+        ["number", "integer", "integer", "integer"],
+    )
+    assert answer["columns"][0] == "mean:used"
+    refused = asked(app, **parts | {"attribution": "by-end"})
+    assert "'by-end' is not a known attribution of storage-occupancy; there are at-instant" in refused.json()["detail"]
+    line = next(csv.DictReader(io.StringIO(asked(app, **parts, format="csv").text)))
+    assert (line["attribution"], line["last:used"]) == ("at-instant", "6")
+    assert pq.read_table(io.BytesIO(asked(app, **parts, format="parquet").content))["mean:used"].to_pylist() == [
+        4.0,
+        3.0,
+    ]
+    kinds = {kind["name"]: kind for kind in app.get("/v1/accounting/kinds").json()["kinds"]}
+    assert kinds["storage-occupancy"]["attributions"] == ["at-instant"]
+
+
+def test_snapshots_in_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], with_snapshots: Settings
+) -> None:
+    """The caption says what they are; a window within a bucket is answered from the records."""
+    arguments = ("account", "storage-occupancy", "--measures", "used,mean-present:used,last-known:used")
+    window = ("--start", "2026-03-02T12:00:00Z", "--end", "2026-03-02T12:30:00Z")
+    assert ran(monkeypatch, with_snapshots, *arguments, *window) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("storage-occupancy, at-instant, from 2026-03-02T12:00:00Z")
+    assert "total: mean:used 5.0 B, mean-present:used 5.0 B, last-known:used 5 B" in printed.err
+
+
+def test_counters_over_http(app: TestClient, with_snapshots: Settings) -> None:
+    """A virtual machine's core time is that of each record since the one before, in both attributions."""
+    assert with_snapshots
+    parts = {"kind": "cloud-vm", "measures": "wall_time,core_time", "window": "2026-Q1", "period": "day"}
+    by_end = asked(app, **parts, attribution="by-end").json()
+    assert [row["values"] for row in by_end["rows"]] == [[86_400, 129_600_000]] * 2
+    prorated = asked(app, **parts).json()
+    assert [row["values"][0] for row in prorated["rows"]] == [43_200, 86_400, 43_200]
+    assert prorated["attribution"] == "prorated"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -91,7 +92,7 @@ def totals(ledger: Ledger, *wanted: str, by: tuple[str, ...] = ()) -> Any:
     parts = [each.partition(":") for each in wanted]
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
     found = []
-    for attribution in Attribution:
+    for attribution in (Attribution.PRORATED, Attribution.BY_END):
         answer = answered(ledger, question(columns, attribution, by))
         found.append([(*row.group, *row.values) for row in answer.rows] if by else answer.totals)
     assert found[0] == found[1]
@@ -470,3 +471,112 @@ def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) ->
     )
     with pytest.raises(QueryError, match="memory of thing was declared after 2026-01 was closed"):
         answered(after, asked)
+
+
+USED: Final[dict[str, Any]] = {"used": {"doc": "taken", "unit": "B"}}
+FILES: Final = {"files": {"doc": "stored", "unit": "1", "optional": True}}
+COPIES: Final = {"copies": {"doc": "of each", "unit": "1", "optional": True}}
+
+
+def level(measures: dict[str, Any], **more: Any) -> Kind:
+    """A kind of snapshots with these measures."""
+    dimensions = {"site": {"doc": "where"}}
+    return kind_from_table(
+        "level", {"doc": "A level.", "shape": "snapshot", "dimensions": dimensions, "measures": measures, **more}
+    )
+
+
+def levels(of: Kind, *hours: int, **values: Any) -> Batch:
+    """Records of the kind, one for each hour of the day."""
+    given: dict[str, Any] = {"vo": "v", "producer": "p", "cycle_size": 1, "site": "S", "used": 100, "simulated": False}
+    given |= {"revision": 0, **values}
+    columns = {column.name: [given.get(column.name, column.default)] * len(hours) for column in of.columns}
+    times = [microseconds(FIRST) + hour * 3600 * SECOND for hour in hours]
+    columns["time"] = [*times]
+    ids = [(time // 1000).to_bytes(6, "big") + bytes(10) for time in times]
+    return Batch(of, ids, columns, ["p"] * len(hours), [bytes(16)] * len(hours), NOW)
+
+
+def level_totals(ledger: Ledger, *wanted: str) -> Any:
+    """Totals over the day of all records."""
+    parts = [each.partition(":") for each in wanted]
+    columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+    asked = question(columns, Attribution.AT_INSTANT)
+    return answered(ledger, msgspec.structs.replace(asked, kind="level")).totals
+
+
+def test_a_ledger_without_snapshots_gets_their_tables(open_database: Open) -> None:
+    """One that was made when snapshots were left aside is brought up at the start, and goes on with what it has."""
+    prepared(open_database(), OLD, NOW).write(things(OLD, 1))
+    kinds = {"thing": OLD, "level": level(USED)}
+    database = open_database()
+    ledger = Ledger(database, kinds, lambda: NOW, prepare(database, kinds))
+    assert ledger.write(levels(kinds["level"], 0, 1)).outcomes == [Outcome.STORED] * 2
+    assert level_totals(ledger, "mean:used", "cycles") == (100.0, 2)
+    assert totals(ledger, "sum:wall_time", "records") == (100, 1)
+
+
+def test_a_gained_measure_of_snapshots_was_unknown(open_database: Open) -> None:
+    """It comes by itself, and least and last are those of the records that know it."""
+    prepared(open_database(), level(USED), NOW).write(levels(level(USED), 0, 1))
+    new = level(USED | FILES)
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(levels(new, 2, files=7))
+    asked = ("min:files", "last:files", "mean:files", "max:used", "cycles")
+    assert level_totals(ledger, *asked) == (7, 7, 7.0, 100, 3)
+
+
+def test_a_gained_product_of_snapshots_is_computed_anew(open_database: Open) -> None:
+    """By command, from all records: what was least, most and last goes with the sums."""
+    old = level(USED | COPIES)
+    writer = prepared(open_database(), old, NOW)
+    writer.write(levels(old, 0, copies=3))
+    writer.write(levels(old, 1, copies=2))
+    new = level(USED | COPIES, products={"stored": {"factors": ["used", "copies"], "unit": "B"}})
+    with pytest.raises(LedgerError, match="stored: there is nothing, wanted is used"):
+        prepare(open_database(), {"level": new})
+    upgrade(open_database(), {"level": new})
+    ledger = prepared(open_database(), new, NOW)
+    asked = ("min:stored", "max:stored", "last:stored", "sum:stored", "min:used", "records", "cycles")
+    assert level_totals(ledger, *asked) == (200, 300, 200, 500, 100, 2, 2)
+
+
+def test_a_measure_never_becomes_a_counter(open_database: Open) -> None:
+    """What was added up would be taken for differences: it is refused by name."""
+    old = level(USED, identity=["site", "time"])
+    prepared(open_database(), old, NOW).write(levels(old, 0))
+    counting = {"used": USED["used"] | {"counter": True}}
+    new = level(counting, identity=["site", "time"], since="started")
+    with pytest.raises(LedgerError, match="type of used: there is integer, wanted is integer counter"):
+        prepare(open_database(), {"level": new})
+
+
+def test_what_counters_gain_is_that_of_their_differences(open_database: Open) -> None:
+    """A new product is computed anew from what each record counted; a new counter was unknown, and counts from zero."""
+
+    def meter(measures: dict[str, Any], **more: Any) -> Kind:
+        counting = {"used": USED["used"] | {"counter": True}, "price": {"doc": "each", "unit": "1"}}
+        return level(counting | measures, identity=["site", "time"], since="started", **more)
+
+    def metered(of: Kind, hour: int, used: int, **values: Any) -> Batch:
+        return levels(of, hour, started=microseconds(FIRST), used=used, price=hour, **values)
+
+    def asked(ledger: Ledger, *wanted: str) -> Any:
+        parts = [each.partition(":") for each in wanted]
+        columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+        asking = msgspec.structs.replace(question(columns, Attribution.BY_END), kind="level")
+        return answered(ledger, asking).totals
+
+    old = meter({})
+    writer = prepared(open_database(), old, NOW)
+    for hour, used in ((1, 10), (3, 40), (2, 20)):
+        writer.write(metered(old, hour, used))
+    new = meter(
+        {"heat": {"doc": "given", "unit": "J", "optional": True, "counter": True}},
+        products={"cost": {"factors": ["used", "price"], "unit": "B"}},
+    )
+    upgrade(open_database(), {"level": new})
+    ledger = prepared(open_database(), new, NOW)
+    assert asked(ledger, "sum:used", "sum:cost", "sum:heat") == (40, 10 * 1 + 10 * 2 + 20 * 3, 0)
+    ledger.write(metered(new, 4, 41, heat=7))
+    assert asked(ledger, "sum:used", "sum:cost", "sum:heat", "records") == (41, 90 + 4, 7, 4)

@@ -16,7 +16,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import kind_from_table, microseconds
 from siteward.server.database import Database
 from siteward.sinks import Batch
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_text import UsageText, groupable, parse_usage
 
 FIRST: Final = datetime(2026, 3, 1, tzinfo=UTC)
@@ -73,7 +73,7 @@ def found(ledger: Ledger, *by: str, **changes: Any) -> list[tuple[Any, ...]]:
 def test_a_channel_is_one_group(ledger: Ledger) -> None:
     """Direction counts, an unknown end is empty, and arrows within names make no other channel."""
     due = [("", 16), ("A→", 8), ("A→B", 3), ("B→A", 4), ("C\\→D→A\\\\", 32)]
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         assert found(ledger, "channel", attribution=attribution) == due
     assert found(ledger, "destination", "channel", filters=(Filter("source", ("B",)),)) == [("A", "B→A", 4)]
     assert found(ledger, "channel", period=Period.DAY)[-1] == ("A→B", 2)

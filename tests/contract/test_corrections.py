@@ -48,7 +48,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
+from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
@@ -96,8 +96,7 @@ def totals(ledger: Ledger, **changes: Any) -> dict[Attribution, Any]:
     wanted = (WantedUsage(Quantity.SUM, "wall_time"),)
     parts = {"wanted": wanted, "by": ("site",), "period": Period.WHOLE} | changes
     return {
-        each: {group[0]: values[0] for (_, group), values in asked(ledger, each, **parts).items()}
-        for each in Attribution
+        each: {group[0]: values[0] for (_, group), values in asked(ledger, each, **parts).items()} for each in OF_USAGE
     }
 
 

@@ -19,8 +19,7 @@ from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
 from viewers import answered
 
-from accounting import query as accounting_query
-from accounting import record_sums
+from accounting import answers, record_sums
 from accounting.archive import archive, files, restore
 from accounting.archive_file import ArchiveError
 from accounting.calendar import periods_of
@@ -35,7 +34,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 SECOND: Final = 1_000_000
@@ -149,7 +148,7 @@ def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
 def test_what_is_unknown_counts_on_neither_side(ledger: Ledger) -> None:
     """Efficiency is that of the jobs whose processor time is known."""
     ledger.write(batch([use(0, cpu_time=14_400), use(1, cpu_time=None)]))
-    for attribution in Attribution:
+    for attribution in (Attribution.PRORATED, Attribution.BY_END):
         assert ask(ledger, "ratio:efficiency", attribution=attribution).totals == (0.5,)
 
 
@@ -269,7 +268,7 @@ def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monke
 def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows or periods than there is use for are refused with what to ask instead."""
     ledger.write(batch([use(number, site=f"S{number}") for number in range(10)]))
-    monkeypatch.setattr(accounting_query, "MOST_ROWS", 9)
+    monkeypatch.setattr(answers, "MOST_ROWS", 9)
     with pytest.raises(QueryError, match="more than 9 rows; ask for longer periods, or fewer dimensions"):
         ask(ledger, "records", by=("site",), period=Period.DAY)
     assert len(ask(ledger, "records", by=("vo",), period=Period.DAY).rows) == 1
@@ -336,7 +335,7 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
 @st.composite
 def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQuery:
     """Any question whose window starts and ends so far from the starts of days."""
-    attribution = draw(st.sampled_from(Attribution))
+    attribution = draw(st.sampled_from([Attribution.PRORATED, Attribution.BY_END]))
     quantities = {Quantity.SUM, Quantity.RATE, Quantity.RATIO, Quantity.RECORDS}
     quantities |= {Quantity.STARTED} if attribution is Attribution.PRORATED else {Quantity.MEAN, *SHARES}
     wanted = []
@@ -486,7 +485,7 @@ def test_compaction_while_others_write(database: Database) -> None:
         thread.join()
     assert errors == []
     due = sum(record["wall_time"] for record in records)
-    for attribution in Attribution:
+    for attribution in (Attribution.PRORATED, Attribution.BY_END):
         assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
 
 
@@ -541,7 +540,7 @@ def test_months_are_summed_while_others_write(database: Database) -> None:
     assert errors == []
     sum_months(summing)
     assert sum_months(summing) == 0
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         by_month = ask(summing, "sum:core_time", attribution=attribution, start=FIRST, end=FIRST + timedelta(days=90))
         assert by_month.totals == (300 * 7200 * 4,)
 

@@ -20,7 +20,7 @@ from accounting.ledger import Ledger
 from accounting.tiers import compact
 from siteward.records import microseconds
 from siteward.server.database import Database
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 NOW: Final = datetime(2025, 12, 31, tzinfo=UTC)
@@ -107,7 +107,7 @@ def _postgres_scans(node: dict[str, Any]) -> Iterator[str]:
 
 
 def _questions() -> Iterator[UsageQuery]:
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         for start, end in (
             (datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)),
             # Cut within a bucket: records are read.

@@ -34,7 +34,7 @@ from accounting.verify_sums import BadMonth
 from siteward.kinds.pilot_submission import PilotSubmission
 from siteward.records import kind_of, microseconds
 from siteward.server.database import Database
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 SECOND: Final = 1_000_000
@@ -93,7 +93,7 @@ def found(ledger: Ledger, folder: Path, **scope: Any) -> list[Finding]:
 def figures(ledger: Ledger) -> list[Any]:
     """Everything that the ledger answers, day by day."""
     answers = []
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         counts = Quantity.RECORDS
         wanted = (WantedUsage(Quantity.SUM, "core_time"), WantedUsage(Quantity.SUM, "cpu_time"), WantedUsage(counts))
         query = UsageQuery(

@@ -26,7 +26,7 @@ from accounting.traced import Page, Trace
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
-from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 SECOND: Final = 1_000_000
@@ -176,7 +176,7 @@ instants: Final = st.integers(-10 * 24, 50 * 24).map(lambda hours: FIRST + timed
     seed=st.integers(0, 100),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
     window=st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
-    attribution=st.sampled_from(Attribution),
+    attribution=st.sampled_from(OF_USAGE),
     filters=st.sampled_from(
         [(), (Filter("site", ("S1",), negated=True),), (Filter("site.federation", ("A",)),)],
     ),

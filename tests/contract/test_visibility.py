@@ -29,7 +29,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import kind_from_table, microseconds
 from siteward.server.database import Database
 from siteward.sinks import Batch
-from siteward.usage import Attribution, Period, Quantity, UsageAnswer, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageAnswer, UsageQuery, WantedUsage
 from siteward.viewer import Viewer, Visible
 
 Open = Callable[[], Database]
@@ -170,7 +170,7 @@ def viewers(draw: st.DrawFn) -> Viewer:
 
 @st.composite
 def questions(draw: st.DrawFn) -> UsageQuery:
-    attribution = draw(st.sampled_from(Attribution))
+    attribution = draw(st.sampled_from(OF_USAGE))
     wanted = ["sum:wall_time", "rate:wall_time", "records"]
     wanted += ["p50:wall_time", "max:wall_time", "mean:wall_time"] if attribution is Attribution.BY_END else ["started"]
     texts = [text.partition(":") for text in draw(st.lists(st.sampled_from(wanted), min_size=1, max_size=3))]
@@ -305,7 +305,7 @@ def test_each_sees_what_is_its_own(database: Database) -> None:
         (Visible.OWN, ("one",), 2, ("vo=one", "user=u")),
     ]:
         viewer = Viewer(visible=visible, names=True, vos=vos, group="g", person="u")
-        for attribution in Attribution:
+        for attribution in OF_USAGE:
             answer = ask(ledger, viewer, "records", "sum:wall_time", by=("vo", "user"), top=1, attribution=attribution)
             assert answer.totals == (due, due * 7200)
             assert sum(row.values[0] or 0 for row in answer.rows) == due
@@ -348,7 +348,7 @@ def test_names_cannot_be_tested(database: Database) -> None:
         (Filter("user", (pseudonym(KEY, "user", "w"),)), 0),
         (Filter("user.institute", (pseudonym(KEY, "user.institute", "I"),)), 7201),
     ]:
-        for attribution in Attribution:
+        for attribution in OF_USAGE:
             answer = ask(ledger, viewer, "sum:wall_time", filters=(condition,), attribution=attribution)
             assert answer.totals == (due,)
     refusals = set()

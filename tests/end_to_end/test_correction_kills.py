@@ -26,7 +26,7 @@ from accounting.opening import open_ledger
 from siteward.kinds import load_kinds
 from siteward.records import microseconds
 from siteward.settings import load_settings
-from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Quantity, UsageQuery, WantedUsage
 
 RECORDS: Final = 600
 FEW: Final = 3
@@ -126,7 +126,7 @@ def proposed(ledger: Ledger) -> Correction:
 def totals(ledger: Ledger) -> dict[Attribution, Counter[str]]:
     """Wall time by site."""
     found = {}
-    for attribution in Attribution:
+    for attribution in OF_USAGE:
         query = UsageQuery(
             kind="job",
             wanted=(WantedUsage(Quantity.SUM, "wall_time"),),

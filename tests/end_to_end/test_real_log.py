@@ -24,7 +24,7 @@ from siteward.broker.opening import open_declared
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
 from siteward.settings import Settings, load_settings
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 BEGIN = 1_091_615_532
 """UnixStartTime of the log's header."""
@@ -78,7 +78,7 @@ def test_usage_per_compute_element_and_month_is_exact(imported: Settings, lpc_lo
     assert found == expected
 
 
-@pytest.mark.parametrize("attribution", Attribution)
+@pytest.mark.parametrize("attribution", OF_USAGE)
 def test_ledger_usage_per_compute_element_and_month_is_exact(
     imported: Settings, lpc_log: Path, attribution: Attribution
 ) -> None:

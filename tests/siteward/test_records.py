@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 from datetime import UTC, datetime, timedelta, timezone
@@ -23,6 +24,7 @@ from siteward.records import (
     Product,
     Ratio,
     Refused,
+    Snapshot,
     Type,
     id_bytes,
     id_text,
@@ -407,3 +409,78 @@ def _job_json(**changes: str) -> bytes:
         "processors": "1",
     } | changes
     return ("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}").encode()
+
+
+METER = """
+doc = "What a meter has counted."
+shape = "snapshot"
+since = "installed"
+identity = ["meter", "time"]
+
+[dimensions.meter]
+doc = "which"
+bucketed = false
+
+[dimensions.site]
+doc = "where"
+
+[measures.energy]
+doc = "used since it was installed"
+unit = "J"
+counter = true
+
+[measures.price]
+doc = "of a joule, in thousandths of a cent"
+unit = "m1"
+
+[products.cost]
+factors = ["energy", "price"]
+unit = "m1"
+"""
+
+
+def test_a_kind_with_counters_by_class_and_by_table() -> None:
+    """Both say from when they count, and what tells one from another: the identity without the time."""
+
+    class Meter(Snapshot, kind="meter", since="installed", identity=("meter", "time")):
+        """What a meter has counted."""
+
+        installed: datetime
+        meter: Annotated[str, Dimension("which", bucketed=False)]
+        site: Annotated[str, Dimension("where")]
+        energy: Annotated[int, Measure("used since it was installed", unit="J", counter=True)]
+        price: Annotated[int, Measure("of a joule, in thousandths of a cent", unit="m1")]
+        cost = Product("energy", "price", unit="m1")
+
+    by_class, by_table = kind_of(Meter), kind_from_table("meter", tomllib.loads(METER))
+    for kind in (by_class, by_table):
+        assert (kind.since, kind.counters, kind.counted_by) == ("installed", ("energy",), ("meter",))
+        assert (kind.times, kind.of_instants) == (("time", "installed"), False)
+    assert json_schema(by_class) == json_schema(by_table)
+    schema = json_schema(by_table)
+    assert (schema["x-since"], schema["properties"]["energy"]["x-counter"]) == ("installed", True)
+    assert "x-counter" not in schema["properties"]["price"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('since = "installed"', "", "counters energy need the option 'since'"),
+        ("counter = true", "", "option 'since' is 'installed', but no measure is a counter"),
+        ('shape = "snapshot"', 'shape = "event"', "counters are for snapshots"),
+        ('["meter", "time"]', '["meter"]', "needs the identity of what counts, and 'time'"),
+        ('["meter", "time"]', '["time"]', "needs the identity of what counts, and 'time'"),
+        (
+            "counter = true",
+            'counter = true\ntype = "number"',
+            "'energy' must be an integer measure that combines by its sum",
+        ),
+        ('factors = ["energy", "price"]', 'factors = ["price", "price"]', "must have exactly one of them"),
+        ('since = "installed"', 'since = "site"', "field 'site' is there already"),
+    ],
+)
+def test_counters_that_contradict_themselves_are_refused(old: str, new: str, message: str) -> None:
+    """The error names the kind and what to change."""
+    assert METER.count(old) == 1
+    with pytest.raises(DeclarationError, match=f"kind 'meter'.*{re.escape(message)}"):
+        kind_from_table("meter", tomllib.loads(METER.replace(old, new)))

@@ -13,7 +13,7 @@ from usage_model import USE
 from siteward.query import Filter, QueryError
 from siteward.records.shapes import EARLIEST, LATEST
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
-from siteward.usage_text import UsageText, format_usage, parse_usage, parse_wanted_usage
+from siteward.usage_text import ALONE, UsageText, format_usage, parse_usage, parse_wanted_usage
 from siteward.usage_window import parse_calendar, parse_usage_window, parse_zone, period_around
 
 KINDS = {"use": USE}
@@ -21,11 +21,11 @@ NOW = datetime(2026, 3, 2, 12, 30, 15, 7, tzinfo=UTC)
 
 times = st.datetimes(EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None), timezones=st.just(UTC))
 columns = st.one_of(
-    st.builds(WantedUsage, st.sampled_from([Quantity.RECORDS, Quantity.STARTED])),
+    st.builds(WantedUsage, st.sampled_from(ALONE)),
     st.builds(WantedUsage, st.just(Quantity.RATIO), st.just("efficiency")),
     st.builds(
         WantedUsage,
-        st.sampled_from([*{*Quantity} - {Quantity.RECORDS, Quantity.STARTED, Quantity.RATIO}]),
+        st.sampled_from([*{*Quantity} - {*ALONE, Quantity.RATIO}]),
         st.sampled_from(["wall_time", "core_time"]),
     ),
 )
@@ -46,7 +46,7 @@ def queries(draw: st.DrawFn) -> UsageQuery:
         wanted=tuple(draw(st.lists(columns, min_size=1, max_size=4, unique=True))),
         start=start,
         end=end,
-        attribution=draw(st.sampled_from(Attribution)),
+        attribution=draw(st.sampled_from([Attribution.PRORATED, Attribution.BY_END])),
         by=tuple(draw(st.lists(st.sampled_from(["site", "vo", "code", "simulated"]), unique=True))),
         filters=tuple(draw(st.lists(conditions, max_size=3))),
         period=draw(st.sampled_from(Period)),

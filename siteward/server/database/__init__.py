@@ -60,7 +60,10 @@ class Dialect(Protocol):
         """
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
-        """Add to the rows of these primary keys, each given once, in ascending order; missing rows are made."""
+        """Add to the rows of these primary keys, each given once, in ascending order; missing rows are made.
+
+        Columns that do not add up merge as `siteward.server.database.merging` says of them.
+        """
 
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
         """Take rows of a table away and add what they come to, as fewer rows, to the same table; how many went.
@@ -70,9 +73,9 @@ class Dialect(Protocol):
 
         Args:
             connection: of that transaction.
-            table: of keys and sums.
+            table: of keys and sums, or of columns that merge otherwise.
             chosen: the rows that go; none of those that are added to.
-            grouped: what they come to, with the columns of the table, from whatever holds them.
+            grouped: what they come to, with the columns of the table, from whatever holds just these rows.
         """
 
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, Final
 
 import numpy as np
 from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
-from sqlalchemy import Connection, Table, create_engine, delete, event, func, select
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, literal_column, select
 from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Conflict, Grouped, Values
 from siteward.server.database.constants import parted
+from siteward.server.database.merging import Spelling, assignments
 
 AT_ONCE: Final = 5_000
 """Rows of one statement, where it does not get too long."""
@@ -59,18 +60,20 @@ class Mariadb:
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
         """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
-        adding = ", ".join(f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums)
+        adding = ", ".join(f"{quote(name)} = {text}" for name, text in _assignments(connection, table, sums).items())
         _insert(connection, table, {**keys, **sums}, adding)
 
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
         """See `siteward.server.database.Dialect`."""
         # Locked with the gaps between them, so that no row comes in between adding and taking away.
         connection.execute(select(func.count()).select_from(table).where(chosen).with_for_update())
-        question = grouped(table).where(chosen)
+        question = grouped(select(table).where(chosen).subquery())
         adding = insert(table).from_select([column.name for column in question.selected_columns], question)
         keys = [column.name for column in table.primary_key]
-        added = [column for column in table.columns if column.name not in keys]
-        sums = {column.name: column + adding.inserted[column.name] for column in added}
+        added = [column.name for column in table.columns if column.name not in keys]
+        sums: list[Any] = [
+            (name, literal_column(text)) for name, text in _assignments(connection, table, added).items()
+        ]
         connection.execute(adding.on_duplicate_key_update(sums))
         return connection.execute(delete(table).where(chosen)).rowcount
 
@@ -105,6 +108,14 @@ class Mariadb:
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _MISFITS
+
+
+def _assignments(connection: Connection, table: Table, names: Iterable[str]) -> Mapping[str, str]:
+    quote = connection.dialect.identifier_preparer.quote
+    spelling = Spelling(
+        present=lambda name: f"{quote(table.name)}.{quote(name)}", given=lambda name: f"VALUES({quote(name)})"
+    )
+    return assignments(table, names, spelling)
 
 
 def _count_changes(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:

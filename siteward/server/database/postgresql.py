@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -11,13 +11,14 @@ import numpy as np
 from psycopg import adapters
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
-from sqlalchemy import Connection, Table, create_engine, delete, func, select
+from sqlalchemy import Connection, Table, create_engine, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Grouped, Values
 from siteward.server.database.constants import parted
+from siteward.server.database.merging import Spelling, assignments
 
 _INT8: Final = 20
 _INT8_ARRAY: Final = 1016
@@ -84,8 +85,7 @@ class Postgresql:
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
         """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
-        target = quote(table.name)
-        adding = ", ".join(f"{quote(name)} = {target}.{quote(name)} + excluded.{quote(name)}" for name in sums)
+        adding = ", ".join(f"{quote(name)} = {text}" for name, text in _assignments(connection, table, sums).items())
         _insert(connection, table, {**keys, **sums}, f"({', '.join(map(quote, keys))}) DO UPDATE SET {adding}")
 
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
@@ -95,8 +95,10 @@ class Postgresql:
         question = grouped(taken)
         adding = insert(table).from_select([column.name for column in question.selected_columns], question)
         keys = [column.name for column in table.primary_key]
-        added = [column for column in table.columns if column.name not in keys]
-        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        added = [column.name for column in table.columns if column.name not in keys]
+        sums: dict[str, Any] = {
+            name: literal_column(text) for name, text in _assignments(connection, table, added).items()
+        }
         count = connection.execute(select(func.count()).select_from(table).where(chosen)).scalar_one()
         connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
         return int(count)
@@ -135,6 +137,14 @@ class Postgresql:
 def _key(name: str) -> int:
     """An advisory lock's number; a database has its own."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _assignments(connection: Connection, table: Table, names: Iterable[str]) -> Mapping[str, str]:
+    quote = connection.dialect.identifier_preparer.quote
+    spelling = Spelling(
+        present=lambda name: f"{quote(table.name)}.{quote(name)}", given=lambda name: f"excluded.{quote(name)}"
+    )
+    return assignments(table, names, spelling)
 
 
 def _insert(connection: Connection, table: Table, columns: Columns, on_conflict: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Table, create_engine, delete, event, func
+from sqlalchemy import Connection, Table, create_engine, delete, event, func, literal_column, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +16,7 @@ from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Grouped, Values
 from siteward.server.database.constants import parted
+from siteward.server.database.merging import Spelling, assignments
 
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
@@ -47,17 +48,19 @@ class Sqlite:
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
         """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
-        adding = ", ".join(f"{quote(name)} = {quote(name)} + excluded.{quote(name)}" for name in sums)
+        adding = ", ".join(f"{quote(name)} = {text}" for name, text in _assignments(connection, table, sums).items())
         _insert(connection, table, {**keys, **sums}, f"({', '.join(map(quote, keys))}) DO UPDATE SET {adding}")
 
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
         """See `siteward.server.database.Dialect`."""
         # Nobody else writes until this transaction ends.
-        question = grouped(table).where(chosen)
+        question = grouped(select(table).where(chosen).subquery())
         adding = insert(table).from_select([column.name for column in question.selected_columns], question)
         keys = [column.name for column in table.primary_key]
-        added = [column for column in table.columns if column.name not in keys]
-        sums = {column.name: column + adding.excluded[column.name] for column in added}
+        added = [column.name for column in table.columns if column.name not in keys]
+        sums: dict[str, Any] = {
+            name: literal_column(text) for name, text in _assignments(connection, table, added).items()
+        }
         connection.execute(adding.on_conflict_do_update(index_elements=keys, set_=sums))
         return connection.execute(delete(table).where(chosen)).rowcount
 
@@ -107,6 +110,17 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _assignments(connection: Connection, table: Table, names: Iterable[str]) -> Mapping[str, str]:
+    quote = connection.dialect.identifier_preparer.quote
+    spelling = Spelling(
+        present=lambda name: f"{quote(table.name)}.{quote(name)}",
+        given=lambda name: f"excluded.{quote(name)}",
+        least="MIN",
+        greatest="MAX",
+    )
+    return assignments(table, names, spelling)
 
 
 def _insert(connection: Connection, table: Table, columns: Columns, on_conflict: str) -> int:

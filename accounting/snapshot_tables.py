@@ -1,0 +1,125 @@
+"""The ledger's tables of a kind of snapshots: series, records, and how much there was, in buckets of time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Column, MetaData, Table
+
+from accounting.measures import additive, knowable, known_of
+from accounting.tables import (
+    BY_KEY,
+    PRODUCER,
+    RECORDS,
+    SERIES,
+    START,
+    WIDTH,
+    KindTables,
+    record_table,
+    series_table,
+    sum_column,
+    sums_of,
+    superseded_table,
+    table_name,
+)
+from siteward.records import Kind
+from siteward.server.database.columns import integer_column
+from siteward.server.database.merging import Merge, Rule, merged_by
+
+INSTANTS: Final = "_instants"
+"""Different instants at which records of the series are."""
+LAST: Final = "_last"
+"""The latest of them, microseconds since 1970 UTC."""
+CYCLES: Final = "_cycles"
+"""Different instants at which a producer looked."""
+COMPLETE: Final = "_complete"
+"""Those of them of which all records are there."""
+
+
+def least_of(measure: str) -> str:
+    """The column of the smallest value of a record."""
+    return f"_least_{measure}"
+
+
+def most_of(measure: str) -> str:
+    """The column of the largest value of a record."""
+    return f"_most_{measure}"
+
+
+def last_of(measure: str) -> str:
+    """The column of the sum at the latest instant; unknown where no record of then knows it."""
+    return f"_last_{measure}"
+
+
+class SnapshotTables:
+    """The tables of one kind of snapshots.
+
+    Attributes:
+        kind: whose.
+        series: every combination of bucketed dimensions that there is, numbered; the producer is one of them.
+        records: every record as it came.
+        superseded: older revisions, as they came, with the entry of the one that replaced them.
+        buckets: what records of a series add up to, and what they were least, most and last.
+        cycles: how often each producer looked.
+    """
+
+    def __init__(self, kind: Kind, metadata: MetaData) -> None:
+        """Derive them."""
+        self.kind = kind
+        self.series = series_table(kind, metadata)
+        self.records = record_table(kind, metadata)
+        self.superseded = superseded_table(kind, metadata)
+        self.buckets = Table(
+            table_name(kind, "seen"),
+            metadata,
+            # Time first, as in all buckets.
+            *(integer_column(name, key=True) for name in (START, SERIES, WIDTH)),
+            *map(sum_column, (RECORDS, INSTANTS, *sums_of(kind), *map(known_of, knowable(kind)))),
+            *(column for measure in additive(kind) for column in _extremes(measure)),
+            _greatest(LAST),
+            **BY_KEY,
+        )
+        self.cycles = Table(
+            table_name(kind, "cycles"),
+            metadata,
+            *(integer_column(name, key=True) for name in (START, PRODUCER, WIDTH)),
+            *map(sum_column, (CYCLES, COMPLETE)),
+            _greatest(LAST),
+            **BY_KEY,
+        )
+
+    @property
+    def bucket_tables(self) -> tuple[Table, ...]:
+        """Those whose rows become fewer as they age."""
+        return self.buckets, self.cycles
+
+    @property
+    def all(self) -> tuple[Table, ...]:
+        """All of them."""
+        return self.series, *self.of_records, self.buckets, self.cycles
+
+    @property
+    def of_records(self) -> list[Table]:
+        """Those that hold records, or did."""
+        return [self.records, self.superseded]
+
+
+Tables = KindTables | SnapshotTables
+
+
+def tables_for(kind: Kind, metadata: MetaData) -> Tables:
+    """The tables of a kind, whatever it is of."""
+    return SnapshotTables(kind, metadata) if kind.of_instants else KindTables(kind, metadata)
+
+
+def _extremes(measure: str) -> tuple[Column[int], ...]:
+    rules = {
+        least_of(measure): Rule(Merge.LEAST),
+        most_of(measure): Rule(Merge.GREATEST),
+        last_of(measure): Rule(Merge.LATEST, LAST),
+    }
+    return tuple(merged_by(integer_column(name, optional=True), rule) for name, rule in rules.items())
+
+
+def _greatest(name: str) -> Column[int]:
+    return merged_by(integer_column(name, optional=True), Rule(Merge.GREATEST))

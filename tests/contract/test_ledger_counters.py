@@ -1,0 +1,294 @@
+"""Counters in the ledger, on every database: what was used is the difference, whatever comes in which order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from counter_model import MACHINE, Fields, cells, machine_batch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mariadb_server import MariaNode, MariaPlace
+from postgresql_server import PostgresNode, PostgresPlace
+from usage_model import newest
+from viewers import answered
+
+from accounting.archive import archive
+from accounting.calendar import periods_of
+from accounting.ledger import Ledger
+from accounting.tiers import compact
+from siteward.query import QueryError
+from siteward.records import microseconds
+from siteward.server.database import Database
+from siteward.sinks import Outcome
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+SECOND: Final = 1_000_000
+DAY: Final = 86_400
+SOON: Final = FIRST + timedelta(days=3)
+"""When everything lies in buckets of an hour."""
+LATER: Final = FIRST + timedelta(days=300)
+"""When everything lies in buckets of a day."""
+USED: Final = (Attribution.PRORATED, Attribution.BY_END)
+
+
+@pytest.fixture(scope="module", params=("sqlite", "postgresql", "mariadb"))
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An empty database of each sort."""
+    if request.param == "sqlite":
+        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
+            yield opened
+        return
+    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
+    with (
+        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
+        closing(Database(place.url, place.password)) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    """An empty ledger."""
+    return emptied(database, SOON)
+
+
+def emptied(database: Database, now: datetime) -> Ledger:
+    made = Ledger(database, {"machine": MACHINE}, lambda: microseconds(now))
+    made.metadata.create_all(database.engine)
+    with database.write() as connection:
+        for table in made.metadata.sorted_tables:
+            connection.execute(table.delete())
+    return made
+
+
+def machine(number: int = 0, day: float = 1, **changes: Any) -> Fields:
+    """One record of a machine at some time after it was started; its wall time is that by default."""
+    time = changes.pop("time", microseconds(FIRST) + int(day * DAY) * SECOND)
+    fields: Fields = {
+        "vo": "one",
+        "time": time,
+        "started": microseconds(FIRST),
+        "producer": "p",
+        "cycle_size": 1,
+        "site": "S",
+        "name": str(number),
+        "wall_time": (time - microseconds(FIRST)) // SECOND,
+        "cpu_time": None,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    tail = number.to_bytes(4, "big") + (time % 1000).to_bytes(6, "big")
+    fields.setdefault("_id", (time // 1000).to_bytes(6, "big") + tail)
+    return fields
+
+
+def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
+    parts = [text.partition(":") for text in texts]
+    wanted = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+    question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=60)} | changes
+    return answered(ledger, UsageQuery(kind="machine", wanted=wanted, **question))
+
+
+def test_a_month_is_the_last_record_less_the_last_before(ledger: Ledger) -> None:
+    """Records that are missing in between cost nothing, and what ran across the month's end has its part in both."""
+    ledger.write(machine_batch([machine(day=day) for day in (1, 1.5, 20, 40)]))
+    by_end = ask(ledger, "sum:wall_time", "sum:core_time", period=Period.MONTH, attribution=Attribution.BY_END)
+    assert [row.values for row in by_end.rows] == [
+        (int(1.5 * DAY), 4 * int(1.5 * DAY)),
+        (int(18.5 * DAY), 4 * int(18.5 * DAY)),
+        (20 * DAY, 80 * DAY),
+    ]
+    prorated = ask(ledger, "sum:wall_time", period=Period.MONTH)
+    assert [row.values[0] for row in prorated.rows] == [2 * DAY, 28 * DAY, 10 * DAY]
+    assert prorated.totals == (40 * DAY,)
+
+
+def test_a_late_record_splits_the_difference(ledger: Ledger) -> None:
+    """What was booked for two days goes to each; the processors of the later record count for its part only."""
+    ledger.write(machine_batch([machine(day=1), machine(day=3)]))
+    assert ask(ledger, "sum:wall_time", "sum:core_time", "records").totals == (3 * DAY, 12 * DAY, 2)
+    late = machine(day=2, processors=100, site="T")
+    assert ledger.write(machine_batch([late])).outcomes == [Outcome.STORED]
+    answer = ask(ledger, "sum:wall_time", "sum:core_time", "records", by=("site",))
+    assert [(row.group, row.values) for row in answer.rows] == [
+        (("S",), (2 * DAY, 8 * DAY, 2)),
+        (("T",), (DAY, 100 * DAY, 1)),
+    ]
+    assert ledger.write(machine_batch([late, machine(day=3)])).outcomes == [Outcome.DUPLICATE] * 2
+    assert ask(ledger, "sum:wall_time", "sum:core_time", "records", by=("site",)) == answer
+
+
+def test_a_newer_revision_moves_what_is_around_it(ledger: Ledger) -> None:
+    """It changes its own difference and that of the record after it, and the sum of both stays."""
+    ledger.write(machine_batch([machine(day=day) for day in (1, 2, 3)]))
+    assert ledger.write(machine_batch([machine(day=2, wall_time=DAY, revision=1)])).outcomes == [Outcome.REPLACED]
+    answer = ask(ledger, "sum:wall_time", period=Period.DAY)
+    assert [row.values[0] for row in answer.rows] == [DAY, 0, 2 * DAY]
+
+
+def test_what_is_unknown_is_in_the_next_record_that_knows_it(ledger: Ledger) -> None:
+    """A counter that some records do not tell loses nothing, also when what is before them changes."""
+    cpu = {1: 100, 2: None, 3: None, 4: 500}
+    ledger.write(machine_batch([machine(day=day, cpu_time=used) for day, used in cpu.items()]))
+    by_end = {"attribution": Attribution.BY_END, "period": Period.DAY}
+    assert [row.values[0] for row in ask(ledger, "sum:cpu_time", **by_end).rows] == [100, 0, 0, 400]
+    ledger.write(machine_batch([machine(day=1.5, cpu_time=450)]))
+    assert [row.values[0] for row in ask(ledger, "sum:cpu_time", **by_end).rows] == [450, 0, 0, 50]
+    assert ask(ledger, "mean:cpu_time", attribution=Attribution.BY_END).totals == (500 / 3,)
+
+
+def test_a_machine_that_was_started_again_counts_from_zero(ledger: Ledger) -> None:
+    """Its counters begin anew, at its new start, and never below."""
+    again = microseconds(FIRST) + 3 * DAY * SECOND
+    ledger.write(machine_batch([machine(day=2), machine(day=4, started=again, wall_time=DAY)]))
+    answer = ask(ledger, "sum:wall_time", period=Period.DAY)
+    assert [row.values[0] for row in answer.rows] == [DAY, DAY, DAY]
+
+
+def test_a_window_within_a_bucket_is_answered_from_the_records(database: Database) -> None:
+    """Also where the record that tells lies far beyond the window."""
+    ledger = emptied(database, LATER)
+    ledger.write(machine_batch([machine(day=1), machine(day=9), machine(1, day=2, cpu_time=DAY)]))
+    start, end = FIRST + timedelta(days=3, hours=1), FIRST + timedelta(days=4, hours=5, seconds=7)
+    assert ask(ledger, "sum:wall_time", "records", start=start, end=end).totals == (DAY + 4 * 3600 + 7, 1)
+    end = FIRST + timedelta(days=1, seconds=1)
+    assert ask(ledger, "sum:wall_time", end=end, attribution=Attribution.BY_END).totals == (DAY,)
+    assert ask(ledger, "p50:cpu_time", attribution=Attribution.BY_END).totals == (DAY,)
+
+
+def test_what_is_no_counter_is_no_sum(ledger: Ledger) -> None:
+    """Processors added up over records mean nothing; what does is their product with time."""
+    with pytest.raises(QueryError, match="'processors' is not a measure that adds up of machine"):
+        ask(ledger, "sum:processors")
+    ledger.write(machine_batch([machine(day=1), machine(day=2, processors=9)]))
+    assert ask(ledger, "max:processors", attribution=Attribution.BY_END).totals == (9,)
+
+
+def test_records_of_counters_stay(database: Database, tmp_path: Path) -> None:
+    """The archive leaves them: a late record needs the one before and the one after it, however old."""
+    ledger = emptied(database, LATER)
+    ledger.write(machine_batch([machine(day=1), machine(day=5)]))
+    assert list(archive(ledger, tmp_path, LATER)) == []
+    ledger.write(machine_batch([machine(day=2)]))
+    assert ask(ledger, "sum:wall_time", period=Period.MONTH).totals == (5 * DAY,)
+
+
+def test_writers_of_one_machine_at_once_lose_nothing(database: Database) -> None:
+    """Four writers of the records of the same machines, in different orders, some revised, while days are compacted."""
+    first = emptied(database, FIRST)
+    records = [machine(number, day=day / 3, processors=1 + day % 3) for day in range(1, 30) for number in range(7)]
+    newer = [record | {"wall_time": record["wall_time"] - 5, "revision": 1} for record in records[::5]]
+    arriving = [*records, *newer]
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"machine": MACHINE}, first.clock)
+        try:
+            for round_ in range(8):
+                start = (round_ * (2 * place + 1)) % 8 * 31
+                chosen = arriving[start : start + 31]
+                mine.write(machine_batch(chosen if place % 2 else chosen[::-1]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    later = Ledger(database, {"machine": MACHINE}, lambda: microseconds(LATER))
+    while any(thread.is_alive() for thread in threads):
+        compact(later)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    for attribution in USED:
+        asked = {"attribution": attribution, "period": Period.DAY}
+        answer = ask(first, "sum:wall_time", "sum:core_time", "records", **asked)
+        due = cells(newest(arriving), answer.query, periods_of(answer.query.start, answer.query.end, Period.DAY))
+        assert {(row.start, row.group): row.values for row in answer.rows} == due
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> list[Fields]:
+    """Records as they arrive: of a few machines, some again, some revised, counters not always known or rising."""
+    arrived: list[Fields] = []
+    for _ in range(draw(st.integers(0, 8))):
+        number = draw(st.integers(0, 1))
+        second = draw(st.sampled_from([0, 1, 3600, 7200, DAY, 2 * DAY, 20 * DAY]) | st.integers(0, 40 * DAY))
+        time = microseconds(FIRST) + second * SECOND + draw(st.sampled_from([0, 1, 999]))
+        arrived += [
+            machine(
+                number,
+                time=time,
+                started=microseconds(FIRST) + draw(st.sampled_from([0, 0, 0, DAY, 30 * DAY])) * SECOND,
+                site=draw(st.sampled_from(["S", "T"])),
+                wall_time=draw(st.integers(0, 10**6) | st.just(second)),
+                cpu_time=draw(st.none() | st.integers(0, 10**6)),
+                processors=draw(st.sampled_from([1, 8])),
+                revision=draw(st.integers(0, 2)),
+            )
+            for _ in range(draw(st.integers(1, 2)))
+        ]
+    return draw(st.permutations(arrived))
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> UsageQuery:
+    """Any question, also one whose window is not of whole buckets."""
+    wanted = [WantedUsage(Quantity.SUM, measure) for measure in ("wall_time", "cpu_time", "core_time")]
+    offsets = st.just(0) | st.sampled_from([1800, 3600, 5000, DAY - 1])
+    start = FIRST + timedelta(days=draw(st.integers(-3, 31)), seconds=draw(offsets))
+    end = start + timedelta(days=draw(st.integers(1, 50)), seconds=draw(offsets))
+    return UsageQuery(
+        kind="machine",
+        wanted=(*wanted, WantedUsage(Quantity.RECORDS)),
+        start=start,
+        end=end,
+        attribution=draw(st.sampled_from(USED)),
+        by=draw(st.sampled_from([(), ("site",)])),
+        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH])),
+    )
+
+
+few: Final = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@few
+@given(
+    arrived=revisions(),
+    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    query=questions(),
+    now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
+)
+def test_differences_are_those_of_the_records(
+    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+) -> None:
+    """Whatever the order, batches, duplicates, revisions, restarts, tiers, compaction, window: every cell is exact."""
+    ledger = emptied(database, now)
+    rest = list(arrived)
+    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+        ledger.write(machine_batch(rest[:size]))
+        rest = rest[size:]
+        now += timedelta(days=days)
+        ledger.clock = partial(microseconds, now)
+        if is_compacted:
+            compact(ledger)
+    answer = answered(ledger, query)
+    due = cells(newest(arrived), query, periods_of(query.start, query.end, query.period))
+    found = {(row.start, row.group): row.values for row in answer.rows}
+    # What was taken away again leaves cells of nothing, which say the same as no cell.
+    assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due

@@ -1,0 +1,393 @@
+"""Snapshots in the ledger, on every database: what there was, whatever comes in which order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mariadb_server import MariaNode, MariaPlace
+from postgresql_server import PostgresNode, PostgresPlace
+from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, cells, level_batch
+from usage_model import newest
+from viewers import answered
+
+from accounting.archive import archive, restore
+from accounting.calendar import periods_of
+from accounting.ledger import Ledger
+from accounting.tiers import compact
+from accounting.topology import Entry
+from accounting.topology_table import write_topology
+from siteward.query import Filter, QueryError
+from siteward.records import microseconds
+from siteward.server.database import Database
+from siteward.sinks import Outcome
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+SECOND: Final = 1_000_000
+DAY: Final = 86_400
+HOUR: Final = 3600 * SECOND
+SOON: Final = FIRST + timedelta(days=3)
+"""When everything lies in buckets of an hour."""
+LATER: Final = FIRST + timedelta(days=300)
+"""When everything lies in buckets of a day."""
+
+
+@pytest.fixture(scope="module", params=("sqlite", "postgresql", "mariadb"))
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """An empty database of each sort."""
+    if request.param == "sqlite":
+        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
+            yield opened
+        return
+    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
+    with (
+        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
+        closing(Database(place.url, place.password)) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    """An empty ledger."""
+    return emptied(database, SOON)
+
+
+def emptied(database: Database, now: datetime) -> Ledger:
+    made = Ledger(database, {"level": LEVEL}, lambda: microseconds(now))
+    made.metadata.create_all(database.engine)
+    with database.write() as connection:
+        for table in made.metadata.sorted_tables:
+            connection.execute(table.delete())
+    return made
+
+
+def level(number: int = 0, **changes: Any) -> Fields:
+    """One record; different numbers or times are different records."""
+    fields: Fields = {
+        "vo": "one",
+        "time": microseconds(FIRST),
+        "producer": "p",
+        "cycle_size": 1,
+        "site": "S",
+        "user": "",
+        "name": str(number),
+        "used": 100,
+        "files": 10,
+        "copies": 2,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    fields.setdefault("_id", (fields["time"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
+    return fields
+
+
+def after(**span: float) -> int:
+    return microseconds(FIRST + timedelta(**span))
+
+
+def wanted(*texts: str) -> tuple[WantedUsage, ...]:
+    parts = [text.partition(":") for text in texts]
+    return tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+
+
+def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
+    question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=60)} | changes
+    attribution = changes.pop("attribution", Attribution.AT_INSTANT)
+    return answered(ledger, UsageQuery(kind="level", wanted=wanted(*texts), **question | {"attribution": attribution}))
+
+
+def test_a_snapshot_is_booked_once(ledger: Ledger) -> None:
+    """Sent again it is a duplicate; another one of the same series and instant adds up with it."""
+    assert ledger.write(level_batch([level(), level()])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
+    assert ledger.write(level_batch([level(), level(1)])).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    answer = ask(ledger, "sum:used", "mean:used", "last:used", "max:used", "records", "instants", "cycles")
+    assert answer.totals == (200, 200.0, 200, 100, 2, 1, 1)
+
+
+def test_means_know_what_was_there(ledger: Ledger) -> None:
+    """A storage that existed for one of four cycles: a quarter of it over the month, all of it while it was there."""
+    there = [level(0, time=after(hours=hour), used=1000) for hour in range(4)]
+    ledger.write(level_batch([*there, level(1, time=after(hours=1), site="T", used=400)]))
+    answer = ask(ledger, "mean:used", "mean-present:used", "last:used", "last-known:used", by=("site",))
+    assert [(row.group, row.values) for row in answer.rows] == [
+        (("S",), (1000.0, 1000.0, 1000, 1000)),
+        (("T",), (100.0, 400.0, 0, 400)),
+    ]
+    assert answer.totals == (1100.0, 1400.0, 1000, 1400)
+
+
+def test_a_weekly_mean_over_a_month(database: Database) -> None:
+    """Days with few cycles weigh less than days with many: a week's mean is no mean of its days' means."""
+    ledger = emptied(database, LATER)
+    records = [
+        level(0, time=after(days=day, hours=hour), used=1000 * day + hour)
+        for day in range(31)
+        for hour in range(1 if day % 3 else 24)
+    ]
+    ledger.write(level_batch(records))
+    compact(ledger)
+    start, end = FIRST, FIRST + timedelta(days=31)
+    answer = ask(ledger, "mean:used", start=start, end=end, period=Period.WEEK)
+    due = []
+    for first, last in periods_of(start, end, Period.WEEK):
+        values = [each["used"] for each in records if microseconds(first) <= each["time"] < microseconds(last)]
+        due.append(sum(values) / len(values))
+    assert [row.values[0] for row in answer.rows] == due
+    assert answer.totals == (sum(each["used"] for each in records) / len(records),)
+    assert answer.totals[0] != pytest.approx(sum(due) / len(due), rel=0.01)
+
+
+def test_last_is_the_latest_whatever_comes_first(ledger: Ledger) -> None:
+    """Two writers, the older cycle last: what was last stays, least and most are of all."""
+    ledger.write(level_batch([level(time=after(hours=2), used=7)]))
+    ledger.write(level_batch([level(time=after(hours=1), used=9)]))
+    ledger.write(level_batch([level(time=after(hours=1, minutes=30), used=1)]))
+    assert ask(ledger, "last:used", "min:used", "max:used", "sum:used").totals == (7, 1, 9, 17)
+
+
+def test_a_newer_revision_takes_the_place_of_what_was_least_and_last(ledger: Ledger) -> None:
+    """Nothing of the older one stays, at its old site or at the new one, nor with the producer that saw it."""
+    ledger.write(level_batch([level(0, used=5), level(1, used=50, time=after(hours=1), producer="q")]))
+    moved = level(1, used=20, time=after(hours=1), site="T", revision=1)
+    assert ledger.write(level_batch([moved])).outcomes == [Outcome.REPLACED]
+    asked = ("sum:used", "min:used", "max:used", "last-known:used", "cycles", "mean:used")
+    answer = ask(ledger, *asked, by=("site",))
+    assert [(row.group, row.values) for row in answer.rows] == [
+        (("S",), (5, 5, 5, 5, 2, 2.5)),
+        (("T",), (20, 20, 20, 20, 2, 10.0)),
+    ]
+    assert ask(ledger, *asked).totals == (25, 5, 20, 25, 2, 12.5)
+
+
+def test_cycles_that_came_in_part_are_told(ledger: Ledger) -> None:
+    """They count, since what did come was there, and how many they are can be asked."""
+    ledger.write(level_batch([level(0, cycle_size=2), level(1, cycle_size=2, site="T")]))
+    ledger.write(level_batch([level(2, cycle_size=2, time=after(hours=1))]))
+    assert ask(ledger, "cycles", "incomplete", "mean:used").totals == (2, 1, 150.0)
+    ledger.write(level_batch([level(3, cycle_size=2, time=after(hours=1))]))
+    assert ask(ledger, "cycles", "incomplete", "mean:used").totals == (2, 0, 200.0)
+
+
+def test_what_snapshots_do_not_have_is_refused(ledger: Ledger) -> None:
+    """Nothing was used that could be prorated, and nothing runs; the error says what to ask instead."""
+    for attribution in (Attribution.PRORATED, Attribution.BY_END):
+        with pytest.raises(QueryError, match="ask with attribution at-instant"):
+            ask(ledger, "sum:used", attribution=attribution)
+    with pytest.raises(QueryError, match="have no rate in the ledger; there are cycles, incomplete"):
+        ask(ledger, "rate:used")
+    with pytest.raises(QueryError, match="'copy' is not a whole-number measure that adds up of level"):
+        ask(ledger, "mean:copy")
+    with pytest.raises(QueryError, match="cycles takes no measure"):
+        ask(ledger, "cycles:used")
+
+
+def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
+    """A group of many large series adds up to the last unit; a record that is too much for its bucket is set aside."""
+    ledger.write(level_batch([level(number, site=f"S{number}", used=2**53, copies=200) for number in range(10)]))
+    assert ask(ledger, "sum:stored", "last:stored").totals == (2**53 * 2000, 2**53 * 2000)
+    most = 2**53
+    written = ledger.write(level_batch([level(20 + n, time=after(hours=1), used=most, copies=255) for n in range(6)]))
+    assert written.outcomes.count(Outcome.REJECTED) == 2
+
+
+def test_snapshots_of_an_archived_day_wait_for_it(database: Database, tmp_path: Path) -> None:
+    """A duplicate is one, what is new comes into the dead letters with the file to restore, and fits in afterwards."""
+    ledger = emptied(database, SOON)
+    ledger.write(level_batch([level(0), level(0, time=after(days=1))]))
+    before = ask(ledger, "sum:used", "last:used", "min:used")
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    late = level(1, used=1)
+    written = ledger.write(level_batch([level(0), late]))
+    assert written.outcomes == [Outcome.DUPLICATE, Outcome.REJECTED]
+    assert "its day is archived" in written.reasons[1].reason
+    assert ask(ledger, "sum:used", "last:used", "min:used") == before
+    with pytest.raises(QueryError, match="not all of its records are there any more"):
+        ask(ledger, "sum:used", end=FIRST + timedelta(minutes=30))
+    restore(ledger, tmp_path, file.file)
+    assert ledger.write(level_batch([level(0), late])).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    assert ask(ledger, "sum:used", "last:used", "min:used").totals == (201, 100, 1)
+
+
+def test_writers_and_compaction_at_once_lose_nothing(database: Database) -> None:
+    """Four writers of the same cycles in parts, revisions among them, while their days are put together."""
+    first = emptied(database, FIRST)
+    records = [
+        level(number, time=after(hours=number % 7 * 5), producer=f"p{number % 3}", site=f"S{number % 5}", used=number)
+        for number in range(280)
+    ]
+    newer = [record | {"used": 1000 + record["used"], "revision": 1} for record in records[::4]]
+    arriving = [*records, *newer]
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"level": LEVEL}, first.clock)
+        try:
+            for round_ in range(10):
+                start = (round_ * 3 + place * 2) % 10 * 35
+                mine.write(level_batch(arriving[start : start + 35]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    later = Ledger(database, {"level": LEVEL}, lambda: microseconds(LATER))
+    while any(thread.is_alive() for thread in threads):
+        compact(later)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    texts = ("sum:used", "min:used", "max:used", "last:used", "records", "instants", "cycles", "mean:used")
+    answer = ask(first, *texts, by=("site",), period=Period.DAY)
+    due = cells(newest(arriving), answer.query, periods_of(answer.query.start, answer.query.end, Period.DAY))
+    assert {(row.start, row.group): row.values for row in answer.rows} == approximately(due)
+
+
+def approximately(due: dict[Any, tuple[Any, ...]]) -> dict[Any, Any]:
+    """Means are divided in another order than by hand; everything else is exact."""
+    return {
+        cell: tuple(pytest.approx(value, rel=1e-12) if isinstance(value, float) else value for value in values)
+        for cell, values in due.items()
+    }
+
+
+moments = st.sampled_from([0, 1, 2, 30, 31]).flatmap(
+    lambda day: st.sampled_from([0, 1800, 3600, 7200, DAY - 1]).map(lambda second: day * DAY + second)
+)
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> list[Fields]:
+    """Records as they arrive: of the same and other series and instants, some again, some revised."""
+    arrived: list[Fields] = []
+    for number in range(draw(st.integers(0, 8))):
+        time = microseconds(FIRST) + draw(moments) * SECOND + draw(st.sampled_from([0, 1, 999]))
+        arrived += [
+            level(
+                number,
+                time=time,
+                vo=draw(st.sampled_from(["one", "two"])),
+                producer=draw(st.sampled_from(["p", "q"])),
+                site=draw(st.sampled_from(["S", "T"])),
+                user=draw(st.sampled_from(["", "u"])),
+                cycle_size=draw(st.integers(1, 3)),
+                used=draw(st.integers(0, 10**6) | st.just(2**53)),
+                files=draw(st.none() | st.integers(0, 100)),
+                copies=draw(st.sampled_from([1, 3])),
+                revision=draw(st.integers(0, 2)),
+            )
+            for _ in range(draw(st.integers(1, 3)))
+        ]
+    return draw(st.permutations(arrived))
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> UsageQuery:
+    """Any question, also one whose window is not of whole buckets."""
+    columns = [
+        WantedUsage(quantity, draw(st.sampled_from(MEASURES)) if quantity in OF_MEASURES else "")
+        for quantity in draw(st.lists(st.sampled_from([*OF_MEASURES, *ALONE]), min_size=1, max_size=5))
+    ]
+    offsets = st.just(0) | st.sampled_from([1800, 3600, 5000, DAY - 1])
+    start = FIRST + timedelta(days=draw(st.integers(-3, 31)), seconds=draw(offsets))
+    end = start + timedelta(days=draw(st.integers(1, 50)), seconds=draw(offsets))
+    return UsageQuery(
+        kind="level",
+        wanted=(*columns, WantedUsage(Quantity.RATIO, "size")),
+        start=start,
+        end=end,
+        attribution=Attribution.AT_INSTANT,
+        by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "producer"]), unique=True, max_size=2))),
+        filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
+        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH])),
+    )
+
+
+few: Final = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def arriving(database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], now: datetime) -> Ledger:
+    """A ledger to which records came in batches, some days between them, with compaction here and there."""
+    ledger = emptied(database, now)
+    rest = list(arrived)
+    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+        ledger.write(level_batch(rest[:size]))
+        rest = rest[size:]
+        now += timedelta(days=days)
+        ledger.clock = partial(microseconds, now)
+        if is_compacted:
+            compact(ledger)
+    return ledger
+
+
+@few
+@given(
+    arrived=revisions(),
+    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    query=questions(),
+    now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
+)
+def test_answers_are_those_of_the_records(
+    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+) -> None:
+    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is right."""
+    ledger = arriving(database, arrived, rounds, now)
+    answer = answered(ledger, query)
+    counted = newest(arrived)
+    due = cells(counted, query, periods_of(query.start, query.end, query.period))
+    assert {(row.start, row.group): row.values for row in answer.rows} == approximately(due)
+    whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
+    assert not whole or answer.totals == approximately(whole)[query.start, ()]
+
+
+@few
+@given(arrived=revisions(), query=questions(), top=st.integers(1, 3))
+def test_other_is_exact(database: Database, arrived: list[Fields], query: UsageQuery, top: int) -> None:
+    """In each period the top groups and Other add up to what a mean over cycles is without groups."""
+    ledger = arriving(database, arrived, [], LATER)
+    asked = {**_fields(query), "wanted": wanted("mean:used", "last-known:used"), "top": top}
+    answer = answered(ledger, UsageQuery(**asked))
+    whole = {row.start: row.values for row in answered(ledger, UsageQuery(**{**asked, "by": (), "top": 0})).rows}
+    sums: dict[datetime, list[float]] = {}
+    for row in answer.rows:
+        known = sums.setdefault(row.start, [0.0, 0])
+        sums[row.start] = [one + (other or 0) for one, other in zip(known, row.values, strict=True)]
+    assert sums == {start: [pytest.approx(value, rel=1e-12) for value in values] for start, values in whole.items()}
+    assert len({row.group for row in answer.rows if not row.other}) <= top or not query.by
+
+
+def test_a_moved_site_stays_where_it_was(database: Database) -> None:
+    """By federation, each has what its site held while it was there, and both have what there was altogether."""
+    ledger = emptied(database, LATER)
+    records = [level(0, time=after(days=day), used=100) for day in range(4)]
+    ledger.write(level_batch(records))
+    move = int((FIRST + timedelta(days=1)).timestamp())
+    entries = [Entry("site", "S", "federation", "A", None, move), Entry("site", "S", "federation", "B", move, None)]
+    write_topology(ledger.database, ledger.common.topology, entries, int(FIRST.timestamp()))
+    texts = ("mean:used", "mean-present:used", "last:used", "last-known:used", "instants")
+    answer = ask(ledger, *texts, by=("site.federation",))
+    assert [(row.group, row.values) for row in answer.rows] == [
+        (("A",), (25.0, 100.0, 0, 100, 1)),
+        (("B",), (75.0, 100.0, 100, 100, 3)),
+    ]
+    assert answer.totals == (100.0, 100.0, 100, 100, 4)
+
+
+def _fields(query: UsageQuery) -> dict[str, Any]:
+    return {name: getattr(query, name) for name in query.__struct_fields__}
