@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, select
 
 from accounting.booking import Account, by_end, chosen, joined, prorated
 from accounting.buckets import BY_DAY, SECOND, tiers_at
+from accounting.month_marks import forget_months
 from accounting.months import month_end
 from accounting.tables import CAUSE, CLOSING, ENTRY, SERIES, START, KindTables
 from siteward.server.database import Columns, Dialect
@@ -55,6 +56,7 @@ class Posting(msgspec.Struct, frozen=True):
         dialect: of its database.
         tables: of the kind.
         periods: the table of closed months.
+        summed: the table of months whose sums are kept.
         now: microseconds since 1970 UTC.
         entry: under which it changes them.
     """
@@ -63,6 +65,7 @@ class Posting(msgspec.Struct, frozen=True):
     dialect: Dialect
     tables: KindTables
     periods: Table
+    summed: Table
     now: int
     entry: int
 
@@ -79,6 +82,7 @@ class Posting(msgspec.Struct, frozen=True):
             (self.tables.by_end, by_end(account, tiers)),
         ):
             self.dialect.accumulate(self.connection, table, postings.keys, postings.sums)
+            forget_months(self.connection, self.summed, table, np.unique(postings.keys[START]).tolist())
         closings = closings_of(self.connection, self.periods, self.tables.kind.name)
         for month, closing in sorted(closings.items()):
             for cause in Cause:

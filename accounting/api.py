@@ -12,19 +12,28 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
+from accounting.cadence import SPREADS
 from accounting.closed_months import periods_in
+from accounting.completeness import completeness
+from accounting.completeness_text import CompletenessText, completeness_document, parse_completeness
 from accounting.correction_table import corrections_in
 from accounting.documents import correction_document, period_document
 from accounting.ledger import Ledger
 from accounting.measures import additive
-from accounting.opening import open_ledger
-from accounting.query import Usage
+from accounting.opening import archive_folder, open_ledger
+from accounting.query import Usage, attributes_of
+from accounting.record_trace import trace_record
+from accounting.reports import reports_in
+from accounting.trace import trace
+from accounting.trace_text import TraceText, parse_record_id, parse_trace
 from siteward.log import get_logger
+from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
 from siteward.query_text import find_named, split_list
 from siteward.records import Kind
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import viewer_of
 from siteward.server.database import DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
@@ -55,15 +64,26 @@ FORMS: Final = {
 _turns: Final = Turns("ledger")
 
 
-def router(_settings: Settings) -> APIRouter:
-    """The routes; every question is answered by the ledger that the settings name."""
+def router(settings: Settings) -> APIRouter:
+    """The routes; every question is answered by the ledger that the settings name.
+
+    Raises:
+        siteward.settings.SettingsError: the key of pseudonyms, where they are shown, can be guessed.
+        OSError: it can neither be read nor made.
+    """
+    if not settings.accounting.names:
+        # Made at the first start; a mistake is better found now than by the first who asks.
+        pseudonym_key(settings)
     routes = APIRouter(
         prefix="/v1/accounting",
         tags=["accounting"],
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
     routes.get("/kinds")(list_kinds)
+    routes.get("/reports")(list_reports)
     routes.get("/usage")(answer_usage)
+    routes.get("/completeness")(answer_completeness)
+    routes.get("/trace")(answer_trace)
     routes.get("/corrections")(list_corrections)
     routes.get("/periods")(list_periods)
     return routes
@@ -72,8 +92,16 @@ def router(_settings: Settings) -> APIRouter:
 def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
     ledger = _ledger(request)
-    attributes = _asked(Usage(ledger).attributes)
+    attributes = _asked(lambda: attributes_of(ledger))
     return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def list_reports(
+    request: Request, kind: Annotated[str, Query(description="Name of a kind; by default those of all kinds.")] = ""
+) -> Response:
+    """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
+    ledger = _ledger(request)
+    return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
 
 
 def list_corrections(
@@ -146,15 +174,80 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    usage = Usage(ledger)
-    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
+    settings = request.app.state.resources.settings
+    usage = Usage(ledger, lambda: pseudonym_key(settings))
+    query = parse_usage(text, kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
     began = time.perf_counter()
-    answer = _asked(lambda: usage.ask(query))
+    answer = _asked(lambda: usage.ask(query, viewer_of(settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)
     except OverflowError as error:
         raise QueryError(str(error)) from error
+
+
+def answer_completeness(  # noqa: PLR0913, PLR0917  # as above.
+    request: Request,
+    kind: Annotated[list[str], Query(description="Kinds; all by default.")] = [],  # noqa: B006  # as above.
+    producer: Annotated[list[str], Query(description="Producers; all by default.")] = [],  # noqa: B006
+    window: Annotated[str, Query(description="A calendar word; or give start and end.")] = "",
+    start: Annotated[str, Query(description="First day; by default seven days ago.")] = "",
+    end: Annotated[str, Query(description="First day after the last; now by default.")] = "",
+    spreads: Annotated[int, Query(description="Spreads beyond what is usual at which records are missing.")] = SPREADS,
+    gaps: Annotated[bool, Query(description="Only what is missing, and who is silent.")] = False,  # noqa: FBT002  # a parameter.
+) -> Response:
+    """Answer what was expected from each producer, kind and day, what came, and which producers are silent."""
+    text = CompletenessText(
+        kinds=tuple(kind),
+        producers=tuple(producer),
+        window=window,
+        start=start,
+        end=end,
+        spreads=spreads,
+        gaps=gaps,
+    )
+    ledger = _ledger(request)
+    asked = parse_completeness(text, {name: each.kind for name, each in ledger.tables.items()}, datetime.now(UTC))
+    return json_response(completeness_document(_asked(lambda: completeness(ledger, asked)), asked, gaps=gaps))
+
+
+def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
+    request: Request,
+    kind: Annotated[str, Query(description="Name of the kind, such as `job`.")] = "",
+    measures: Annotated[str, Query(description="What adds up: measures, products, `records`, `started`.")] = "records",
+    where: Annotated[list[str], Query(description="Conditions, as of usage; a group is named by them.")] = [],  # noqa: B006
+    window: Annotated[str, Query(description="A calendar word; or give start and end.")] = "",
+    start: Annotated[str, Query(description="First instant, as of usage.")] = "",
+    end: Annotated[str, Query(description="First instant after the window; now by default.")] = "",
+    attribution: Annotated[str, Query(description="`prorated` or `by-end`.")] = "prorated",
+    limit: Annotated[int, Query(description="Buckets, and records, that are listed.")] = 100,
+    after_bucket: Annotated[str, Query(description="Go on with buckets: `more_buckets` of the answer before.")] = "",
+    after_record: Annotated[str, Query(description="Go on with records: `more_records` of the answer before.")] = "",
+    record: Annotated[str, Query(description="In place of a kind: a record's id, 32 hexadecimal digits.")] = "",
+) -> Response:
+    """Answer what a figure is made of: buckets, records, who sent them; or all that is known of one record."""
+    if bool(kind) == bool(record):
+        message = "give either a kind, or a record"
+        raise QueryError(message)
+    ledger = _ledger(request)
+    settings = request.app.state.resources.settings
+    usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(settings)
+    if record:
+        identifier = parse_record_id(record)
+        return json_response(_asked(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
+    text = TraceText(
+        kind=kind,
+        measures=split_list(measures),
+        where=tuple(where),
+        window=window,
+        start=start,
+        end=end,
+        attribution=attribution,
+        limit=limit,
+        after_bucket=after_bucket,
+        after_record=after_record,
+    )
+    return json_response(_asked(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
 
 
 def _form(chosen: str, accepted: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from accounting.amounts import SAMPLED
 from accounting.bucket_sums import BucketSums, GroupSums
@@ -31,10 +31,13 @@ class AdjustmentSums(BucketSums):
         tables: KindTables,
         query: UsageQuery,
         names: Sequence[str],
+        summed: Table,
         closings: Iterable[int],
     ) -> None:
         """Choose those since some closings, which are given by their entries; else as for buckets."""
-        super().__init__(connection, dialect, tables, query, names)
+        super().__init__(connection, dialect, tables, query, names, summed)
+        # Nobody sums adjustments by months.
+        self._marked = []
         table = tables.adjustments
         self._buckets = select(table).where(table.c[CLOSING].in_(list(closings))).subquery()
 
@@ -60,6 +63,7 @@ class ClosedMonths:
         """
         self._connection = connection
         self._dialect = ledger.database.dialect
+        self._summed = ledger.common.summed
         self._tables = tables
         self._window = microseconds(query.start), microseconds(query.end)
         is_by_end = query.attribution is Attribution.BY_END
@@ -105,7 +109,7 @@ class ClosedMonths:
         return any(any(sums.values()) for sums in groups.values())
 
     def _sums(self, base: UsageQuery, names: Sequence[str], closings: Sequence[int]) -> AdjustmentSums:
-        return AdjustmentSums(self._connection, self._dialect, self._tables, base, names, closings)
+        return AdjustmentSums(self._connection, self._dialect, self._tables, base, names, self._summed, closings)
 
 
 def check_as_of(query: UsageQuery) -> None:

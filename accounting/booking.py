@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
+from math import prod
 from typing import Any
 
 import msgspec
@@ -112,7 +113,7 @@ def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
     started = pieces.started
     columns: dict[str, Integers] = {STARTED: sign * started, CARRIED: sign * (1 - started)}
     columns |= {name: sign * pieces.parts(amounts) for name, amounts in account.amounts.items()}
-    return _posted(pieces.start, account.series[pieces.record], pieces.width, columns)
+    return posted(pieces.start, account.series[pieces.record], pieces.width, columns)
 
 
 def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
@@ -120,10 +121,18 @@ def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
     start, width = bucket_of(account.end, tiers)
     columns = {RECORDS: account.sign}
     columns |= {name: account.sign * amounts for name, amounts in (account.amounts | account.counts).items()}
-    return _posted(start, account.series, width, columns)
+    return posted(start, account.series, width, columns)
 
 
-def _posted(start: Integers, series: Integers, width: Integers, columns: Mapping[str, Integers]) -> Postings:
+def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[str, npt.NDArray[Any]]) -> Postings:
+    """Rows of the same key added up.
+
+    Args:
+        start: of each row's bucket, seconds since 1970 UTC.
+        series: number of its series.
+        width: of the bucket, seconds.
+        columns: what is added, by bucket column; integers of 64 bits, or Python's own.
+    """
     if not len(start):
         return Postings({}, {})
     order = np.lexsort((width, series, start))
@@ -146,7 +155,17 @@ def _amounts(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str
     return values, known
 
 
+def _largest(values: Sequence[Any]) -> int:
+    """The largest amount of any value, unknown ones left aside."""
+    known = [value for value in values if value is not None] if None in values else values
+    largest: int = max(abs(max(known, default=0)), abs(min(known, default=0)))
+    return largest
+
+
 def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+    if len(values) and values.count(values[0]) == len(values):
+        # Most measures of a wide kind are not used.
+        return np.full(len(values), values[0] or 0, np.int64), np.full(len(values), values[0] is not None)
     if optional and None in values:
         known = np.array([value is not None for value in values])
         return np.array([value or 0 for value in values], np.int64), known
@@ -182,7 +201,7 @@ def _find_large_products(
     kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
 ) -> None:
     parts = [columns[factor] for factor in kind.products[name].factors]
-    bound = reduce(lambda most, part: most * max((abs(value) for value in part if value), default=0), parts, 1)
+    bound = prod(map(_largest, parts))
     if bound <= MOST_OF_PRODUCT:
         return
     for position, values in enumerate(zip(*parts, strict=True)):

@@ -195,6 +195,7 @@ class _Slice:
             self._dialect,
             self._tables,
             ledger.common.periods,
+            ledger.common.summed,
             now=ledger.clock(),
             entry=self._correction.entry,
         )

@@ -13,6 +13,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from accounting.adjustments import Cause, Posting
 from accounting.archived_ids import day_of, unpacked
+from accounting.arithmetic import Integers
+from accounting.arrivals import count_arrivals
 from accounting.booking import account_of, beyond_limits
 from accounting.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.entries import Entry, enter, entry_number
@@ -194,10 +196,24 @@ class _Booking:
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
                 changes.append((Cause.LATE, account_of(self._kind, columns, series[new])))
             posting = Posting(
-                connection, self._dialect, self._tables, ledger.common.periods, now=self._now, entry=self._entry
+                connection,
+                self._dialect,
+                self._tables,
+                ledger.common.periods,
+                ledger.common.summed,
+                now=self._now,
+                entry=self._entry,
             )
             posting.post(changes)
+            self._count(connection, producers, found)
         return Written(found, reasons)
+
+    def _count(self, connection: Connection, producers: Integers, found: Sequence[Outcome]) -> None:
+        """Note what came of whom, last of all, so that the rows that writers share are held as short as can be."""
+        new = np.array([outcome is Outcome.STORED for outcome in found])
+        if new.any():
+            ids, arrivals = _picked(self._batch.ids, new), self._ledger.common.arrivals
+            count_arrivals(connection, self._dialect, arrivals, self._kind.name, ids, producers[new], self._now)
 
     def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
         """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
@@ -245,6 +261,8 @@ def _chosen(batch: Batch, refused: Mapping[int, object]) -> list[int]:
 
 
 def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
+    if positions == list(range(len(batch))):
+        return batch
     return Batch(
         kind=batch.kind,
         ids=[batch.ids[i] for i in positions],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy.exc import SQLAlchemyError
 
 from accounting.ledger import Ledger
@@ -52,3 +54,9 @@ def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
         for name, kind in kinds.items()
         if kind.booked and name not in left_out and kind.shape is not Shape.SNAPSHOT
     }
+
+
+def archive_folder(settings: Settings, given: str = "") -> Path:
+    """The folder of the archive's files: the one that was given, else that of the settings."""
+    chosen = given or settings.accounting.archive
+    return Path(chosen).expanduser() if chosen else settings.folder / "archive"

@@ -57,9 +57,12 @@ class CommonTables:
         producers: who sent records, numbered.
         topology: what values of dimensions belong to, and since when.
         compacted: until which day buckets of a table were put together into those of a width.
+        summed: months of a table of buckets whose sums are kept, and hold.
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
         corrections: of records: what they select and say, who wanted and who approved them, how far they are.
         periods: months of a kind that were closed at some time, by the first second of the month.
+        rebuilds: of each kind whose buckets are being computed anew: which days, and how far it has come.
+        arrivals: how many records of a kind came from a producer for each hour of their partition times, and when.
     """
 
     def __init__(self, metadata: MetaData) -> None:
@@ -83,6 +86,13 @@ class CommonTables:
             integer_column("until"),
             **_BY_KEY,
         )
+        self.summed = Table(
+            f"{PREFIX}summed",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("month", key=True),
+            **_BY_KEY,
+        )
         self.archived = Table(
             f"{PREFIX}archived",
             metadata,
@@ -93,6 +103,22 @@ class CommonTables:
             integer_column("records"),
             integer_column("at"),
             blob_column("ids"),
+            **_BY_KEY,
+        )
+        self.rebuilds = Table(
+            f"{PREFIX}rebuilds",
+            metadata,
+            text_column("kind", 255, key=True),
+            *(integer_column(name) for name in ("number", "first", "last", "until")),
+            **_BY_KEY,
+        )
+        self.arrivals = Table(
+            f"{PREFIX}arrivals",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("hour", key=True),
+            integer_column(PRODUCER, key=True),
+            *(integer_column(name) for name in ("records", "first", "last")),
             **_BY_KEY,
         )
         self.topology = Table(
@@ -159,6 +185,7 @@ class KindTables:
         adjustments: what changed the by-end sums of closed periods, by UTC day, with the entry and the cause.
         prorated: measures spread over the time in which they arose.
         by_end: measures whole, in the bucket of the record's end.
+        months: both tables of buckets, each with the table of what whole months of it come to.
     """
 
     def __init__(self, kind: Kind, metadata: MetaData) -> None:
@@ -195,6 +222,10 @@ class KindTables:
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
         whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
         self.by_end = _buckets(f"{name}_by_end", metadata, whole)
+        self.months = (
+            (self.prorated, _months(f"{name}_prorated_months", metadata, [STARTED, CARRIED, *sums])),
+            (self.by_end, _months(f"{name}_by_end_months", metadata, whole)),
+        )
         self.adjustments = Table(
             f"{name}_adjustments",
             metadata,
@@ -215,7 +246,7 @@ class KindTables:
     @property
     def of_sums(self) -> list[Table]:
         """Those that hold sums."""
-        return [self.prorated, self.by_end, self.adjustments]
+        return [self.prorated, self.by_end, self.adjustments, *(sums for _, sums in self.months)]
 
 
 def is_bucketed(column: Column) -> bool:
@@ -241,6 +272,11 @@ def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
+    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+
+
+def _months(name: str, metadata: MetaData, sums: list[str]) -> Table:
+    keys = [integer_column(key, key=True) for key in (START, SERIES)]
     return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
 
 

@@ -1,31 +1,90 @@
-"""What is done to the ledger again and again: buckets whose tier's age has passed are put together."""
+"""What is done to the ledger again and again: old buckets are put together, old records leave, gaps are told."""
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from accounting.opening import open_ledger
+from accounting.archive import archive
+from accounting.completeness import Asked, completeness
+from accounting.ledger import Ledger
+from accounting.month_sums import sum_months
+from accounting.opening import archive_folder, open_ledger
 from accounting.tiers import compact
 from siteward.log import get_logger
+from siteward.records import moment
 from siteward.server.schedule import Task
+from siteward.telemetry import LEDGER_MISSING, LEDGER_OVERDUE, telemetry
 
 if TYPE_CHECKING:
     from siteward.server.resources import Resources
 
 EVERY: Final = 3600.0
 """Seconds between two rounds; tiers change by whole days."""
+DAY: Final = 86_400.0
+"""Seconds between two rounds of archiving, which moves whole days."""
 SINK: Final = "ledger"
 log = get_logger(__name__)
 
 
 def run_compaction(resources: Resources) -> None:
-    """Compact the ledger, where this installation feeds one."""
-    if SINK in resources.settings.collector.leave_out:
+    """Compact the ledger and sum its months, where this installation feeds one."""
+    ledger = _ledger(resources)
+    if ledger is None:
         return
-    ledger = resources.shared("ledger", lambda: open_ledger(resources.settings, resources.kinds))
     count = compact(ledger)
     if count:
         log.info("buckets were put together", buckets=count)
+    months = sum_months(ledger)
+    if months:
+        log.info("months were summed", months=months)
 
 
+def run_archiving(resources: Resources) -> None:
+    """Archive what is older than `accounting.keep_records`, where that is set and this installation feeds a ledger."""
+    settings = resources.settings
+    ledger = _ledger(resources) if settings.accounting.keep_records else None
+    if ledger is None:
+        return
+    before = moment(ledger.clock()) - timedelta(days=settings.accounting.keep_records)
+    for file in archive(ledger, archive_folder(settings), before):
+        log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
+
+
+def _ledger(resources: Resources) -> Ledger | None:
+    """The ledger that this installation feeds, shared with the routes; None where it feeds none."""
+    if SINK in resources.settings.collector.leave_out:
+        return None
+    return resources.shared("ledger", lambda: open_ledger(resources.settings, resources.kinds))
+
+
+def run_completeness(resources: Resources) -> None:
+    """Tell Prometheus what is missing of whom: of this month until it is over, and of the last week."""
+    ledger = _ledger(resources)
+    if ledger is None:
+        return
+    now = moment(ledger.clock())
+    start = min(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0), now - timedelta(days=7))
+    found = completeness(ledger, Asked(start=int(start.timestamp()), end=int(now.timestamp())))
+    missing: Counter[tuple[str, str]] = Counter()
+    for row in found.rows:
+        missing[row.kind, row.producer or row.scope] += row.missing
+    overdue = {(each.kind, each.producer): each.silence.overdue for each in found.producers if each.silence}
+    for metric, values in ((LEDGER_MISSING, missing), (LEDGER_OVERDUE, overdue)):
+        # What was told before and has come since is told as zero; of others nothing is said.
+        told = {(kind, producer) for name, (kind, producer) in _labels() if name == metric.name}
+        for kind, producer in told | {labels for labels, value in values.items() if value}:
+            telemetry.set(metric, values.get((kind, producer), 0), kind, producer)
+
+
+def _labels() -> list[tuple[str, tuple[str, str]]]:
+    """Metric and labels of what this process has told of kinds and producers."""
+    ours = {LEDGER_MISSING.name, LEDGER_OVERDUE.name}
+    samples = (sample for sample in telemetry.samples() if sample.metric in ours)
+    return [(sample.metric, (sample.labels[0], sample.labels[1])) for sample in samples]
+
+
+archiving: Final = Task(name="archiving", every=DAY, run=run_archiving)
+completing: Final = Task(name="completeness", every=EVERY, run=run_completeness)
 compaction: Final = Task(name="compaction", every=EVERY, run=run_compaction)

@@ -165,6 +165,15 @@ class AccountingSettings(_Section):
     """Of the URL's user. `password_file` keeps it out of this file."""
     leave_out: tuple[str, ...] = ()
     """Kinds that are not booked, beside those that say so themselves."""
+    keep_records: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Days after which single records leave the database for the archive, with all of their UTC day; their totals stay.
+    0: never."""
+    archive: str = ""
+    """Folder of the archive's files. Empty: `archive` in the data folder."""
+    names: bool = True
+    """Answers show people's names; false puts a pseudonym in place of each."""
+    pseudonym_key: str = ""
+    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
     self_approval: bool = False
     """Whether who proposes a correction may also approve it."""
 
@@ -286,6 +295,7 @@ SECRETS: Final = (
     "broker.password",
     "monitoring.password",
     "accounting.password",
+    "accounting.pseudonym_key",
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",

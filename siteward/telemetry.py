@@ -96,6 +96,19 @@ PROMETHEUS_OVER_BUDGET = Metric(
     ("kind", "series"),
 )
 PROMETHEUS_SERIES = Metric("siteward_prometheus_series", _G, "Live series of a kind, buckets included.", ("kind",))
+LEDGER_MISSING = Metric(
+    "siteward_ledger_missing_records",
+    _G,
+    "Records of this month or the last seven days that were expected of a producer and have not come. Counts by VO or "
+    "site have these as `producer`.",
+    ("kind", "producer"),
+)
+LEDGER_OVERDUE = Metric(
+    "siteward_ledger_overdue_seconds",
+    _G,
+    "Seconds for which records of a producer that counts as silent are overdue; 0 where they come as usual.",
+    ("kind", "producer"),
+)
 QUEUE_READY = Metric("siteward_queue_ready_messages", _G, "Messages that wait for a collector.", ("queue",))
 QUEUE_UNACKED = Metric("siteward_queue_unacked_messages", _G, "Messages that a collector holds.", ("queue",))
 QUEUE_PARKED = Metric(

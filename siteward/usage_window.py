@@ -69,7 +69,7 @@ def parse_usage_window(window: str, start: str, end: str, now: datetime) -> Wind
     if not start:
         message = "start: give a window, such as last-month, or the start of one"
         raise QueryError(message)
-    first, last = (_instant(text, now) for text in (start, end or "now"))
+    first, last = (parse_instant(text, now) for text in (start, end or "now"))
     if first >= last:
         message = f"the window ends ({format_time(last)}) not after its start ({format_time(first)})"
         raise QueryError(message)
@@ -82,7 +82,12 @@ _WORDS: Final = (
 )
 
 
-def _instant(text: str, now: datetime) -> datetime:
+def parse_instant(text: str, now: datetime) -> datetime:
+    """An instant in UTC: as `siteward.query_window.parse_time`, or the first of a calendar word.
+
+    Raises:
+        QueryError: it is none.
+    """
     found = parse_calendar(text, now)
     return found[0] if found else parse_time(text, now)
 

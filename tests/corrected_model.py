@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from usage_model import USE, Fields, batch, cells, newest
+from viewers import answered
 
 from accounting.calendar import periods_of
 from accounting.corrections import Action, Correction
@@ -18,7 +19,6 @@ from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from accounting.months import month_name, parse_month
 from accounting.periods import close, reopen
-from accounting.query import Usage
 from accounting.signatures import sign, verified_periods
 from accounting.tiers import compact
 from siteward.records import microseconds
@@ -82,7 +82,7 @@ def corrected_by(ledger: Ledger, action: Action, *where: str, **changes: Any) ->
 
 def asked(ledger: Ledger, attribution: Attribution, **changes: Any) -> Cells:
     """What the ledger answers, without cells of nothing."""
-    rows = Usage(ledger).ask(question(attribution, **changes)).rows
+    rows = answered(ledger, question(attribution, **changes)).rows
     return {(row.start, row.group): row.values for row in rows if any(row.values)}
 
 
@@ -278,7 +278,7 @@ def check(ledger: Ledger, model: Model) -> None:
         start = datetime.fromtimestamp(parse_month(month), UTC)
         window = {"start": start, "end": (start + timedelta(days=31)).replace(day=1)}
         assert asked(ledger, Attribution.BY_END, as_of=AsOf.CLOSING, **window) == due
-        (noted,) = Usage(ledger).ask(question(Attribution.BY_END, **window)).closed
+        (noted,) = answered(ledger, question(Attribution.BY_END, **window)).closed
         # Changes of fields that nobody asked for adjust a month as well.
         assert noted.adjusted or model.month(month) == due
     assert all(each.is_right for each in verified_periods(ledger))

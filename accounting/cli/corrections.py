@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accounting.cli.opened import REASON, Person, opened_ledger, person
+from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
@@ -107,7 +107,7 @@ def corrections(
     from accounting.deciding import found_correction, preview  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         if number is None:
             show(COLUMNS, map(_row, corrections_in(ledger, kind)), chosen.output)
             return
@@ -132,7 +132,7 @@ def approve(
     from accounting.deciding import approve as apply  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         allowed = chosen.settings.accounting.self_approval
         correction = apply(ledger, number, person(by), self_approval=allowed, anew=anew)
         _show_figures(ledger, correction, correction.figures, chosen.output)
@@ -144,7 +144,7 @@ def reject(context: typer.Context, number: Number, reason: Reason, by: Person = 
     """Keep a correction that was proposed from being applied."""
     from accounting.deciding import reject as refuse  # noqa: PLC0415  # as above.
 
-    with opened_ledger(options(context).settings) as ledger:
+    with opened(options(context).settings) as ledger:
         _tell(refuse(ledger, number, person(by), reason))
 
 
@@ -154,7 +154,7 @@ def reverse(context: typer.Context, number: Number, reason: Reason, by: Person =
     from accounting.deciding import reverse as take_back  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         correction = take_back(ledger, number, person(by), reason)
         _show_figures(ledger, correction, correction.undone, chosen.output)
         _tell(correction)
@@ -194,7 +194,7 @@ def _make(  # noqa: PLR0917  # what all three have.
         author=person(people[0]),
         reason=people[1],
     )
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         draft = parse_draft(text, load_kinds(chosen.settings.kinds), datetime.now(UTC))
         if dry_run:
             figures = preview(ledger, draft)

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from accounting.cli import corrections, periods
-from accounting.cli.opened import opened_ledger as _opened
+from accounting.cli import checks, corrections, periods
+from accounting.cli.completeness import completeness
+from accounting.cli.opened import opened
+from accounting.cli.trace import trace
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.archive import File
+    from accounting.archive_file import File
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 
 commands = typer.Typer(help="The accounting ledger and its tables.", no_args_is_help=True, **PLAIN)
+commands.command(short_help="Compare archive and buckets with the records.")(checks.verify)
+commands.command(short_help="Compute buckets anew from the records.")(checks.rebuild)
+commands.command(short_help="Show what was expected of each producer, and what came.")(completeness)
+commands.command(short_help="Follow a figure to its records, or a record to its buckets.")(trace)
 commands.add_typer(corrections.making, name="correct")
 commands.add_typer(corrections.commands)
 commands.add_typer(periods.commands)
@@ -59,33 +64,36 @@ def upgrade(
 
 @commands.command(short_help="Put old buckets together into wider ones.")
 def compact(context: typer.Context) -> None:
-    """Put buckets that are older than their tier together into wider ones; no total changes.
+    """Put buckets that are older than their tier together into wider ones, and sum months; no total changes.
 
     `siteward up` does so every hour.
     """
+    from accounting.month_sums import sum_months  # noqa: PLC0415  # as above.
     from accounting.tiers import compact as put_together  # noqa: PLC0415  # as above.
 
-    with _opened(options(context).settings) as opened:
-        tell(f"{put_together(opened)} buckets went into wider ones")
+    with opened(options(context).settings) as ledger:
+        tell(f"{put_together(ledger)} buckets went into wider ones")
+        tell(f"{sum_months(ledger)} months were summed")
 
 
 @commands.command(short_help="Move old records into Parquet files.")
 def archive(
     context: typer.Context,
     before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or -400d.")],
-    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default `archive` with the data.")] = "",
+    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:
     """Move the records of whole days into Parquet files, a day each, and show the files.
 
     Their totals stay in the ledger, and a record that is sent again is still a duplicate.
     """
     from accounting.archive import archive as put_away  # noqa: PLC0415  # as above.
+    from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
     from siteward.query_window import parse_time  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     until = parse_time(before, datetime.now(UTC))
-    with _opened(chosen.settings) as opened:
-        _show_files(put_away(opened, _folder(chosen.settings, folder), until), chosen.output)
+    with opened(chosen.settings) as ledger:
+        _show_files(put_away(ledger, archive_folder(chosen.settings, folder), until), chosen.output)
 
 
 @commands.command(short_help="List the files of the archive.")
@@ -94,26 +102,23 @@ def archived(context: typer.Context) -> None:
     from accounting.archive import files  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with _opened(chosen.settings) as opened:
-        _show_files(files(opened), chosen.output)
+    with opened(chosen.settings) as ledger:
+        _show_files(files(ledger), chosen.output)
 
 
 @commands.command(short_help="Bring the records of a file of the archive back.")
 def restore(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="As `siteward ledger archived` names it.")],
-    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default `archive` with the data.")] = "",
+    folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:
     """Bring the records of a file of the archive back into the database; no total changes."""
     from accounting.archive import restore as bring_back  # noqa: PLC0415  # as above.
+    from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
 
     settings = options(context).settings
-    with _opened(settings) as opened:
-        tell(f"{bring_back(opened, _folder(settings, folder), file)} records are back")
-
-
-def _folder(settings: Settings, given: str) -> Path:
-    return Path(given).expanduser() if given else settings.folder / "archive"
+    with opened(settings) as ledger:
+        tell(f"{bring_back(ledger, archive_folder(settings, folder), file)} records are back")
 
 
 def _show_files(found: Iterable[File], output: str) -> None:

@@ -20,13 +20,29 @@ REASON: Final = "Why; it stays with the entry."
 
 
 @contextmanager
-def opened_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The ledger, closed at the end."""
-    from accounting.opening import open_ledger  # noqa: PLC0415  # `--help` needs none of it.
-    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+def opened(settings: Settings) -> Iterator[Ledger]:
+    """The ledger of an installation, closed at the end.
 
-    with closing(open_ledger(settings, load_kinds(settings.kinds))) as opened:
-        yield opened
+    Raises:
+        LedgerError: its database does not answer, also while it is used.
+    """
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415  # `--help` needs none of it.
+
+    from accounting import LedgerError  # noqa: PLC0415  # as above.
+    from accounting.opening import open_ledger  # noqa: PLC0415  # as above.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+    from siteward.server.database import Conflict  # noqa: PLC0415  # as above.
+    from siteward.sinks import SinkUnavailable  # noqa: PLC0415  # as above.
+
+    try:
+        with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
+            try:
+                yield ledger
+            except (Conflict, SQLAlchemyError) as error:
+                raise SinkUnavailable(ledger.database.told(error)) from error
+    except SinkUnavailable as error:
+        message = f"the ledger's database does not answer as it should; try again: {error}"
+        raise LedgerError(message) from error
 
 
 def person(given: str) -> str:

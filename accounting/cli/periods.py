@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accounting.cli.opened import REASON, Person, opened_ledger, person
+from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
@@ -28,7 +28,7 @@ def periods(context: typer.Context, kind: OfKind = "") -> None:
     from accounting.closed_months import periods_in  # noqa: PLC0415  # `--help` needs none of it.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         show(COLUMNS, map(_row, periods_in(ledger, kind)), chosen.output)
 
 
@@ -37,7 +37,7 @@ def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> 
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods import close as end  # noqa: PLC0415  # as above.
 
-    with opened_ledger(options(context).settings) as ledger:
+    with opened(options(context).settings) as ledger:
         _tell(end(ledger, kind, _month(month), person(by)))
 
 
@@ -46,7 +46,7 @@ def sign(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> N
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name."""
     from accounting.signatures import sign as stand_for  # noqa: PLC0415  # as above.
 
-    with opened_ledger(options(context).settings) as ledger:
+    with opened(options(context).settings) as ledger:
         period = stand_for(ledger, kind, _month(month), person(by))
         _tell(period)
         tell(f"SHA-256 of its figures: {period.digest}")
@@ -63,7 +63,7 @@ def reopen(
     """Let a closed or signed month change again without adjustments; a signature of it is void."""
     from accounting.periods import reopen as open_again  # noqa: PLC0415  # as above.
 
-    with opened_ledger(options(context).settings) as ledger:
+    with opened(options(context).settings) as ledger:
         _tell(open_again(ledger, kind, _month(month), person(by), reason))
 
 
@@ -74,7 +74,7 @@ def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
     from siteward.records import moment  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         found = adjustments_of(ledger, kind, _month(month))
     dimensions = list(dict.fromkeys(name for each in found for name, value in each.group.items() if value))
     measures = list(dict.fromkeys(name for each in found for name in each.differences if _is_shown(name)))
@@ -101,7 +101,7 @@ def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
     from accounting.signatures import verified_periods  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened_ledger(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger:
         found = list(verified_periods(ledger, kind))
     rows = (
         (each.kind, each.month, each.signed_by, "right" if each.is_right else "wrong", ", ".join(each.changed))

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, func, inspect, select, update
+from sqlalchemy import Connection, Table, delete, func, inspect, select, update
 
 from accounting import LedgerError
 from accounting.booking import account_of, beyond_limits, by_end, prorated
@@ -80,13 +80,16 @@ def _fill(connection: Connection, tables: KindTables, place: Place, name: str) -
             connection.execute(update(table).where(table.c[name].is_(None)).values({name: default}))
 
 
-def recompute(connection: Connection, dialect: Dialect, tables: KindTables, names: Collection[str], now: int) -> int:
+def recompute(
+    connection: Connection, dialect: Dialect, tables: KindTables, summed: Table, names: Collection[str], now: int
+) -> int:
     """Set some sums anew from the records, all in the caller's transaction; how many records there were.
 
     Args:
         connection: of the transaction.
         dialect: of the database.
         tables: of the kind.
+        summed: the table of months whose sums are kept.
         names: of the sums.
         now: microseconds since 1970 UTC; buckets are as wide as they are then.
 
@@ -98,6 +101,7 @@ def recompute(connection: Connection, dialect: Dialect, tables: KindTables, name
     for table in (tables.prorated, tables.by_end):
         if mine := [name for name in names if name in table.c]:
             connection.execute(update(table).values(dict.fromkeys(mine, 0)))
+            connection.execute(delete(summed).where(summed.c.bucket_table == table.name))
     tiers, count = tiers_at(now, kind.tiers), 0
     for rows in _portions(connection, tables.records):
         count += len(rows)

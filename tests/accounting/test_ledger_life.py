@@ -7,17 +7,19 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from accounted import ran
 from examples import JOB, batch_of, job
 
+from accounting.archive import files
 from accounting.opening import open_ledger
-from accounting.tasks import compaction, run_compaction
+from accounting.tasks import archiving, compaction, run_archiving, run_compaction
 from siteward import extensions
 from siteward.kinds import load_kinds
 from siteward.records import microseconds
 from siteward.server.resources import Resources
-from siteward.settings import CollectorSettings, Settings
+from siteward.settings import AccountingSettings, CollectorSettings, Settings
 
 NOW = datetime.now(UTC)
 OLD = NOW.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=20)
@@ -70,7 +72,86 @@ def test_records_leave_and_come_back(
     assert json.loads(told("--output", "json", "ledger", "archived")) == [file]
     assert total() == before
     told("ledger", "restore", file["file"])
+    with closing(open_ledger(settings, load_kinds())) as ledger, ledger.database.read() as connection:
+        series = connection.exec_driver_sql("SELECT count(*) FROM accounting_job_series").scalar()
+    assert series == 5, "what comes back belongs to the series that it had"
+    told("ledger", "verify")
     assert json.loads(told("--output", "json", "ledger", "archived")) == []
     assert total() == before
     told("ledger", "compact")
     assert total() == before
+
+
+def test_old_records_are_archived_by_themselves(settings: Settings, tmp_path: Path) -> None:
+    """The task is installed; it moves what is older than the settings say to where they say, and nothing by default."""
+    assert extensions.load("siteward.tasks", "archiving") is archiving
+    for days, moved in ((0, 0), (21, 0), (19, 5)):
+        accounting = AccountingSettings(keep_records=days, archive=str(tmp_path / "files"))
+        with closing(Resources(msgspec.structs.replace(settings, accounting=accounting))) as resources:
+            run_archiving(resources)
+            run_archiving(resources)
+        with closing(open_ledger(settings, load_kinds())) as ledger:
+            found = files(ledger)
+        assert sum(file.records for file in found) == moved
+        assert all((tmp_path / "files" / file.file).is_file() for file in found)
+
+
+def test_a_ledger_is_verified_and_rebuilt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """All is well; one damaged bucket is shown and ends with 1; rebuilt, all is well again."""
+
+    def told(code: int, *arguments: str) -> list[dict[str, object]]:
+        assert ran(monkeypatch, settings, "--output", "json", "ledger", *arguments) == code
+        rows: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+        return rows
+
+    assert told(0, "verify") == []
+    with closing(open_ledger(settings, load_kinds())) as ledger, ledger.database.write() as connection:
+        connection.exec_driver_sql("UPDATE accounting_job_by_end SET wall_time = wall_time + 1")
+    wrong = told(1, "verify", "job")
+    # The jobs are of several sites: one bucket each.
+    assert {(row["what"], row["measure"]) for row in wrong} == {("by-end", "wall_time")}
+    assert {int(str(row["booked"])) - int(str(row["computed"])) for row in wrong} == {1}
+    assert told(0, "verify", "pilot") == []
+    assert told(0, "verify", "job", "--end=-30d") == []
+    rebuilt = told(0, "rebuild", "job")
+    assert sum(int(str(row["changed"])) for row in rebuilt) == len(wrong)
+    assert told(0, "verify") == []
+
+
+def test_what_cannot_be_told_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
+) -> None:
+    """Without the archive's files their days are shown, verify ends with 1 for the files, and rebuild changes none."""
+    assert ran(monkeypatch, settings, "ledger", "archive", "--", "-10d") == 0
+    assert ran(monkeypatch, settings, "ledger", "verify") == 0
+    assert "1 files with 5 records: no differences" in capsys.readouterr().err
+    elsewhere = str(tmp_path / "elsewhere")
+    assert ran(monkeypatch, settings, "ledger", "verify", "--folder", elsewhere) == 1
+    printed = capsys.readouterr()
+    assert "cannot be read: No such file or directory" in printed.out
+    assert "1 files are not as they should be; 1 days cannot be told" in printed.err
+    assert "rebuild" not in printed.err
+    assert ran(monkeypatch, settings, "ledger", "rebuild", "--folder", elsewhere) == 0
+    assert f"job: left alone from {OLD:%Y-%m-%d} to {OLD:%Y-%m-%d}" in capsys.readouterr().err
+    assert ran(monkeypatch, settings, "ledger", "verify") == 0
+
+
+def test_a_kind_that_is_not_booked_cannot_be_verified(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """The command says which kinds there are, or which one is near."""
+    assert ran(monkeypatch, settings, "ledger", "verify", "jobs") == 2
+    assert "did you mean 'job'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild", "completeness", "archived", "compact"])
+def test_a_database_that_is_away_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    """No command shows a trace of ours where nobody listens; it ends with 1."""
+    away = Settings(data=str(tmp_path), accounting=AccountingSettings(url="postgresql://nobody@127.0.0.1:9/none"))
+    assert ran(monkeypatch, away, "ledger", command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not answer as it should; try again: " in line

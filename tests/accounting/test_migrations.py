@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledger_databases import prepared
 from sqlalchemy import MetaData, inspect, select, text
+from viewers import answered
 
 from accounting import LedgerError
 from accounting.corrections import Action, Draft, Selection
@@ -22,7 +23,6 @@ from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
 from accounting.months import parse_month
 from accounting.periods import close
-from accounting.query import Usage
 from accounting.signatures import sign, verified_periods
 from accounting.tables import ENTRY, ID, CommonTables, KindTables
 from siteward.query import QueryError
@@ -92,7 +92,7 @@ def totals(ledger: Ledger, *wanted: str, by: tuple[str, ...] = ()) -> Any:
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
     found = []
     for attribution in Attribution:
-        answer = Usage(ledger).ask(question(columns, attribution, by))
+        answer = answered(ledger, question(columns, attribution, by))
         found.append([(*row.group, *row.values) for row in answer.rows] if by else answer.totals)
     assert found[0] == found[1]
     return found[0]
@@ -276,7 +276,7 @@ def test_required_becomes_optional(open_database: Open) -> None:
     ledger = prepared(open_database(), new, NOW)
     ledger.write(things(new, 3, wall_time=None))
     mean = (WantedUsage(Quantity.MEAN, "wall_time"),)
-    assert Usage(ledger).ask(question(mean, Attribution.BY_END)).totals == (100.0,)
+    assert answered(ledger, question(mean, Attribution.BY_END)).totals == (100.0,)
 
 
 def test_writer_of_an_older_declaration_waits(open_database: Open) -> None:
@@ -400,6 +400,21 @@ def test_entries_say_when_records_came(open_database: Open) -> None:
     assert (entry["kind"], entry["action"], entry["at"]) == ("thing", "received", NOW)
 
 
+def test_ledger_of_before_arrivals_were_counted_counts_them(open_database: Open) -> None:
+    """A database that was made before is brought up when it is opened, keeps its totals, and books on."""
+    before = prepared(open_database(), OLD, NOW)
+    before.write(things(OLD, 1))
+    former = revisions._scripts().get_revision("r0003").down_revision
+    with before.database.write() as connection:
+        for table in (before.common.arrivals, before.common.rebuilds):
+            table.drop(connection)
+        connection.execute(text(f"UPDATE {revisions.VERSION_TABLE} SET version_num = '{former}'"))
+    ledger = prepared(open_database(), OLD, NOW)
+    assert ledger.write(things(OLD, 1, 2)).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    with ledger.database.read() as connection:
+        assert connection.execute(select(ledger.common.arrivals.c.records)).scalars().all() == [1]
+
+
 def test_a_ledger_from_before_corrections_gets_their_tables(open_database: Open) -> None:
     """What is booked stays; who still writes as before, and would keep no revision, waits and says so."""
     old, former = prepared(open_database(), OLD, NOW), bytes(range(16))
@@ -454,4 +469,4 @@ def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) ->
         as_of=AsOf.CLOSING,
     )
     with pytest.raises(QueryError, match="memory of thing was declared after 2026-01 was closed"):
-        Usage(after).ask(asked)
+        answered(after, asked)

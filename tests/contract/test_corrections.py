@@ -31,17 +31,18 @@ from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from sqlalchemy import select
 from usage_model import USE, batch
+from viewers import answered
 
 from accounting import correcting, deciding
 from accounting.adjusted import adjustments_of
-from accounting.archive import ArchiveError, archive, restore
+from accounting.archive import archive, restore
+from accounting.archive_file import ArchiveError
 from accounting.closed_months import PeriodError
 from accounting.corrections import Action, CorrectionError, State
 from accounting.deciding import approve, preview, propose, reject, reverse
 from accounting.ledger import Ledger
 from accounting.months import parse_month
 from accounting.periods import close, reopen
-from accounting.query import Usage
 from accounting.signatures import sign, verified_periods
 from accounting.tiers import compact
 from siteward.query import Filter, QueryError
@@ -136,11 +137,11 @@ def test_a_revision_that_moves_a_job_to_another_site_in_a_closed_period(ledger: 
     ]
     (verified,) = verified_periods(ledger)
     assert (verified.is_right, verified.computed) == (True, signed.digest)
-    answer = Usage(ledger).ask(question(Attribution.BY_END))
+    answer = answered(ledger, question(Attribution.BY_END))
     assert answer.closed == (ClosedPeriod("2026-01", "signed", adjusted=True),)
     elsewhere = (Filter("user", ("nobody",)),)
-    assert not Usage(ledger).ask(question(Attribution.BY_END, filters=elsewhere)).closed[0].adjusted
-    assert Usage(ledger).ask(question(Attribution.PRORATED)).closed == ()
+    assert not answered(ledger, question(Attribution.BY_END, filters=elsewhere)).closed[0].adjusted
+    assert answered(ledger, question(Attribution.PRORATED)).closed == ()
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])
@@ -311,9 +312,7 @@ def test_closed_months_are_guarded(ledger: Ledger) -> None:
     ledger.write(batch([used(2)]))
     close(ledger, "use", january, "dora")
     assert adjustments_of(ledger, "use", january) == []
-    assert Usage(ledger).ask(question(Attribution.BY_END)).closed == (
-        ClosedPeriod("2026-01", "closed", adjusted=False),
-    )
+    assert answered(ledger, question(Attribution.BY_END)).closed == (ClosedPeriod("2026-01", "closed", adjusted=False),)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +329,7 @@ def test_what_is_not_known_as_of_closing_is_refused(ledger: Ledger, changes: dic
     close(ledger, "use", parse_month("2026-01"), "dora")
     parts = {"attribution": Attribution.BY_END, "as_of": AsOf.CLOSING} | changes
     with pytest.raises(QueryError, match=message):
-        Usage(ledger).ask(question(**parts))
+        answered(ledger, question(**parts))
 
 
 def test_half_of_a_correction_is_seen_and_finished(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +352,7 @@ def test_half_of_a_correction_is_seen_and_finished(ledger: Ledger, monkeypatch: 
         with pytest.raises(KeyboardInterrupt):
             approve(ledger, number, "ben")
     assert totals(ledger) == everywhere(S=3 * 7200, T=2 * 7200)
-    assert Usage(ledger).ask(question(Attribution.BY_END)).unfinished == (number,)
+    assert answered(ledger, question(Attribution.BY_END)).unfinished == (number,)
     with pytest.raises(PeriodError, match=f"correction {number} of use is not finished"):
         close(ledger, "use", parse_month("2026-01"), "dora")
     with pytest.raises(ArchiveError, match=f"correction {number} of use is not finished"):
@@ -363,7 +362,7 @@ def test_half_of_a_correction_is_seen_and_finished(ledger: Ledger, monkeypatch: 
     applied = approve(ledger, number, "ben")
     assert (applied.state, applied.figures.records) == (State.APPLIED, 5)
     assert totals(ledger) == everywhere(T=5 * 7200)
-    assert Usage(ledger).ask(question(Attribution.BY_END)).unfinished == ()
+    assert answered(ledger, question(Attribution.BY_END)).unfinished == ()
 
 
 HALVES: Final = ((Action.MOVE, ("site=T",)), (Action.CHANGE, ("wall_time=1",)))

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from examples import JOB, NOON, batch_of, job
 from ledger_databases import Place
+from viewers import answered
 
 from accounting.corrections import Correction, State
 from accounting.deciding import found_correction, propose
 from accounting.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
-from accounting.query import Usage
 from siteward.kinds import load_kinds
 from siteward.records import microseconds
 from siteward.settings import load_settings
@@ -135,7 +135,7 @@ def totals(ledger: Ledger) -> dict[Attribution, Counter[str]]:
             attribution=attribution,
             by=("site",),
         )
-        rows: list[Any] = list(Usage(ledger).ask(query).rows)
+        rows: list[Any] = list(answered(ledger, query).rows)
         found[attribution] = Counter({row.group[0]: row.values[0] for row in rows if row.values[0]})
     return found
 

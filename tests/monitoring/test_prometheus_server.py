@@ -360,7 +360,7 @@ def test_the_configuration_that_we_ship_is_valid(tmp_path: Path) -> None:
     (tmp_path / "rules").symlink_to(DEPLOY / "rules")
     (tmp_path / "prometheus.yml").write_text(text.replace("/run/secrets", str(tmp_path)))
     said = promtool("check", "config", tmp_path / "prometheus.yml")
-    assert "2 rule files found" in said
+    assert "3 rule files found" in said
     assert "is valid prometheus config file syntax" in said
 
 

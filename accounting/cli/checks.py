@@ -1,0 +1,132 @@
+"""`siteward ledger verify` and `rebuild`: buckets beside the records that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from accounting.cli.opened import opened
+from siteward.cli.options import options
+from siteward.cli.output import show, tell
+
+if TYPE_CHECKING:
+    from accounting.ledger import Ledger
+    from accounting.verify import Counts, Finding, Scope
+    from siteward.settings import Settings
+
+MOST_SHOWN: Final = 1000
+"""Findings that are shown unless more are asked for; all are counted."""
+COLUMNS: Final = ("kind", "what", "start", "width", "series", "measure", "booked", "computed", "why")
+FOLDER: Final = "Of the archive's files; by default as the settings say."
+START: Final = "First day: a date, -30d, or a calendar word."
+END: Final = "First day after the last."
+
+
+def verify(
+    context: typer.Context,
+    kinds: Annotated[list[str] | None, typer.Argument(help="Kinds; all by default.")] = None,
+    start: Annotated[str, typer.Option(help=START)] = "",
+    end: Annotated[str, typer.Option(help=END)] = "",
+    folder: Annotated[str, typer.Option("--folder", help=FOLDER)] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Findings that are shown; all are counted.")] = MOST_SHOWN,
+) -> None:
+    """Compare files of the archive with their digests, and buckets with their records; show what differs.
+
+    Writing may go on meanwhile. Ends with 1 where anything differs. Days whose records are not all there cannot be
+    told: they are shown, and change nothing of how it ends.
+    """
+    from accounting.verify import Counts  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.verify import verify as compare  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    counts = Counts()
+    with opened(chosen.settings) as ledger:
+        findings = compare(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder), counts)
+        shown = list(islice(findings, limit))
+        unshown = sum(1 for _ in findings)
+    show(COLUMNS, map(_row, shown), chosen.output)
+    if unshown:
+        tell(f"and {unshown} more; --limit shows them")
+    tell(_told(counts))
+    if counts.differences:
+        tell("`siteward ledger rebuild` makes buckets what their records come to")
+    if counts.differences or counts.bad_files:
+        raise typer.Exit(1)
+
+
+def rebuild(
+    context: typer.Context,
+    kinds: Annotated[list[str] | None, typer.Argument(help="Kinds; all by default.")] = None,
+    start: Annotated[str, typer.Option(help=START)] = "",
+    end: Annotated[str, typer.Option(help=END)] = "",
+    folder: Annotated[str, typer.Option("--folder", help=FOLDER)] = "",
+) -> None:
+    """Compute buckets anew from their records, some days at a time, while writing goes on.
+
+    It may be killed: called again it goes on where it was. Days whose records are not all there are left as they are,
+    and named.
+    """
+    from accounting.rebuild import rebuild as compute  # noqa: PLC0415  # `--help` needs none of it.
+
+    chosen = options(context)
+    rows: list[Sequence[object]] = []
+    with opened(chosen.settings) as ledger:
+        for done in compute(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder)):
+            first, last = _day(done.first), _day(done.last - 1)
+            rows.append((done.kind, first, last, done.records, done.changed, sum(each.days for each in done.untold)))
+            for each in done.untold:
+                tell(f"{each.kind}: left alone from {each.first.date()} to {each.last.date()}: {each.why}")
+    show(("kind", "from", "to", "records", "changed", "left_alone"), rows, chosen.output)
+
+
+def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tuple[str, str], folder: str) -> Scope:
+    """What a command is asked to look at.
+
+    Raises:
+        QueryError: a kind or a day is not one.
+    """
+    from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.verify import Scope  # noqa: PLC0415  # as above.
+    from siteward.query_text import find_named  # noqa: PLC0415  # as above.
+    from siteward.records import microseconds  # noqa: PLC0415  # as above.
+    from siteward.usage_window import parse_instant  # noqa: PLC0415  # as above.
+
+    known = {name: name for name in ledger.tables}
+    names = tuple(find_named(kind, known, "kind in the ledger") for kind in kinds)
+    now = datetime.now(UTC)
+    first, last = (microseconds(parse_instant(text, now)) if text else None for text in window)
+    return Scope(archive_folder(settings, folder), names, first, last)
+
+
+def _row(finding: Finding) -> tuple[object, ...]:
+    from accounting.verify import BadFile, Untold  # noqa: PLC0415  # `--help` needs none of it.
+
+    match finding:
+        case BadFile():
+            return finding.kind, "file", None, None, finding.file, None, None, None, finding.why
+        case Untold():
+            days = f"{finding.first.date()} to {finding.last.date()}"
+            return finding.kind, "not told", days, None, None, None, None, None, finding.why
+        case _:
+            series = ", ".join(f"{name}={value}" for name, value in finding.series.items() if value not in {None, ""})
+            start = finding.start.isoformat().replace("+00:00", "Z")
+            figures = finding.measure, finding.booked, finding.computed
+            return finding.kind, finding.attribution, start, finding.width, series, *figures, None
+
+
+def _told(counts: Counts) -> str:
+    looked_at = (
+        f"looked at {counts.buckets} buckets of {counts.days} days of the kinds, {counts.records} records, and "
+        f"{counts.files} files with {counts.archived} records"
+    )
+    untold = f"; {counts.untold} days cannot be told, since not all of their records are there" if counts.untold else ""
+    files = f"; {counts.bad_files} files are not as they should be" if counts.bad_files else ""
+    return f"{looked_at}: {counts.differences or 'no'} differences{files}{untold}"
+
+
+def _day(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).date().isoformat()

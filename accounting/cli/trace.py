@@ -1,0 +1,125 @@
+"""`siteward ledger trace`: from a figure to buckets, records and who sent them; from a record to its buckets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accounting.cli.opened import opened
+from siteward.cli.options import options
+from siteward.cli.output import show, show_object, tell
+
+if TYPE_CHECKING:
+    from accounting.traced import RecordTrace, Trace, TracedRecord
+
+
+def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")] = "",
+    measures: Annotated[str, typer.Option(help="What adds up: measures, products, records, started.")] = "records",
+    where: Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, vo!=x.")] = None,
+    window: Annotated[str, typer.Option(help="A calendar word: 2026-03, last-month; or give start and end.")] = "",
+    start: Annotated[str, typer.Option(help="First instant, as in `siteward account`.")] = "",
+    end: Annotated[str, typer.Option(help="First instant after the window; now by default.")] = "",
+    attribution: Annotated[str, typer.Option(help="prorated or by-end.")] = "prorated",
+    limit: Annotated[int, typer.Option(help="Buckets, and records, that are listed.")] = 100,
+    after_bucket: Annotated[str, typer.Option(help="Go on with buckets, as the answer before said.")] = "",
+    after_record: Annotated[str, typer.Option(help="Go on with records, as the answer before said.")] = "",
+    record: Annotated[str, typer.Option(help="In place of a figure: a record's id, 32 hexadecimal digits.")] = "",
+    folder: Annotated[str, typer.Option("--folder", help="Of the archive; by default as the settings say.")] = "",
+) -> None:
+    """Follow a figure of `siteward account` to its buckets, its records, and the messages and producers they came from.
+
+    A group is named by conditions: `--where site=A`. Or follow a record, by its id, to the buckets in which it is
+    booked. Ends with 1 where a record's id is unknown.
+    """
+    from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.query import Usage  # noqa: PLC0415  # as above.
+    from accounting.record_trace import trace_record  # noqa: PLC0415  # as above.
+    from accounting.trace import trace as follow  # noqa: PLC0415  # as above.
+    from accounting.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
+    from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415  # as above.
+    from siteward.query_text import split_list  # noqa: PLC0415  # as above.
+    from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    if bool(kind) == bool(record):
+        message = "give either a kind, or --record"
+        raise typer.BadParameter(message)
+    with opened(chosen.settings) as ledger:
+        usage, viewer = Usage(ledger, lambda: pseudonym_key(chosen.settings)), viewer_of(chosen.settings)
+        if record:
+            found = trace_record(usage, archive_folder(chosen.settings, folder), parse_record_id(record), viewer)
+            _show_record(found, chosen.output)
+            return
+        text = TraceText(
+            kind=kind,
+            measures=split_list(measures),
+            where=tuple(where or ()),
+            window=window,
+            start=start,
+            end=end,
+            attribution=attribution,
+            limit=limit,
+            after_bucket=after_bucket,
+            after_record=after_record,
+        )
+        _show(follow(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer), chosen.output)
+
+
+def _show(found: Trace, output: str) -> None:
+    if output == "json":
+        show_object(found)
+        return
+    columns = ("id", "revision", "start", "end", *found.measures, "producer", "message", "entry", "received")
+    records = [_row(each) for each in found.records]
+    if output == "table":
+        buckets = [
+            (_time(each.start), each.width, *each.amounts, "whole" if each.whole else "cut", _series(each.series))
+            for each in found.buckets
+        ]
+        caption = f"{found.kind}, {found.attribution}, from {_time(found.start)} to {_time(found.end)}"
+        show(("start", "width", *found.measures, "taken", "series"), buckets, output, f"buckets of {caption}")
+    show(columns, records, output, "records")
+    for name, token in (("after-bucket", found.more_buckets), ("after-record", found.more_records)):
+        if token:
+            tell(f"there are more: --{name} {token}")
+    totals = ", ".join(f"{name} {value}" for name, value in zip(found.measures, found.figure, strict=True))
+    told = "all records are there, and add up to it" if found.complete else f"not all of it is explained: {found.why}"
+    tell(f"total: {totals}; {told}")
+
+
+def _row(record: TracedRecord) -> list[object]:
+    own = (record.id, record.revision, _time(record.start), _time(record.end))
+    origin = (record.producer, record.message, record.entry, _time(record.received))
+    return [*own, *record.parts, *origin]
+
+
+def _show_record(found: RecordTrace, output: str) -> None:
+    if output == "json":
+        show_object(found)
+    else:
+        rows = [(each.attribution, _time(each.start), each.width, _series(each.parts)) for each in found.buckets]
+        show(("attribution", "start", "width", "parts"), rows, output, f"{found.kind or 'record'} {found.id}")
+        if found.fields:
+            tell(_series(found.fields))
+        origin = f" from {found.producer}, message {found.message}, entry {found.entry}" if found.producer else ""
+        received = f", received {_time(found.received)}" if found.received else ""
+        place = f" in {found.file}" if found.file else ""
+        tell(f"{found.state}{place}{origin}{received}{': ' if found.why else ''}{found.why}")
+    if found.state == "unknown":
+        raise typer.Exit(1)
+
+
+def _series(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in values.items() if value not in {None, ""})
+
+
+def _plain(value: object) -> object:
+    return _time(value) if isinstance(value, datetime) else value
+
+
+def _time(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,151 @@
+"""What a figure, or a record, is found to be made of, as answers tell it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+MOST_LISTED: Final = 10_000
+"""Buckets, or records, of one answer."""
+
+
+class TracedBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket that a figure is made of.
+
+    Attributes:
+        start: its first instant.
+        width: seconds.
+        series: its dimensions.
+        amounts: what it holds of each measure.
+        whole: all of it belongs to the figure; else the part that its records have within the window.
+    """
+
+    start: datetime
+    width: int
+    series: dict[str, Any]
+    amounts: tuple[int, ...]
+    whole: bool
+
+
+class TracedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that a figure is made of.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        revision: the newest that was received.
+        start: when it began; an event's instant.
+        end: when it ended; an event's instant.
+        parts: what of each of its measures belongs to the figure.
+        producer: who sent it.
+        message: id of the envelope that brought it, 32 hexadecimal digits.
+        entry: number of the entry that booked it.
+        received: when that was.
+    """
+
+    id: str
+    revision: int
+    start: datetime
+    end: datetime
+    parts: tuple[int, ...]
+    producer: str
+    message: str
+    entry: int
+    received: datetime
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure is made of.
+
+    Attributes:
+        kind: of the records.
+        attribution: of the figure.
+        start: first instant of the window.
+        end: first instant after it.
+        measures: what was asked for.
+        figure: the total of each measure.
+        parts: sums over all records that are there; None where they are too many to add up.
+        complete: these are the figure.
+        why: they are not, in one sentence.
+        buckets: some of those that the figure is made of, by start.
+        more_buckets: where the next ones begin, to be given as `after_bucket`; "" at the end.
+        records: some of the records, by id.
+        more_records: where the next ones begin, to be given as `after_record`; "" at the end.
+    """
+
+    kind: str
+    attribution: str
+    start: datetime
+    end: datetime
+    measures: tuple[str, ...]
+    figure: tuple[int, ...]
+    parts: tuple[int, ...] | None
+    complete: bool
+    why: str
+    buckets: tuple[TracedBucket, ...]
+    more_buckets: str
+    records: tuple[TracedRecord, ...]
+    more_records: str
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which buckets and records are to be listed.
+
+    Attributes:
+        limit: of each.
+        after_bucket: as the answer before said; "" from the first one on.
+        after_record: the same.
+    """
+
+    limit: int = 100
+    after_bucket: str = ""
+    after_record: str = ""
+
+
+class BookedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a record in one bucket.
+
+    Attributes:
+        attribution: of the bucket.
+        start: its first instant; of several buckets that lie over each other, that of the widest.
+        width: seconds.
+        parts: what the record has in it, by measure; zeros are left out.
+    """
+
+    attribution: str
+    start: datetime
+    width: int
+    parts: dict[str, int]
+
+
+class RecordTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known of one record.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        state: `booked`, `archived`, or `unknown`.
+        why: what an unknown id means, or why less is known than could be.
+        kind: of the record; "" where it is unknown.
+        revision: the newest that was received.
+        fields: its values; times as instants.
+        producer: who sent it.
+        message: id of the envelope that brought it, 32 hexadecimal digits.
+        entry: number of the entry that booked it; 0 where it is not known.
+        received: when that was.
+        file: of the archive, where it is archived.
+        buckets: where it is booked, by start; at most MOST_LISTED.
+    """
+
+    id: str
+    state: str
+    why: str = ""
+    kind: str = ""
+    revision: int = 0
+    fields: dict[str, Any] = {}
+    producer: str = ""
+    message: str = ""
+    entry: int = 0
+    received: datetime | None = None
+    file: str = ""
+    buckets: tuple[BookedPart, ...] = ()

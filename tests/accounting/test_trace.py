@@ -1,0 +1,114 @@
+"""A figure is followed over HTTP and from the shell; a record, to its buckets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from accounted import ran
+from examples import JOB, NOON, batch_of, job
+from fastapi.testclient import TestClient
+
+from accounting.api import router
+from accounting.opening import open_ledger
+from siteward.kinds import load_kinds
+from siteward.records import id_text, microseconds
+from siteward.server.app import create_app
+from siteward.settings import Settings
+
+DAY: Final = "2026-03-02"
+ROWS: Final = [JOB.row_of(job(number), microseconds(NOON + timedelta(days=1))) for number in range(10)]
+IDS: Final = [id_text(JOB.id_of(row)) for row in ROWS]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Of an installation whose ledger holds ten jobs of an hour that end after noon."""
+    made = Settings(data=str(tmp_path))
+    with closing(open_ledger(made, load_kinds())) as ledger:
+        ledger.write(batch_of(JOB, ROWS))
+    return made
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, routers=[router]), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def asked(client: TestClient, **parts: Any) -> Any:
+    return client.get("/v1/accounting/trace", params=parts)
+
+
+def test_a_figure_is_followed_over_http(app: TestClient) -> None:
+    """Portion after portion, until all that it is made of was listed."""
+    question = {"kind": "job", "measures": "wall_time,records", "window": DAY, "where": "site=SITE-1|SITE-2"}
+    first = asked(app, **question, attribution="by-end", limit=3).json()
+    assert (first["figure"], first["parts"], first["complete"]) == ([4 * 3600, 4], [4 * 3600, 4], True)
+    assert [record["id"] for record in first["records"]] == [IDS[number] for number in (1, 2, 8)]
+    assert {record["producer"] for record in first["records"]} == {"test"}
+    assert first["records"][0]["end"] == "2026-03-02T12:00:01Z"
+    rest = asked(app, **question, attribution="by-end", limit=3, after_record=first["more_records"]).json()
+    assert ([record["id"] for record in rest["records"]], rest["more_records"]) == ([IDS[9]], "")
+
+
+def test_a_record_is_followed_over_http(app: TestClient) -> None:
+    """To its fields, its origin and its buckets; an unknown one is explained."""
+    found = asked(app, record=IDS[3]).json()
+    assert (found["state"], found["kind"], found["fields"]["local_job_id"]) == ("booked", "job", "3")
+    assert sum(bucket["parts"].get("wall_time", 0) for bucket in found["buckets"]) == 2 * 3600
+    assert "did not come" in asked(app, record="0" * 32).json()["why"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "hint"),
+    [
+        ({}, "give either a kind, or a record"),
+        ({"kind": "job", "record": "0" * 32}, "give either a kind, or a record"),
+        ({"record": "x"}, "a record id is 32 hexadecimal digits"),
+        ({"kind": "jobs"}, "did you mean 'job'"),
+        ({"kind": "job", "measures": "efficiency"}, "trace what it is computed from: cpu_time, core_time"),
+        ({"kind": "job", "limit": 0}, "expected 1 to 10000"),
+        ({"kind": "job", "by": "site"}, "parameter 'by' is unknown"),
+    ],
+)
+def test_wrong_questions_are_refused(app: TestClient, parts: dict[str, Any], hint: str) -> None:
+    """What is wrong with a question is a 400 that says what is possible."""
+    answer = asked(app, **parts)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:siteward:query")
+    assert hint in answer.json()["detail"]
+
+
+def test_a_figure_is_followed_from_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """A table of buckets and one of records; where there is more, how to go on; as JSON the same as over HTTP."""
+    question = ("ledger", "trace", "job", "--window", DAY, "--measures", "wall_time", "--limit", "4")
+    assert ran(monkeypatch, settings, *question) == 0
+    printed = capsys.readouterr()
+    assert "buckets of job, prorated, from 2026-03-02T00:00:00Z to 2026-03-03T00:00:00Z" in printed.out
+    assert IDS[0] in printed.out
+    assert "there are more: --after-record 0-" in printed.err
+    assert "total: wall_time 36000; all records are there, and add up to it" in printed.err
+    assert ran(monkeypatch, settings, "--output", "json", *question) == 0
+    assert json.loads(capsys.readouterr().out)["figure"] == [36_000]
+    assert ran(monkeypatch, settings, "--output", "csv", *question) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_a_record_is_followed_from_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """To its buckets, and where it came from; an unknown id ends with 1."""
+    assert ran(monkeypatch, settings, "ledger", "trace", "--record", IDS[0]) == 0
+    printed = capsys.readouterr()
+    assert "by-end" in printed.out
+    assert "booked from test, message 00000000" in printed.err
+    assert ran(monkeypatch, settings, "ledger", "trace", "--record", "0" * 32) == 1
+    assert "A duplicate leaves no trace of its own" in capsys.readouterr().err
+    assert ran(monkeypatch, settings, "ledger", "trace") == 2

@@ -1,0 +1,253 @@
+"""From a figure to buckets, records and producers, and from a record to its buckets: on every database."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from usage_model import USE, Fields, batch
+from viewers import EVERYTHING, answered, asking
+
+from accounting.archive import archive
+from accounting.ledger import Ledger
+from accounting.record_trace import trace_record
+from accounting.tiers import compact
+from accounting.topology import Entry
+from accounting.topology_table import write_topology
+from accounting.trace import trace
+from accounting.traced import Page, Trace
+from siteward.query import Filter, QueryError
+from siteward.records import microseconds
+from siteward.server.database import Database
+from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+SECOND: Final = 1_000_000
+HOUR: Final = 3600 * SECOND
+SOON: Final = FIRST + timedelta(days=3)
+LATER: Final = FIRST + timedelta(days=300)
+Opens = Callable[[], Database]
+
+
+def use(number: int = 0, **changes: Any) -> Fields:
+    """One record of two hours; different numbers are different records."""
+    start = microseconds(FIRST) + HOUR
+    fields: Fields = {
+        "vo": "one",
+        "start": start,
+        "end": start + 2 * HOUR,
+        "site": f"S{number % 3}",
+        "user": "u",
+        "code": None,
+        "name": str(number),
+        "wall_time": 7200,
+        "cpu_time": 7000,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
+    return fields
+
+
+def many(count: int, seed: int = 1) -> list[Fields]:
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        end = microseconds(FIRST) + chance.randrange(40 * 24 * 3600) * SECOND
+        start = end - chance.choice([0, 600, 7200, 86_400, 5 * 86_400]) * SECOND
+        made.append(use(number, start=start, end=end, wall_time=chance.randrange(10**6), _producer=f"ce{number % 4}"))
+    return made
+
+
+def emptied(database: Database, now: datetime) -> Ledger:
+    made = Ledger(database, {"use": USE}, lambda: microseconds(now))
+    made.metadata.create_all(database.engine)
+    with database.write() as connection:
+        for table in made.metadata.sorted_tables:
+            connection.execute(table.delete())
+    return made
+
+
+def question(*wanted: str, **changes: Any) -> UsageQuery:
+    texts = [text.partition(":") for text in wanted or ("sum:core_time", "records")]
+    columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
+    window = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=60)}
+    return UsageQuery(**{"kind": "use", "wanted": columns, **window, **changes})
+
+
+def pages(ledger: Ledger, query: UsageQuery, limit: int) -> Iterator[Trace]:
+    """All answers, one after the other, until nothing is left."""
+    page = Page(limit=limit)
+    while True:
+        found = trace(asking(ledger), query, page, EVERYTHING)
+        yield found
+        if not (found.more_buckets or found.more_records):
+            return
+        page = Page(
+            limit=limit,
+            after_bucket=found.more_buckets or "9-0-0-0",
+            after_record=found.more_records or f"9-{'0' * 32}",
+        )
+
+
+def test_a_figure_leads_to_its_records(open_database: Opens) -> None:
+    """To the buckets with their series, the records with their parts, and who sent which when."""
+    ledger = emptied(open_database(), SOON)
+    ledger.write(batch([use(0, _producer="ce1"), use(1), use(3, wall_time=10)]))
+    ledger.write(batch([use(3, wall_time=20, revision=2)]))
+    end = FIRST + timedelta(hours=2)
+    found = trace(asking(ledger), question(end=end, filters=(Filter("site", ("S0",)),)), Page(), EVERYTHING)
+    assert (found.figure, found.parts, found.complete, found.why) == ((14_440, 2), (14_440, 2), True, "")
+    (bucket,) = found.buckets
+    assert (bucket.start, bucket.width, bucket.series["site"]) == (FIRST + timedelta(hours=1), 3600, "S0")
+    assert (bucket.amounts, bucket.whole) == ((14_440, 2), True)
+    one, other = found.records
+    assert (one.id, one.parts, one.producer) == (use(0)["_id"].hex(), (14_400, 1), "ce1")
+    assert (other.parts, other.revision, other.producer, other.received) == ((40, 1), 2, "test", SOON)
+    assert (one.start, one.end, one.message) == (FIRST + timedelta(hours=1), FIRST + timedelta(hours=3), "0" * 32)
+    assert one.entry != other.entry
+
+
+def test_a_cut_bucket_is_said_to_be_cut(open_database: Opens) -> None:
+    """The window takes half an hour of a day: the bucket is shown whole, the records with their part."""
+    ledger = emptied(open_database(), LATER)
+    ledger.write(batch([use()]))
+    found = trace(
+        asking(ledger), question("sum:wall_time", end=FIRST + timedelta(hours=1, minutes=30)), Page(), EVERYTHING
+    )
+    assert (found.figure, found.complete) == ((1800,), True)
+    assert [(each.amounts, each.whole) for each in found.buckets] == [((7200,), False)]
+    assert [each.parts for each in found.records] == [(1800,)]
+
+
+def test_records_in_the_archive_are_told_of(open_database: Opens, tmp_path: Path) -> None:
+    """The parts that are there are not the figure; the file that holds the others is named."""
+    ledger = emptied(open_database(), LATER)
+    ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    found = trace(asking(ledger), question(attribution=Attribution.BY_END), Page(), EVERYTHING)
+    assert (found.figure, found.parts, found.complete) == ((57_600, 2), (28_800, 1), False)
+    assert file.file in found.why
+    buckets = ledger.tables["use"].by_end
+    with ledger.database.write() as connection:
+        connection.execute(ledger.common.archived.delete())
+        connection.execute(buckets.update().values(core_time=buckets.c.core_time + 1))
+    assert "siteward ledger verify" in trace(asking(ledger), question(), Page(), EVERYTHING).why
+
+
+def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
+    """The error says what can be."""
+    ledger = emptied(open_database(), SOON)
+    ledger.write(batch([use()]))
+    for wanted, hint in (
+        ("ratio:efficiency", "trace what it is computed from: cpu_time, core_time"),
+        ("rate:core_time", "trace the measure itself: core_time"),
+    ):
+        with pytest.raises(QueryError, match=hint):
+            trace(asking(ledger), question(wanted), Page(), EVERYTHING)
+    with pytest.raises(QueryError, match="limit: expected 1 to 10000, got 0"):
+        trace(asking(ledger), question(), Page(limit=0), EVERYTHING)
+    with pytest.raises(QueryError, match="give what the answer before said"):
+        trace(asking(ledger), question(), Page(after_record="x"), EVERYTHING)
+    with pytest.raises(QueryError, match="kind 'uses' is not in the ledger"):
+        trace(asking(ledger), question(kind="uses"), Page(), EVERYTHING)
+
+
+few: Final = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+instants: Final = st.integers(-10 * 24, 50 * 24).map(lambda hours: FIRST + timedelta(hours=hours))
+
+
+@few
+@given(
+    seed=st.integers(0, 100),
+    now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
+    window=st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
+    attribution=st.sampled_from(Attribution),
+    filters=st.sampled_from(
+        [(), (Filter("site", ("S1",), negated=True),), (Filter("site.federation", ("A",)),)],
+    ),
+    limit=st.integers(1, 30),
+)
+def test_the_parts_add_up_to_the_figure(
+    open_database: Opens,
+    seed: int,
+    now: datetime,
+    window: list[datetime],
+    attribution: Attribution,
+    filters: tuple[Filter, ...],
+    limit: int,
+) -> None:
+    """Whatever the window, tiers, filters, and portions in which they are listed; a site's move to a federation too."""
+    ledger = emptied(open_database(), now)
+    move = int((FIRST + timedelta(days=12)).timestamp())
+    entries = [
+        Entry("site", "S0", "federation", "A", None, move),
+        Entry("site", "S1", "federation", "A", move, None),
+        Entry("site", "S2", "federation", "B", None, None),
+    ]
+    write_topology(ledger.database, ledger.common.topology, entries, int(FIRST.timestamp()))
+    ledger.write(batch(many(40, seed)))
+    compact(ledger)
+    wanted = ["sum:core_time", "records"] + (["started"] if attribution is Attribution.PRORATED else [])
+    query = question(*wanted, start=window[0], end=window[1], attribution=attribution, filters=filters)
+    found = list(pages(ledger, query, limit))
+    due = answered(ledger, query).totals
+    assert {each.figure for each in found} == {due}
+    assert all(each.complete for each in found)
+    records = [record for each in found for record in each.records]
+    assert tuple(sum(record.parts[place] for record in records) for place in range(len(wanted))) == due
+    if "federation" not in str(filters):
+        assert len({record.id for record in records}) == len(records)
+    buckets = [bucket for each in found for bucket in each.buckets]
+    keys = [(bucket.start, bucket.width, str(bucket.series)) for bucket in buckets]
+    assert len(set(keys)) == len(keys)
+    if all(bucket.whole for bucket in buckets):
+        assert tuple(sum(bucket.amounts[place] for bucket in buckets) for place in range(len(wanted))) == due
+
+
+def test_a_record_leads_to_its_buckets(open_database: Opens, tmp_path: Path) -> None:
+    """With the part in each, of both attributions, also of a record in the archive; an unknown id is explained."""
+    ledger = emptied(open_database(), SOON)
+    ledger.write(batch([use(0, _producer="ce1"), use(1)]))
+    identifier = use(0)["_id"]
+    found = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
+    assert (found.state, found.kind, found.producer, found.received) == ("booked", "use", "ce1", SOON)
+    assert (found.fields["site"], found.fields["simulated"]) == ("S0", False)
+    assert found.fields["start"] == FIRST + timedelta(hours=1)
+    prorated = [each for each in found.buckets if each.attribution == "prorated"]
+    assert [(each.start.hour, each.width, each.parts["core_time"]) for each in prorated] == [
+        (1, 3600, 14_400),
+        (2, 3600, 14_400),
+    ]
+    assert [each.parts.get("started", 0) for each in prorated] == [1, 0]
+    (by_end,) = [each for each in found.buckets if each.attribution == "by-end"]
+    assert (by_end.start.hour, by_end.parts["core_time"], by_end.parts["records"]) == (3, 28_800, 1)
+    ledger.clock = lambda: microseconds(LATER)
+    compact(ledger)
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    archived = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
+    assert (archived.state, archived.file, archived.fields) == ("archived", file.file, found.fields)
+    assert [(each.width, each.parts["core_time"]) for each in archived.buckets] == [(86_400, 28_800)] * 2
+    assert msgspec.structs.replace(archived, state="booked", file="", buckets=()) == msgspec.structs.replace(
+        found, buckets=()
+    )
+    without = trace_record(asking(ledger), tmp_path / "elsewhere", identifier, EVERYTHING)
+    assert (without.state, without.file, without.fields) == ("archived", file.file, {})
+    assert "cannot be read" in without.why
+    unknown = trace_record(asking(ledger), tmp_path, b"\1" * 16, EVERYTHING)
+    assert unknown.state == "unknown"
+    assert "A duplicate leaves no trace of its own" in unknown.why
