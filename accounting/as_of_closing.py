@@ -71,12 +71,18 @@ class ClosedMonths:
         self._months = closed_within(connection, periods, query.kind, *self._window) if is_by_end else []
 
     def noted(self, base: UsageQuery) -> tuple[ClosedPeriod, ...]:
-        """What a reader of the answer must know of them.
+        """What a reader of the answer has to know of them.
 
         Args:
             base: the question, asked by dimensions themselves.
         """
-        return tuple(ClosedPeriod(each.name, str(each.state), self._is_adjusted(each, base)) for each in self._months)
+        table = self._tables.adjustments
+        mine = table.c[CLOSING].in_([each.closing for each in self._months])
+        changed = set(self._connection.execute(select(table.c[CLOSING]).where(mine).distinct()).scalars())
+        return tuple(
+            ClosedPeriod(each.name, str(each.state), each.closing in changed and self._is_adjusted(each, base))
+            for each in self._months
+        )
 
     def changes(self, base: UsageQuery, names: Sequence[str]) -> AdjustmentSums:
         """What has changed in the columns asked for since the months were closed.

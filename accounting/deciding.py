@@ -23,6 +23,7 @@ from accounting.selecting import check_ids, refuse_archived, selected_rows
 from accounting.tables import ID
 
 LONGEST_REASON: Final = 4000
+LONGEST_NAME: Final = 255
 
 
 def preview(ledger: Ledger, draft: Draft) -> Figures:
@@ -74,6 +75,7 @@ def approve(ledger: Ledger, number: int, by: str, *, self_approval: bool = False
         CorrectionError: it is not to be approved, or not by this person, or cannot be applied.
         siteward.server.database.Conflict: others were in the way; run it again.
     """
+    _check_person(by)
     correction = found_correction(ledger, number)
     if correction.state is not State.APPLYING:
         _check_state(correction, "approved", State.PROPOSED)
@@ -100,6 +102,7 @@ def reject(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
     Raises:
         CorrectionError: it was decided already, or the reason is missing.
     """
+    _check_person(by)
     _check_reason(reason)
     with ledger.database.write() as connection:
         correction = _locked(connection, ledger, number)
@@ -116,6 +119,7 @@ def reverse(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
         CorrectionError: it was not applied, its records are archived, or the reason is missing.
         siteward.server.database.Conflict: others were in the way; run it again.
     """
+    _check_person(by)
     correction = found_correction(ledger, number)
     if correction.state is not State.REVERSING:
         _check_reason(reason)
@@ -197,6 +201,12 @@ def _locked(connection: Connection, ledger: Ledger, number: int) -> Correction:
 def _check_state(correction: Correction, what: str, *states: State) -> None:
     if correction.state not in states:
         message = f"correction {correction.number} is {correction.state}, and cannot be {what}"
+        raise CorrectionError(message)
+
+
+def _check_person(by: str) -> None:
+    if not 0 < len(by.strip()) <= LONGEST_NAME:
+        message = f"give the name of who decides, of 1 to {LONGEST_NAME} characters"
         raise CorrectionError(message)
 
 

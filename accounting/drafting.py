@@ -57,7 +57,7 @@ def parse_draft(text: DraftText, kinds: Mapping[str, Kind], now: datetime) -> Dr
 
     Args:
         text: as it was typed.
-        kinds: that the ledger books, by name.
+        kinds: every known kind by name.
         now: what relative times mean; aware.
 
     Raises:

@@ -17,6 +17,7 @@ from accounting.deciding import approve, propose, reverse
 from accounting.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.month_sums import sum_months
 from accounting.months import month_name, parse_month
 from accounting.periods import close, reopen
 from accounting.signatures import sign, verified_periods
@@ -226,6 +227,7 @@ def _compact(days: int) -> Step:
         now = ledger.clock() + days * DAY * SECOND
         ledger.clock = lambda: now
         compact(ledger)
+        sum_months(ledger)
 
     return act
 

@@ -179,6 +179,7 @@ def _make(  # noqa: PLR0917  # what all three have.
 ) -> None:
     from accounting.deciding import preview, propose  # noqa: PLC0415  # as above.
     from accounting.drafting import DraftText, parse_draft  # noqa: PLC0415  # as above.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     text = DraftText(
@@ -194,8 +195,7 @@ def _make(  # noqa: PLR0917  # what all three have.
         reason=people[1],
     )
     with opened(chosen.settings) as ledger:
-        kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-        draft = parse_draft(text, kinds, datetime.now(UTC))
+        draft = parse_draft(text, load_kinds(chosen.settings.kinds), datetime.now(UTC))
         if dry_run:
             figures = preview(ledger, draft)
             _show_figures(ledger, draft, figures, chosen.output)

@@ -44,6 +44,7 @@ from accounting.ledger import Ledger
 from accounting.months import parse_month
 from accounting.periods import close, reopen
 from accounting.signatures import sign, verified_periods
+from accounting.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -140,6 +141,23 @@ def test_a_revision_that_moves_a_job_to_another_site_in_a_closed_period(ledger: 
     elsewhere = (Filter("user", ("nobody",)),)
     assert not answered(ledger, question(Attribution.BY_END, filters=elsewhere)).closed[0].adjusted
     assert answered(ledger, question(Attribution.PRORATED)).closed == ()
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_a_digest_is_that_of_the_figures_alone(database: Database, is_compacted: bool) -> None:  # noqa: FBT001
+    """In every database, whatever came first, came and went, or was put together."""
+    ledger = emptied(database, FIRST + timedelta(days=3))
+    records = [used(number, site=f"S{number % 3}", code=number % 2 or None) for number in range(6)]
+    ledger.write(batch([*records[::-1], used(9, site="gone")] if is_compacted else records))
+    if is_compacted:
+        corrected_by(ledger, Action.VOID, "site=gone")
+        ledger.clock = lambda: microseconds(FIRST + timedelta(days=90))
+        assert compact(ledger) > 0
+    close(ledger, "use", parse_month("2026-01"), "dora")
+    assert sign(ledger, "use", parse_month("2026-01"), "emil").digest == DIGEST
+
+
+DIGEST: Final = "813fa8cb67a4bd3de89894143e4293eabf875d1b4823a3f868dd1c5c70f5fa87"
 
 
 def test_what_was_replaced_is_kept(ledger: Ledger) -> None:
