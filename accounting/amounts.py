@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import fsum
 from typing import Any, Final
 
 import msgspec
@@ -62,6 +63,12 @@ def percentile(sample: Sample, hundredths: int) -> Value:
     high: int | float = ordered[min(place + 1, len(sample) - 1)].item()
     # Of integers the numerator is exact, whatever their size.
     return (low * 100 + (high - low) * rest) / 100 if isinstance(low, int) else low + (high - low) * (rest / 100)
+
+
+def mean(sample: Sample) -> Value:
+    """The sum divided by the number, rounded once, so that no order matters; None without any."""
+    values = sample.tolist()
+    return (sum(values) if sample.dtype.kind == "i" else fsum(values)) / len(values) if values else None
 
 
 def _joined(samples: Sequence[Sample]) -> Sample:

@@ -37,7 +37,7 @@ def answer_of(kind: Kind, query: UsageQuery, periods: Periods, whole: Groups, pa
             for wanted in query.wanted
         )
 
-    sampled = sampled_of(query)
+    sampled = sampled_of(kind, query)
     nothing = Amounts(dict.fromkeys(columns_of(kind, query), 0), dict.fromkeys(sampled, NO_SAMPLE))
     window = (query.start, query.end)
     top = _top(query, {group: values(amounts, window, amounts)[0] for group, amounts in whole.items()})

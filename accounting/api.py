@@ -13,21 +13,27 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
 from accounting.cadence import SPREADS
+from accounting.closed_months import periods_in
 from accounting.completeness import completeness
 from accounting.completeness_text import CompletenessText, completeness_document, parse_completeness
+from accounting.correction_table import corrections_in
+from accounting.documents import correction_document, period_document
 from accounting.ledger import Ledger
 from accounting.measures import additive
 from accounting.opening import archive_folder, open_ledger
-from accounting.query import Usage
+from accounting.query import Usage, attributes_of
 from accounting.record_trace import trace_record
+from accounting.reports import reports_in
 from accounting.trace import trace
 from accounting.trace_text import TraceText, parse_record_id, parse_trace
 from siteward.log import get_logger
+from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
 from siteward.query_text import find_named, split_list
 from siteward.records import Kind
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import viewer_of
 from siteward.server.database import DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
@@ -58,25 +64,60 @@ FORMS: Final = {
 _turns: Final = Turns("ledger")
 
 
-def router(_settings: Settings) -> APIRouter:
-    """The routes; every question is answered by the ledger that the settings name."""
+def router(settings: Settings) -> APIRouter:
+    """The routes; every question is answered by the ledger that the settings name.
+
+    Raises:
+        siteward.settings.SettingsError: the key of pseudonyms, where they are shown, can be guessed.
+        OSError: it can neither be read nor made.
+    """
+    if not settings.accounting.names:
+        # Made at the first start; a mistake is better found now than by the first who asks.
+        pseudonym_key(settings)
     routes = APIRouter(
         prefix="/v1/accounting",
         tags=["accounting"],
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
     routes.get("/kinds")(list_kinds)
+    routes.get("/reports")(list_reports)
     routes.get("/usage")(answer_usage)
     routes.get("/completeness")(answer_completeness)
     routes.get("/trace")(answer_trace)
+    routes.get("/corrections")(list_corrections)
+    routes.get("/periods")(list_periods)
     return routes
 
 
 def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
     ledger = _ledger(request)
-    attributes = _asked(Usage(ledger).attributes)
+    attributes = _asked(lambda: attributes_of(ledger))
     return json_response({"kinds": [_kind(tables.kind, attributes) for tables in ledger.tables.values()]})
+
+
+def list_reports(
+    request: Request, kind: Annotated[str, Query(description="Name of a kind; by default those of all kinds.")] = ""
+) -> Response:
+    """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
+    ledger = _ledger(request)
+    return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
+
+
+def list_corrections(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
+    ledger = _ledger(request)
+    return json_response({"corrections": list(map(correction_document, _asked(lambda: corrections_in(ledger, kind))))})
+
+
+def list_periods(
+    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
+) -> Response:
+    """Every month that was closed at some time, and the digest of the signed ones."""
+    ledger = _ledger(request)
+    return json_response({"periods": list(map(period_document, _asked(lambda: periods_in(ledger, kind))))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -105,6 +146,9 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         str, Query(description="A row for each `hour`, `day`, `week`, `month`, `quarter`, `year`; or `whole`.")
     ] = "whole",
     top: Annotated[int, Query(description="Groups kept; the others become one, Other. 0 keeps all.")] = 0,
+    as_of: Annotated[
+        str, Query(description="Figures of closed months: `present`, or by end as of their `closing`.")
+    ] = "present",
     zone: Annotated[
         str, Query(description="Time zone in which instants are written, such as `Europe/Zurich`; periods are UTC's.")
     ] = "UTC",
@@ -124,15 +168,17 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
         attribution=attribution,
         period=period,
         top=top,
+        as_of=as_of,
     )
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)
     ledger = _ledger(request)
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    usage = Usage(ledger)
-    query = parse_usage(text, kinds, datetime.now(UTC), _asked(usage.attributes))
+    settings = request.app.state.resources.settings
+    usage = Usage(ledger, lambda: pseudonym_key(settings))
+    query = parse_usage(text, kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
     began = time.perf_counter()
-    answer = _asked(lambda: usage.ask(query))
+    answer = _asked(lambda: usage.ask(query, viewer_of(settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)
@@ -184,10 +230,11 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         message = "give either a kind, or a record"
         raise QueryError(message)
     ledger = _ledger(request)
+    settings = request.app.state.resources.settings
+    usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(settings)
     if record:
-        folder = archive_folder(request.app.state.resources.settings)
         identifier = parse_record_id(record)
-        return json_response(_asked(lambda: trace_record(ledger, folder, identifier)))
+        return json_response(_asked(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
     text = TraceText(
         kind=kind,
         measures=split_list(measures),
@@ -200,7 +247,7 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         after_bucket=after_bucket,
         after_record=after_record,
     )
-    return json_response(_asked(lambda: trace(ledger, *parse_trace(text, ledger, datetime.now(UTC)))))
+    return json_response(_asked(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
 
 
 def _form(chosen: str, accepted: str) -> str:

@@ -1,60 +1,51 @@
 """Records that are older than anybody asks for, as Parquet files of a day each; their buckets and ids stay.
 
 A file is written, forced to disk and read back before its records leave the database, in one transaction with the entry
-that names it. A record that comes, or is revised, while its day is written makes the day be written again.
+that names it. A record that comes, or is revised, while its file is written makes the file be written again.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, select
-from sqlalchemy.engine import RowMapping
+import numpy as np
+from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy.sql import ColumnElement
 
+from accounting.archive_file import (
+    DAY,
+    RECEIVED,
+    ArchiveError,
+    File,
+    Stored,
+    Texts,
+    checked_columns,
+    day_name,
+    fields_of,
+    own_columns,
+    plain,
+    write,
+)
 from accounting.archived_ids import day_of, id_range, packed
+from accounting.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, KindTables, is_bucketed
-from siteward.records import Column, Kind, Type, microseconds
+from siteward.records import microseconds
+from siteward.records.identity import ID_BYTES
 from siteward.server.database import Conflict
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 SECOND: Final = 1_000_000
-DAY: Final = 86_400
 TRIES: Final = 10
-RECEIVED: Final = "_received"
-
-
-class ArchiveError(Exception):
-    """A file of the archive is not what it should be; the message names it and what is wrong."""
-
-    permanent = True
-
-
-class File(msgspec.Struct, frozen=True):
-    """One file of the archive.
-
-    Attributes:
-        kind: whose records.
-        day: first second of the UTC day of their partition times.
-        file: its path below the archive's folder.
-        digest: SHA-256 of its bytes, 64 hexadecimal digits.
-        records: in it.
-    """
-
-    kind: str
-    day: int
-    file: str
-    digest: str
-    records: int
+REMEMBERED: Final = 100_000
+"""Rows of another table."""
+LOOKED_UP: Final = 1_000
+"""Keys of one question."""
+AT_ONCE: Final = 100_000
+"""Records of one file: they are in memory while it is written, a kilobyte or two each."""
 
 
 def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
@@ -70,136 +61,162 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
     """
     last = microseconds(before) // SECOND // DAY * DAY
     for tables in ledger.tables.values():
-        begin: int | None = None
-        while (day := _next_day(ledger, tables, begin, last)) is not None:
-            written = _archived_day(ledger, tables, folder, day)
-            if written is not None:
-                yield written
-            begin = day + DAY
+        begin, end = bytes(ID_BYTES), id_range(last)[0]
+        series = _Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
+        while (day := _next_day(ledger, tables, begin, end)) is not None:
+            begin = max(begin, id_range(day)[0])
+            while (part := _archived_part(ledger, tables, series, folder, day, begin)) is not None:
+                begin = part.end
+                yield part.file
 
 
-def _next_day(ledger: Ledger, tables: KindTables, begin: int | None, end: int) -> int | None:
+def _columns(
+    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool], count: int
+) -> dict[str, Sequence[Any]]:
+    """Columns of rows in order of their ids. Those that say the same throughout, most of a wide kind, cost little."""
+    # PostgreSQL compares no bytes before its version 18.
+    compared = [name for name in names if name != MESSAGE]
+    about = [
+        each
+        for name in compared
+        for each in (func.count(table.c[name]), func.min(table.c[name]), func.max(table.c[name]))
+    ]
+    told = connection.execute(select(*about).where(chosen)).one()
+    columns: dict[str, Sequence[Any]] = {}
+    for place, name in enumerate(compared):
+        known, least, most = told[3 * place : 3 * place + 3]
+        if known == 0 or (known == count and least == most):
+            columns[name] = [least] * count
+    varying = [name for name in names if name not in columns]
+    if varying:
+        rows = connection.execute(
+            select(*(table.c[name] for name in varying)).where(chosen).order_by(table.c[ID])
+        ).all()
+        columns |= dict(zip(varying, zip(*rows, strict=True), strict=True))
+    return columns
+
+
+class _Lookup:
+    """Columns of another table by its key; what was read is remembered."""
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self._table = table
+        self._names = names
+        self._found: dict[int, Any] = {}
+
+    def columns(self, connection: Connection, key: str, numbers: Sequence[int]) -> dict[str, Any]:
+        """The columns of the row of each number."""
+        distinct, places = np.unique(np.array(numbers, np.int64), return_inverse=True)
+        known = self._known(connection, key, distinct.tolist())
+        columns = zip(*(known[number] for number in distinct.tolist()), strict=True)
+        return {name: _texts(values, places) for name, values in zip(self._names, columns, strict=True)}
+
+    def _known(self, connection: Connection, key: str, numbers: list[int]) -> dict[int, Any]:
+        missing = [number for number in numbers if number not in self._found]
+        if len(self._found) + len(missing) > REMEMBERED:
+            self._found.clear()
+            missing = numbers
+        column = self._table.c[key]
+        question = select(column, *(self._table.c[name] for name in self._names))
+        for first in range(0, len(missing), LOOKED_UP):
+            rows = connection.execute(question.where(column.in_(missing[first : first + LOOKED_UP]))).all()
+            self._found |= {row[0]: row[1:] for row in rows}
+        return self._found
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """A file, and the smallest id after those in it."""
+
+    file: File
+    end: bytes
+
+
+def _next_day(ledger: Ledger, tables: KindTables, begin: bytes, end: bytes) -> int | None:
     identifier = tables.records.c[ID]
-    question = select(identifier).where(identifier < id_range(end)[0]).order_by(identifier).limit(1)
-    if begin is not None:
-        question = question.where(identifier >= id_range(begin)[0])
+    question = select(identifier).where(identifier >= begin, identifier < end).order_by(identifier).limit(1)
     with ledger.database.read() as connection:
         found = connection.execute(question).scalar()
     return None if found is None else day_of(bytes(found))
 
 
-def _archived_day(ledger: Ledger, tables: KindTables, folder: Path, day: int) -> File | None:
+def _archived_part(
+    ledger: Ledger, tables: KindTables, series: _Lookup, folder: Path, day: int, begin: bytes
+) -> _Part | None:
+    """Write the next records of a day; None where there are no more."""
     for _ in range(TRIES):
         with ledger.database.read() as connection:
-            rows = connection.execute(_of_day(ledger, tables, day)).mappings().all()
-        if not rows:
+            _refuse_unfinished(connection, ledger, tables.kind.name)
+            stored = _read(connection, ledger, tables, series, begin, id_range(day)[1])
+        ids = plain(stored[ID])
+        if not ids:
             return None
-        file = _write(tables.kind, folder, day, rows)
+        file = write(tables.kind, folder, day, stored)
+        part = _Part(file, (int.from_bytes(ids[-1], "big") + 1).to_bytes(ID_BYTES, "big"))
         try:
-            if _took_out(ledger, tables, file, rows):
-                return file
+            if _took_out(ledger, tables, part, begin, stored):
+                return part
         except Conflict:
             pass
         # Somebody wrote into the day meanwhile; a file that nothing names is no part of the archive.
         (folder / file.file).unlink()
-    message = f"records of {tables.kind.name} came into {_name(day)} {TRIES} times while it was written"
+    message = f"records of {tables.kind.name} came into {day_name(day)} {TRIES} times while it was written"
     raise Conflict(message)
 
 
-def _of_day(ledger: Ledger, tables: KindTables, day: int) -> Select[Any]:
-    """Whole records of a day with where they came from, in order of their ids."""
-    records, series = tables.records, tables.series
-    producers, entries = ledger.common.producers, ledger.common.entries
-    first, last = id_range(day)
-    origin = {
-        ID: records.c[ID],
-        ENTRY: records.c[ENTRY],
-        MESSAGE: records.c[MESSAGE],
-        PRODUCER: producers.c["name"],
-        RECEIVED: entries.c["at"],
-    }
-    fields = [(series if is_bucketed(column) else records).c[column.name] for column in tables.kind.columns]
-    return (
-        select(*(column.label(name) for name, column in origin.items()), *fields)
-        .select_from(
-            records.join(series, records.c[SERIES] == series.c[SERIES])
-            .join(producers, records.c[PRODUCER] == producers.c[PRODUCER])
-            .join(entries, records.c[ENTRY] == entries.c[ENTRY])
-        )
-        .where(records.c[ID] >= first, records.c[ID] < last)
-        .order_by(records.c[ID])
-    )
-
-
-def _name(day: int) -> str:
-    return datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
-
-
-def _write(kind: Kind, folder: Path, day: int, rows: Sequence[RowMapping]) -> File:
-    import pyarrow as pa  # noqa: PLC0415  # heavy, and only who archives needs it.
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    columns = {ID: pa.array([bytes(row[ID]) for row in rows], pa.binary(16))}
-    columns[ENTRY] = pa.array([row[ENTRY] for row in rows], pa.int64())
-    columns[MESSAGE] = pa.array([bytes(row[MESSAGE]) for row in rows], pa.binary(16))
-    columns[PRODUCER] = pa.array([row[PRODUCER] for row in rows], pa.string())
-    columns[RECEIVED] = pa.array([row[RECEIVED] for row in rows], pa.int64())
-    columns |= {column.name: pa.array([row[column.name] for row in rows], _type(column)) for column in kind.columns}
-    table = pa.table(columns).replace_schema_metadata({"siteward.kind": kind.name, "siteward.day": _name(day)})
-    # A name of its own: another process may write the same day, and who was slower removes what it wrote.
-    name = f"{_name(day)}.{secrets.token_hex(8)}.parquet"
-    draft = folder / kind.name / f".{name}"
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, draft, compression="zstd", compression_level=9)
-    with draft.open("rb") as opened:
-        os.fsync(opened.fileno())
-    digest = sha256(draft.read_bytes()).hexdigest()
-    if not pq.read_table(draft).equals(table):
-        message = f"{draft} does not give back what was written into it; is the disk full or broken?"
+def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> None:
+    """A correction would not find the records that it has not come to yet."""
+    numbers = unfinished_in(connection, ledger.common.corrections, kind)
+    if numbers:
+        message = f"correction {numbers[0]} of {kind} is not finished; approve or reverse it again, then archive"
         raise ArchiveError(message)
-    draft.replace(folder / kind.name / name)
-    _force(folder / kind.name)
-    return File(kind.name, day, f"{kind.name}/{name}", digest, len(rows))
 
 
-def _force(folder: Path) -> None:
-    """Have a folder's names on disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+def _read(
+    connection: Connection, ledger: Ledger, tables: KindTables, series: _Lookup, begin: bytes, end: bytes
+) -> Stored:
+    """Records in order of their ids, some at a time, whole and with where they came from."""
+    records, names = tables.records, own_columns(tables.kind)
+    key = records.c[ID]
+    some = select(key).where(key >= begin, key < end).order_by(key).limit(AT_ONCE)
+    ids = [bytes(each) for each in connection.execute(some).scalars().all()]
+    if not ids:
+        return {ID: []}
+    chosen = (key >= ids[0]) & (key <= ids[-1])
+    values = _columns(connection, records, [SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen, len(ids))
+    common = ledger.common
+    stored: dict[str, Any] = {ID: ids, ENTRY: values[ENTRY], MESSAGE: list(map(bytes, values[MESSAGE]))}
+    stored[PRODUCER] = _Lookup(common.producers, ["name"]).columns(connection, PRODUCER, values[PRODUCER])["name"]
+    stored[RECEIVED] = _Lookup(common.entries, ["at"]).columns(connection, ENTRY, values[ENTRY])["at"]
+    stored |= series.columns(connection, SERIES, values[SERIES])
+    # In the order of the declaration, so that people find their way in the file.
+    return stored | {name: stored.get(name, values.get(name, ())) for name in tables.kind.names}
 
 
-def _type(column: Column) -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415
-
-    match column.type:
-        case Type.STRING:
-            return pa.string()
-        case Type.NUMBER:
-            return pa.float64()
-        case Type.TIME:
-            return pa.timestamp("us", "UTC")
-        case _:
-            return pa.int64()
+def _texts(values: Sequence[Any], places: Any) -> Texts:  # noqa: ANN401  # an array of integers.
+    """The same with each value once."""
+    number_of = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    renumbered = np.array([number_of[value] for value in values], np.int64)
+    return Texts(list(number_of), renumbered[places])
 
 
-def _took_out(ledger: Ledger, tables: KindTables, file: File, rows: Sequence[RowMapping]) -> bool:
+def _took_out(ledger: Ledger, tables: KindTables, part: _Part, begin: bytes, stored: Stored) -> bool:
     """Put the file's entry in place of its records, if they are still what was written."""
     records, archived = tables.records, ledger.common.archived
-    first, last = id_range(file.day)
-    chosen = (records.c[ID] >= first) & (records.c[ID] < last)
+    chosen = (records.c[ID] >= begin) & (records.c[ID] < part.end)
+    ids, entries = plain(stored[ID]), plain(stored[ENTRY])
     with ledger.database.write(repeatable=True) as connection:
-        ledger.check(connection, file.kind)
-        now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
-        if [(bytes(row[0]), row[1]) for row in connection.execute(now)] != [(bytes(r[ID]), r[ENTRY]) for r in rows]:
+        ledger.check(connection, part.file.kind)
+        if unfinished_in(connection, ledger.common.corrections, part.file.kind):
             return False
-        ids = packed({bytes(row[ID]): int(row["revision"]) for row in rows})
-        entry = msgspec.structs.asdict(file) | {"at": ledger.clock(), "ids": ids}
+        now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
+        found = connection.execute(now).all()
+        if [entry for _, entry in found] != list(entries) or [bytes(identifier) for identifier, _ in found] != ids:
+            return False
+        kept = packed(dict(zip(ids, plain(stored["revision"]), strict=True)))
+        entry = msgspec.structs.asdict(part.file) | {"at": ledger.clock(), "ids": kept}
         connection.execute(archived.insert(), entry)
         gone = connection.execute(delete(records).where(chosen)).rowcount
-        if gone != len(rows):
+        if gone != len(ids):
             message = "a record came in while its day was taken out"
             raise Conflict(message)
     return True
@@ -247,53 +264,6 @@ def files_in(connection: Connection, ledger: Ledger) -> list[File]:
     wanted = [archived.c[name] for name in File.__struct_fields__]
     found = connection.execute(select(*wanted).order_by(archived.c.kind, archived.c.day, archived.c.file))
     return [File(*row) for row in found]
-
-
-def checked_columns(folder: Path, file: File, names: Collection[str] = ()) -> dict[str, list[Any]]:
-    """The records of a file, after a look at whether it is what was written; times in microseconds since 1970 UTC.
-
-    Args:
-        folder: of the archive.
-        file: which.
-        names: the columns that are wanted, as far as the file has them; () for all.
-
-    Raises:
-        ArchiveError: it is missing, or other bytes.
-    """
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    path = folder / file.file
-    try:
-        digest = sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        raise ArchiveError(message) from error
-    if digest != file.digest:
-        message = f"{path} is not what was written: its digest is {digest}, not {file.digest}"
-        raise ArchiveError(message)
-    table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if not names or name in names])
-    return {name: _plain(table[name]) for name in table.column_names}
-
-
-def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
-    """The fields of the records of a file, or some of them; those that the kind has gained since have their default."""
-    count = len(stored[ID])
-    fields: dict[str, Sequence[Any]] = {}
-    for column in kind.columns:
-        if names and column.name not in names:
-            continue
-        values = stored.get(column.name, [column.default] * count)
-        # The series of a record is known by its values and their types; databases and files hold truth as integers.
-        is_truth = column.type is Type.BOOLEAN
-        fields[column.name] = [None if each is None else bool(each) for each in values] if is_truth else values
-    return fields
-
-
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    import pyarrow as pa  # noqa: PLC0415
-
-    found: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
-    return found
 
 
 def _entry_of(ledger: Ledger, file: str) -> File:

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
-from accounting.archive import File, checked_columns, fields_of, files_in
+from accounting.archive import files_in
+from accounting.archive_file import File, checked_columns, fields_of
 from accounting.arithmetic import Integers
 from accounting.buckets import DAY, SECOND
 from accounting.cuts import Stretch

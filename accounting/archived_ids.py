@@ -63,5 +63,9 @@ def by_day(ids: Iterable[bytes]) -> dict[int, list[bytes]]:
 
 def id_range(day: int) -> tuple[bytes, bytes]:
     """The smallest id of a day, and the smallest of the day after it."""
-    first, last = day * 1000, day * 1000 + DAY_MILLISECONDS
-    return first.to_bytes(_TIME_BYTES, "big") + bytes(HASH_BYTES), last.to_bytes(_TIME_BYTES, "big") + bytes(HASH_BYTES)
+    return first_id(day * 1000), first_id(day * 1000 + DAY_MILLISECONDS)
+
+
+def first_id(millisecond: int) -> bytes:
+    """The smallest id of a partition time, in milliseconds since 1970 UTC."""
+    return max(millisecond, 0).to_bytes(_TIME_BYTES, "big") + bytes(HASH_BYTES)

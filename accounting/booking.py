@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
+from math import prod
 from typing import Any
 
 import msgspec
@@ -93,6 +94,18 @@ def joined(accounts: Sequence[Account]) -> Account:
     )
 
 
+def chosen(account: Account, which: Known) -> Account:
+    """Some of an account's records."""
+    return Account(
+        series=account.series[which],
+        start=account.start[which],
+        end=account.end[which],
+        sign=account.sign[which],
+        amounts={name: values[which] for name, values in account.amounts.items()},
+        counts={name: values[which] for name, values in account.counts.items()},
+    )
+
+
 def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
     """What records add over the time in which they ran."""
     pieces = spread(account.start, account.end, tiers)
@@ -142,7 +155,17 @@ def _amounts(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str
     return values, known
 
 
+def _largest(values: Sequence[Any]) -> int:
+    """The largest amount of any value, unknown ones left aside."""
+    known = [value for value in values if value is not None] if None in values else values
+    largest: int = max(abs(max(known, default=0)), abs(min(known, default=0)))
+    return largest
+
+
 def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+    if len(values) and values.count(values[0]) == len(values):
+        # Most measures of a wide kind are not used.
+        return np.full(len(values), values[0] or 0, np.int64), np.full(len(values), values[0] is not None)
     if optional and None in values:
         known = np.array([value is not None for value in values])
         return np.array([value or 0 for value in values], np.int64), known
@@ -178,7 +201,7 @@ def _find_large_products(
     kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
 ) -> None:
     parts = [columns[factor] for factor in kind.products[name].factors]
-    bound = reduce(lambda most, part: most * max((abs(value) for value in part if value), default=0), parts, 1)
+    bound = prod(map(_largest, parts))
     if bound <= MOST_OF_PRODUCT:
         return
     for position, values in enumerate(zip(*parts, strict=True)):

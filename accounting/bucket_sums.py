@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, FromClause, Table, case, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
 from accounting.buckets import DAY, SECOND
 from accounting.conditions import Group, conditions_of, groups_of
 from accounting.cuts import Stretch, blocks_of, days_of
+from accounting.month_marks import Piece, marked_months, pieces_of
+from accounting.quantities import added
 from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables
+from siteward.query import Filter
 from siteward.server.database import Dialect
 from siteward.usage import Attribution, UsageQuery
 
 GroupSums = dict[Group, dict[str, int]]
+Summing = Callable[[ColumnElement[int]], list[ColumnElement[Any]]]
 
 
 class BucketSums:
-    """The buckets that one question looks at, within one state of the database."""
+    """The buckets that one question looks at, within one state of the database.
+
+    Attributes:
+        names: the columns to sum.
+    """
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, tables: KindTables, query: UsageQuery, names: Sequence[str]
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        tables: KindTables,
+        query: UsageQuery,
+        names: Sequence[str],
+        summed: Table,
     ) -> None:
         """Choose them.
 
@@ -31,13 +47,16 @@ class BucketSums:
             tables: of the kind asked.
             query: the question.
             names: the columns to sum.
+            summed: the table of months whose sums are kept.
         """
         self._connection = connection
         self._dialect = dialect
         self._series = tables.series
-        self._buckets = tables.prorated if query.attribution is Attribution.PRORATED else tables.by_end
+        buckets, self._months = tables.months[query.attribution is Attribution.BY_END]
+        self._marked = marked_months(connection, summed, buckets)
+        self._buckets: FromClause = buckets
         self._query = query
-        self._names = names
+        self.names = names
         self._kind = tables.kind
 
     def groups(self, stretch: Stretch, since: int) -> GroupSums:
@@ -48,13 +67,31 @@ class BucketSums:
             since: where the period starts: who was running then is told by the first buckets only.
         """
         first, last = (-(-instant // SECOND) for instant in stretch)
-        buckets, series = self._buckets, self._series
+        found: GroupSums = {}
+        for piece in pieces_of(self._buckets, self._months, self._marked, first, last):
+            add_groups(found, self._read(piece, since))
+        return found
+
+    def _read(self, piece: Piece, since: int) -> GroupSums:
+        try:
+            return self._asked(piece, since, self._dialect.quick_sum)
+        except DBAPIError as error:
+            if not self._dialect.is_too_wide(error.orig):
+                raise
+            return self._asked(piece, since, self._dialect.exact_sum)
+
+    def _asked(self, piece: Piece, since: int, summing: Summing) -> GroupSums:
+        table, series = piece.table, self._series
         by = [series.c[name] for name in self._query.by]
-        sums = [self._dialect.exact_sum(self._summed(name, since)) for name in self._names]
+        sums = [summing(_told(table, name, since)) for name in self.names]
         question = (
             select(*by, *(part for parts in sums for part in parts))
-            .select_from(buckets.join(series, buckets.c[SERIES] == series.c[SERIES]))
-            .where(buckets.c[START] >= first, buckets.c[START] < last, *conditions_of(series, self._query.filters))
+            .select_from(table.join(series, table.c[SERIES] == series.c[SERIES]))
+            .where(
+                table.c[START] >= piece.first,
+                table.c[START] < piece.last,
+                *conditions_of(series, self._query.filters),
+            )
             .group_by(*by)
             .having(func.count() > 0)
         )
@@ -64,24 +101,40 @@ class BucketSums:
             values = iter(row[len(by) :])
             found[group] = {
                 name: self._dialect.whole([next(values) for _ in parts])
-                for name, parts in zip(self._names, sums, strict=True)
+                for name, parts in zip(self.names, sums, strict=True)
             }
         return found
 
-    def _summed(self, name: str, since: int) -> ColumnElement[int]:
-        column = self._buckets.c[name]
-        if name != CARRIED:
-            return column
-        # Later buckets tell of the same records again.
-        return case((self._buckets.c[START] * SECOND == since, column), else_=0)
+    def blocks_around(self, instants: Iterable[int], visible: Sequence[Filter]) -> list[Stretch]:
+        """The blocks of buckets on the days within which instants lie; a day's start lies within none.
 
-    def blocks_around(self, instants: Iterable[int]) -> list[Stretch]:
-        """The blocks of buckets on the days within which instants lie; a day's start lies within none."""
-        start, width = self._buckets.c[START], self._buckets.c[WIDTH]
+        Args:
+            instants: any number of them.
+            visible: conditions on the buckets that count: the widths of others tell of them.
+        """
+        buckets, series = self._buckets, self._series
+        start, width = buckets.c[START], buckets.c[WIDTH]
+        chosen = select(start, width).distinct()
+        if visible:
+            joined = buckets.join(series, buckets.c[SERIES] == series.c[SERIES])
+            chosen = chosen.select_from(joined).where(*conditions_of(series, visible))
         found: list[tuple[int, int]] = []
         for first, last in days_of(instants, DAY * SECOND):
             within = (start >= first // SECOND, start < last // SECOND)
-            found += [
-                (row[0], row[1]) for row in self._connection.execute(select(start, width).where(*within).distinct())
-            ]
+            found += [(row[0], row[1]) for row in self._connection.execute(chosen.where(*within))]
         return blocks_of(found)
+
+
+def _told(table: FromClause, name: str, since: int) -> ColumnElement[int]:
+    """What each row adds to a sum."""
+    column: ColumnElement[int] = table.c[name]
+    if name != CARRIED:
+        return column
+    # Later buckets tell of the same records again.
+    return case((table.c[START] * SECOND == since, column), else_=0)
+
+
+def add_groups(sums: GroupSums, more: GroupSums) -> None:
+    """Add sums over other records or buckets, group by group, to the first ones."""
+    for group, here in more.items():
+        sums[group] = added(sums[group], here) if group in sums else here

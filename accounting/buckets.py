@@ -35,6 +35,10 @@ class Tier(msgspec.Struct, frozen=True):
     width: int
 
 
+BY_DAY: Final = (Tier(_FIRST, _LAST, DAY),)
+"""Everything in buckets of a day: no month begins within one."""
+
+
 def tiers_at(now: int, ages: Sequence[tuple[int | None, int]]) -> list[Tier]:
     """The tiers in which a kind's buckets lie at an instant, the newest first.
 

@@ -19,7 +19,10 @@ from siteward.kinds.record_count import RecordCount
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, kind_of, moment
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.viewer import Viewer, Visible
 
+OPERATOR: Final = Viewer(visible=Visible.ALL, names=True)
+"""Counts are of producers, whatever their records are; no name is told."""
 MOST_ROWS: Final = 50_000
 """Rows of one answer; nobody reads more."""
 COUNTS: Final = kind_of(RecordCount).name
@@ -276,7 +279,7 @@ def _ended(ledger: Ledger, count: _Count) -> int:
         attribution=Attribution.BY_END,
         filters=tuple(Filter(name, (value,)) for name, value in wanted.items()),
     )
-    return int(Usage(ledger).ask(query).totals[0] or 0)
+    return int(Usage(ledger, bytes).ask(query, OPERATOR).totals[0] or 0)
 
 
 def _refuse_unknown(kind: Kind, wanted: Iterable[str]) -> None:

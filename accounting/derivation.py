@@ -1,9 +1,9 @@
-"""Groups by what a dimension's values belong to: asked by the dimension, named anew for each stretch of time; pure."""
+"""Groups that are told from dimensions: asked by these, and named for each stretch of time as may be seen; pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +12,12 @@ import msgspec
 from accounting.buckets import SECOND
 from accounting.conditions import Group
 from accounting.cuts import Stretch
+from accounting.sight import Sight
 from accounting.topology import Topology
-from siteward.query import Filter
+from siteward.query import Filter, QueryError
+from siteward.records import Kind
 from siteward.usage import UsageQuery
+from siteward.usage_text import bases_of
 
 
 def is_derived(name: str) -> bool:
@@ -23,26 +26,35 @@ def is_derived(name: str) -> bool:
 
 
 class Derivation:
-    """A question whose groups and filters may be derived from a topology."""
+    """A question whose groups and filters may be derived from a topology, from two ends, or from people's names."""
 
-    def __init__(self, query: UsageQuery, topology: Topology) -> None:
-        """Take both.
+    def __init__(self, kind: Kind, query: UsageQuery, topology: Topology, sight: Sight) -> None:
+        """Take the parts.
 
         Args:
+            kind: the kind asked.
             query: the question; every name of it is known.
             topology: what the values of dimensions belong to.
+            sight: what the viewer sees.
         """
         self._topology = topology
         self._query = query
-        self._filters = [each for each in query.filters if is_derived(each.field)]
-        named = [*query.by, *(each.field for each in self._filters)]
-        self._places = {name: place for place, name in enumerate(dict.fromkeys(_base(name) for name in named))}
-        self._derived = [name for name in dict.fromkeys(named) if is_derived(name)]
+        self._sight = sight
+        self._bases = {name: bases_of(kind, name) for name in (*query.by, *(each.field for each in query.filters))}
+        self._filters = [each for each in query.filters if not self._is_plain(each.field)]
+        named = dict.fromkeys([*query.by, *(each.field for each in self._filters)])
+        dimensions = dict.fromkeys(base for name in named for base in self._bases[name])
+        self._places = {name: place for place, name in enumerate(dimensions)}
+        self._derived = [name for name in named if is_derived(name)]
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether the database can compare its values."""
+        return self._bases[name] == (name,) and name not in self._sight.hidden
 
     @property
     def base(self) -> UsageQuery:
-        """What is asked of the buckets: the dimensions themselves, and the conditions on them."""
-        filters = tuple(each for each in self._query.filters if not is_derived(each.field))
+        """What is asked of the buckets: the dimensions themselves, the conditions on them, and what is visible."""
+        filters = (*(each for each in self._query.filters if self._is_plain(each.field)), *self._sight.conditions)
         return msgspec.structs.replace(self._query, by=tuple(self._places), filters=filters)
 
     def pieces(self, period: Stretch) -> Iterator[Stretch]:
@@ -50,7 +62,8 @@ class Derivation:
         changes = {
             instant * SECOND
             for name in self._derived
-            for instant in self._topology.changes(*name.split(".", 1))
+            for base in self._bases[name]
+            for instant in self._topology.changes(base, name.partition(".")[2])
             if period[0] < instant * SECOND < period[1]
         }
         return pairwise(sorted({*period, *changes}))
@@ -67,36 +80,51 @@ class Derivation:
 
         Args:
             instant: microseconds since 1970 UTC.
-            values: every value of each dimension of which an attribute is filtered by.
+            values: every value of each dimension of `filtered`.
+
+        Raises:
+            QueryError: a condition is on two dimensions at once.
         """
         found = list(self.base.filters)
         for each in self._filters:
-            dimension, attribute = each.field.split(".", 1)
-            told = {
-                value: self._topology.at((dimension, value, attribute), instant // SECOND)
-                for value in values[dimension]
-            }
-            met = tuple(value for value, belongs_to in told.items() if _is_met(each, belongs_to))
+            bases = self._bases[each.field]
+            if len(bases) > 1:
+                message = f"{each.field!r} is two dimensions; name {' and '.join(bases)} instead"
+                raise QueryError(message)
+            told = {value: self._told(each.field, (value,), instant // SECOND) for value in values[bases[0]]}
+            met = tuple(value for value, shown in told.items() if _is_met(each, shown))
             if not met:
                 return None
-            found.append(Filter(dimension, met))
+            found.append(Filter(bases[0], met))
         return tuple(found)
 
     @property
     def filtered(self) -> list[str]:
-        """The dimensions of which an attribute is filtered by."""
-        return list(dict.fromkeys(_base(each.field) for each in self._filters))
+        """The dimensions from which the conditions of `filters_at` are told."""
+        return list(dict.fromkeys(base for each in self._filters for base in self._bases[each.field]))
 
     def _value(self, name: str, base: Group, second: int) -> Any:  # noqa: ANN401  # of any dimension.
-        value = base[self._places[_base(name)]]
-        if not is_derived(name) or value is None:
-            return value
-        dimension, attribute = name.split(".", 1)
-        return self._topology.at((dimension, str(value), attribute), second)
+        return self._told(name, [base[self._places[dimension]] for dimension in self._bases[name]], second)
+
+    def _told(self, name: str, values: Sequence[Any], second: int) -> Any:  # noqa: ANN401  # of any dimension.
+        """What the values of the dimensions that a name is told from come to, as the viewer sees it."""
+        attribute = name.partition(".")[2]
+        ends = []
+        for dimension, value in zip(self._bases[name], values, strict=True):
+            belongs = (
+                self._topology.at((dimension, str(value), attribute), second)
+                if attribute and value is not None
+                else value
+            )
+            ends.append(belongs)
+        return self._sight.shown(name, ends[0] if len(ends) == 1 else _channel(*ends))
 
 
-def _base(name: str) -> str:
-    return name.partition(".")[0]
+def _channel(source: str | None, destination: str | None) -> str | None:
+    """Both ends as one value; an end of which nothing is known is empty, and None or empty where neither is."""
+    if not source and not destination:
+        return source
+    return "→".join((end or "").replace("\\", "\\\\").replace("→", "\\→") for end in (source, destination))
 
 
 def _is_met(condition: Filter, value: str | None) -> bool:

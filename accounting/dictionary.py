@@ -10,12 +10,25 @@ import msgspec
 from sqlalchemy import Table, select
 
 from accounting.tables import DIGEST, DIGEST_BYTES
-from siteward.server.database import Columns, Database
+from siteward.server.database import Columns, Conflict, Database
 
 REMEMBERED: Final = 500_000
 """Numbers kept in memory; beyond it all are looked up again."""
 Row = tuple[Any, ...]
 _encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Unnumbered(Conflict):
+    """Rows were wanted within a transaction that have no number yet: number them, and do it again.
+
+    Attributes:
+        rows: which.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        """Take the rows."""
+        super().__init__(f"{len(rows)} rows have no number yet")
+        self.rows = rows
 
 
 class Dictionary:
@@ -51,6 +64,17 @@ class Dictionary:
                 missing = set(rows)
             self._learn(missing)
         return [known[row] for row in rows]
+
+    def known(self, rows: Sequence[Row]) -> list[int]:
+        """The number of each row, for use within another transaction: nothing is asked or written.
+
+        Raises:
+            Unnumbered: some are not known; `numbers` makes them so.
+        """
+        missing = [row for row in rows if row not in self._known]
+        if missing:
+            raise Unnumbered(missing)
+        return [self._known[row] for row in rows]
 
     def _learn(self, rows: Iterable[Row]) -> None:
         by_digest = {self._digest(row): row for row in rows}

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, MetaData, bindparam, delete, select, update
+from sqlalchemy import Connection, MetaData, delete, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from accounting.adjustments import Cause, Posting
 from accounting.archived_ids import day_of, unpacked
 from accounting.arithmetic import Integers
 from accounting.arrivals import count_arrivals
-from accounting.booking import Account, account_of, beyond_limits, by_end, joined, prorated
-from accounting.buckets import tiers_at
-from accounting.dictionary import AT_ONCE, Dictionary
+from accounting.booking import account_of, beyond_limits
+from accounting.dictionary import AT_ONCE, Dictionary, Unnumbered
+from accounting.entries import Entry, enter, entry_number
 from accounting.migrations.standing import digest_in
+from accounting.revising import Revising
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
 from siteward.records import Kind, Refused, Shape
@@ -27,8 +29,6 @@ from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 TRIES: Final = 20
 """How often a transaction that gave way to others is done again before the batch waits."""
 PAUSE: Final = 0.02
-_RANDOM_BITS: Final = 21
-"""Of an entry's number, below its milliseconds since 1970; what 63 bits leave until 2109."""
 log = get_logger(__name__)
 
 
@@ -94,6 +94,8 @@ class Ledger:
         for _ in range(TRIES):
             try:
                 return _Booking(self, batch).written()
+            except Unnumbered as unnumbered:
+                self.number_series(batch.kind, unnumbered.rows)
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
                 log.debug("booking again", reason=self.database.told(conflict))
@@ -115,17 +117,18 @@ class Ledger:
         reasons = {half + place: reason for place, reason in second.reasons.items()}
         return Written(first.outcomes + second.outcomes, first.reasons | reasons)
 
-    def check(self, connection: Connection, kind: str) -> None:
+    def check(self, connection: Connection, kind: str, *, alone: bool = False) -> None:
         """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
 
-        The first thing of every transaction that changes them. A process that does not know a product would leave it
+        The first thing of every transaction that changes them. With `alone`, no other such transaction of the kind is
+        under way, and none begins, until the end. A process that does not know a product would leave it
         out of sums that others believe to be whole, or out of the buckets into which it puts others together.
 
         Raises:
             SinkUnavailable: they are being changed, or were changed.
         """
         wanted = self.digests.get(kind)
-        if wanted is not None and digest_in(connection, kind) != wanted:
+        if wanted is not None and digest_in(connection, kind, mine=alone) != wanted:
             message = (
                 f"the ledger's tables of kind {kind!r} are being changed, or were changed for another declaration of "
                 "it; if this lasts, start this process again with the declaration in force"
@@ -136,6 +139,18 @@ class Ledger:
         """The number of each record's series."""
         rows = list(zip(*(columns[column.name] for column in _bucketed(kind)), strict=True))
         return self._series[kind.name].numbers(rows)
+
+    def known_series(self, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> list[int]:
+        """The same for rows of bucketed dimensions, within a transaction.
+
+        Raises:
+            accounting.dictionary.Unnumbered: give its rows to `number_series`, and do the transaction again.
+        """
+        return self._series[kind.name].known(rows)
+
+    def number_series(self, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Number series, in a transaction of its own."""
+        self._series[kind.name].numbers(rows)
 
     def producers_of(self, names: Sequence[str]) -> list[int]:
         """The number of each producer."""
@@ -152,7 +167,7 @@ class _Booking:
         self._tables = ledger.tables[batch.kind.name]
         self._batch = batch
         self._now = ledger.clock()
-        self._entry = (time.time_ns() // 1_000_000 << _RANDOM_BITS) + secrets.randbelow(1 << _RANDOM_BITS)
+        self._entry = entry_number()
 
     def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
@@ -169,18 +184,27 @@ class _Booking:
         found = [Outcome.STORED] * len(batch)
         with ledger.database.write() as connection:
             ledger.check(connection, self._kind.name)
-            self._enter(connection)
+            entry = Entry(kind=self._kind.name, action="received", at=self._now)
+            enter(connection, ledger.common.entries, self._entry, entry)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
-            accounts = []
-            if inserted < len(batch):
-                accounts = self._revised(connection, rows, found)
-            reasons = self._archived(connection, found)
-            new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
+            reasons: dict[int, Refused] = {}
+            changes = Revising(connection, ledger, batch, rows, self._entry).changes(inserted, found, reasons)
+            reasons |= self._archived(connection, found)
+            new = np.array([outcome is Outcome.STORED for outcome in found])
             if new.any():
                 columns = fields if new.all() else {name: _picked(values, new) for name, values in fields.items()}
-                accounts.append(account_of(self._kind, columns, series[new]))
-                self._post(connection, joined(accounts) if len(accounts) > 1 else accounts[0])
+                changes.append((Cause.LATE, account_of(self._kind, columns, series[new])))
+            posting = Posting(
+                connection,
+                self._dialect,
+                self._tables,
+                ledger.common.periods,
+                ledger.common.summed,
+                now=self._now,
+                entry=self._entry,
+            )
+            posting.post(changes)
             self._count(connection, producers, found)
         return Written(found, reasons)
 
@@ -190,31 +214,6 @@ class _Booking:
         if new.any():
             ids, arrivals = _picked(self._batch.ids, new), self._ledger.common.arrivals
             count_arrivals(connection, self._dialect, arrivals, self._kind.name, ids, producers[new], self._now)
-
-    def _enter(self, connection: Connection) -> None:
-        entry = {ENTRY: self._entry, "kind": self._kind.name, "action": "received", "at": self._now}
-        connection.execute(self._ledger.common.entries.insert(), {**entry, "author": "", "reason": ""})
-
-    def _revised(self, connection: Connection, rows: Mapping[str, Any], found: list[Outcome]) -> list[Account]:
-        """Replace records by newer revisions of theirs; what they had booked, to be taken away."""
-        table = self._tables.records
-        position_of = {identifier: position for position, identifier in enumerate(self._batch.ids)}
-        old: list[Mapping[str, Any]] = []
-        for first in range(0, len(self._batch), AT_ONCE):
-            ids = self._batch.ids[first : first + AT_ONCE]
-            known = select(table).where(table.c[ID].in_(ids), table.c[ENTRY] != self._entry).order_by(table.c[ID])
-            for row in connection.execute(known.with_for_update()).mappings():
-                position = position_of[bytes(row[ID])]
-                if row["revision"] < self._batch.columns["revision"][position]:
-                    found[position] = Outcome.REPLACED
-                    old.append(dict(row))
-                else:
-                    found[position] = Outcome.DUPLICATE
-        if not old:
-            return []
-        self._replace(connection, [position_of[bytes(row[ID])] for row in old], rows)
-        columns = {name: [row[name] for row in old] for name in rows if name in self._kind.column}
-        return [account_of(self._kind, columns, np.array([row[SERIES] for row in old], np.int64), sign=-1)]
 
     def _archived(self, connection: Connection, found: list[Outcome]) -> dict[int, Refused]:
         """Take back what was inserted though it is in the archive; why newer revisions of archived records wait.
@@ -243,29 +242,6 @@ class _Booking:
             connection.execute(delete(records).where(records.c[ID].in_(again[first : first + AT_ONCE])))
         return reasons
 
-    def _replace(self, connection: Connection, positions: Sequence[int], rows: Mapping[str, Any]) -> None:
-        table = self._tables.records
-        names = [name for name in rows if name != ID]
-        statement = (
-            update(table)
-            .where(table.c[ID] == bindparam("the_id"))
-            .values({name: bindparam(f"new{name}") for name in names})
-        )
-        parameters = [
-            {"the_id": rows[ID][position], f"new{ENTRY}": self._entry}
-            | {f"new{name}": _plain(rows[name][position]) for name in names}
-            for position in positions
-        ]
-        connection.execute(statement.values({ENTRY: bindparam(f"new{ENTRY}")}), parameters)
-
-    def _post(self, connection: Connection, account: Account) -> None:
-        tiers = tiers_at(self._now, self._kind.tiers)
-        for table, postings in (
-            (self._tables.prorated, prorated(account, tiers)),
-            (self._tables.by_end, by_end(account, tiers)),
-        ):
-            self._dialect.accumulate(connection, table, postings.keys, postings.sums)
-
 
 def _bucketed(kind: Kind) -> list[Any]:
     return [column for column in kind.columns if is_bucketed(column)]
@@ -285,6 +261,8 @@ def _chosen(batch: Batch, refused: Mapping[int, object]) -> list[int]:
 
 
 def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
+    if positions == list(range(len(batch))):
+        return batch
     return Batch(
         kind=batch.kind,
         ids=[batch.ids[i] for i in positions],
@@ -306,7 +284,3 @@ def _misfit(batch: Batch, why: str) -> Refused:
 
 def _picked(values: Sequence[Any], which: Any) -> list[Any]:  # noqa: ANN401  # an array of truth values.
     return [value for value, is_wanted in zip(values, which.tolist(), strict=True) if is_wanted]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  # of any column.
-    return value.item() if isinstance(value, np.generic) else value

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn
 
-from accounting.amounts import SAMPLED, Amounts, percentile
+from accounting.amounts import SAMPLED, Amounts, mean, percentile
 from accounting.buckets import SECOND
 from accounting.measures import additive, is_knowable, known_of, ratio_parts
 from accounting.tables import CARRIED, RECORDS, STARTED
 from siteward.query import QueryError, Value
 from siteward.records import Kind, Type
 from siteward.records.doors import nearest
-from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage
+from siteward.usage import OF_RECORDS, Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
 Sums = Mapping[str, int]
 """Exact sums by bucket column."""
@@ -29,19 +29,30 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
     if not query.wanted:
         _refuse("nothing is asked for; ask for records, or for a quantity of a measure, such as sum:wall_time")
     for wanted in query.wanted:
-        is_prorated = query.attribution is Attribution.PRORATED
-        if wanted.quantity in _OF_MEASURES:
-            _check_known(kind, wanted, additive(kind), "measure that adds up")
-        elif wanted.quantity is Quantity.RATIO:
-            _check_known(kind, wanted, kind.ratios, "ratio")
-        elif wanted.quantity in SAMPLED:
-            _check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products), "measure")
-        elif wanted.measure:
-            _refuse(f"{wanted.quantity} takes no measure; write it alone")
-        if wanted.quantity in {Quantity.MEAN, *SAMPLED} and is_prorated:
-            _refuse(f"{wanted.name}: a part of a record has no {wanted.quantity}; ask with attribution by-end")
-        if wanted.quantity is Quantity.STARTED and not is_prorated:
+        if not _is_of_records(kind, wanted):
+            _check_measure(kind, wanted)
+        if query.attribution is Attribution.PRORATED:
+            _check_prorated(kind, wanted)
+        elif wanted.quantity is Quantity.STARTED:
             _refuse("started is known with attribution prorated only; by-end books a record where it ends")
+
+
+def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
+    if is_sampled(kind, wanted):
+        _check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products), "measure")
+    elif wanted.quantity in _OF_MEASURES:
+        _check_known(kind, wanted, additive(kind), "measure that adds up")
+    elif wanted.quantity is Quantity.RATIO:
+        _check_known(kind, wanted, kind.ratios, "ratio")
+    elif wanted.measure:
+        _refuse(f"{wanted.quantity} takes no measure; write it alone")
+
+
+def _check_prorated(kind: Kind, wanted: WantedUsage) -> None:
+    if wanted.quantity in {Quantity.MEAN, *SAMPLED}:
+        _refuse(f"{wanted.name}: a part of a record has no {wanted.quantity}; ask with attribution by-end")
+    if _is_of_records(kind, wanted):
+        _refuse(f"{wanted.name}: a record runs in many periods; ask with attribution by-end: it ends in one")
 
 
 def _check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: str) -> None:
@@ -57,12 +68,26 @@ def columns_of(kind: Kind, query: UsageQuery) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-def sampled_of(query: UsageQuery) -> list[str]:
+def sampled_of(kind: Kind, query: UsageQuery) -> list[str]:
     """The measures whose single values the query needs."""
-    return list(dict.fromkeys(wanted.measure for wanted in query.wanted if wanted.quantity in SAMPLED))
+    return list(dict.fromkeys(wanted.measure for wanted in query.wanted if is_sampled(kind, wanted)))
+
+
+def is_sampled(kind: Kind, wanted: WantedUsage) -> bool:
+    """Whether only single records tell it: all percentiles, and the mean of what does not add up."""
+    alone = wanted.measure in kind.column and wanted.measure not in additive(kind)
+    return wanted.quantity in SAMPLED or (wanted.quantity is Quantity.MEAN and alone)
+
+
+def _is_of_records(kind: Kind, wanted: WantedUsage) -> bool:
+    """Whether it is about the number of records, as if that were a measure."""
+    return wanted.quantity in OF_RECORDS and wanted.measure == Quantity.RECORDS and wanted.measure not in kind.column
 
 
 def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple[str, ...]:
+    if is_sampled(kind, wanted) or _is_of_records(kind, wanted):
+        # By their number it is known whether all records are there.
+        return (RECORDS,)
     match wanted.quantity:
         case Quantity.MEAN:
             return wanted.measure, known_of(wanted.measure) if is_knowable(kind, wanted.measure) else RECORDS
@@ -75,9 +100,6 @@ def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple
             return (STARTED, CARRIED) if attribution is Attribution.PRORATED else (RECORDS,)
         case Quantity.STARTED:
             return (STARTED,)
-        case _ if wanted.quantity in SAMPLED:
-            # By it is known whether all records are there.
-            return (RECORDS,)
         case _:
             return (wanted.measure,)
 
@@ -92,7 +114,9 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
         amounts: sums of every column of `columns_of`, values of every measure of `sampled_of`.
         lasting: microseconds of the period.
     """
-    if wanted.quantity in SAMPLED:
+    if is_sampled(kind, wanted):
+        if wanted.quantity is Quantity.MEAN:
+            return mean(amounts.samples[wanted.measure])
         return percentile(amounts.samples[wanted.measure], SAMPLED[wanted.quantity])
     first, *others = (amounts.sums[name] for name in _columns(kind, wanted, query.attribution))
     match wanted.quantity:
@@ -113,7 +137,8 @@ def unit_of(kind: Kind, wanted: WantedUsage) -> str:
     if not wanted.measure:
         return "1"
     product = kind.products.get(wanted.measure)
-    unit = product.unit if product else kind.column[wanted.measure].unit
+    column = kind.column.get(wanted.measure)
+    unit = product.unit if product else column.unit if column else "1"
     return _PER_SECOND.get(unit, f"{unit}/s") if wanted.quantity is Quantity.RATE else unit
 
 

@@ -19,8 +19,9 @@ from accounting import LedgerError
 from accounting.archive_reading import ArchiveReading
 from accounting.buckets import SECOND
 from accounting.ledger import Ledger
+from accounting.month_marks import forget_months
 from accounting.recount import KEYS, Recount, Slice, extent, recount, slices
-from accounting.tables import KindTables
+from accounting.tables import START, KindTables
 from accounting.verify import Scope, Untold, untold
 from siteward.log import get_logger
 from siteward.records import moment
@@ -159,6 +160,7 @@ class _Rebuilding:
                             self._ledger.database.dialect.accumulate(
                                 connection, each.table, keys, _listed(each.missing)
                             )
+                            forget_months(connection, self._ledger.common.summed, each.table, keys[START].tolist())
             except Conflict as conflict:
                 log.debug("adding again", reason=str(conflict))
                 time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,15 +18,17 @@ from accounting.cuts import Stretch
 from accounting.measures import additive, factors
 from accounting.samples import Samples
 from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables
-from siteward.query import QueryError
+from siteward.query import Filter, QueryError
 from siteward.records import Kind, Shape
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.usage import Attribution, UsageQuery
 
-MOST_LOOKED_AT: Final = 2_000_000
+MOST_LOOKED_AT: Final = 8_000_000
 """Records of the stretch of ids within which a question looks; beyond it a person would wait for minutes."""
 MOST_READ: Final = 500_000
-"""Records that one question takes into memory, some hundred bytes each."""
+"""Records whose parts one question takes into memory, some hundred bytes each."""
+MOST_VALUES: Final = 4_000_000
+"""Single values that one question takes into memory, some eighty bytes each while they are put in order."""
 _AT_ONCE: Final = 20_000
 _MILLISECOND: Final = 1_000
 
@@ -33,20 +36,29 @@ _MILLISECOND: Final = 1_000
 class RecordSums:
     """The records that one question looks at, within one state of the database."""
 
-    def __init__(self, connection: Connection, tables: KindTables, query: UsageQuery, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tables: KindTables,
+        query: UsageQuery,
+        names: Sequence[str],
+        visible: Sequence[Filter],
+    ) -> None:
         """Choose them.
 
         Args:
             connection: a transaction that sees one state.
             tables: of the kind asked.
-            query: the question.
+            query: the question, with the conditions of what is visible.
             names: the bucket columns to sum.
+            visible: those conditions alone: the number of other records is nobody's to know.
         """
         self._connection = connection
         self._tables = tables
         self._kind = tables.kind
         self._query = query
         self._names = names
+        self._visible = visible
         self._is_prorated = query.attribution is Attribution.PRORATED
         self._looked_at = 0
         self._taken = 0
@@ -58,13 +70,12 @@ class RecordSums:
             QueryError: they are too many.
         """
         names = dict.fromkeys(name for measure in additive(self._kind) for name in factors(self._kind, measure))
-        numbers: dict[Group, int] = {}
-        accounts = []
-        for groups, columns in self._columns(stretch, list(names)):
-            of_record = np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
-            accounts.append(account_of(self._kind, columns, of_record))
+        accounts = [
+            account_of(self._kind, columns, of_record)
+            for of_record, columns in self._columns(stretch, [*times_of(self._kind), *names], MOST_READ)
+        ]
         account = joined(accounts) if accounts else None
-        return Part(list(numbers), account, self._names, is_prorated=self._is_prorated)
+        return Part(self._groups.names, account, self._names, is_prorated=self._is_prorated)
 
     def samples(self, stretch: Stretch, measures: Sequence[str]) -> Samples:
         """The values of the records that end in a stretch.
@@ -72,37 +83,46 @@ class RecordSums:
         Raises:
             QueryError: they are too many.
         """
-        needed = dict.fromkeys(name for measure in measures for name in factors(self._kind, measure))
-        found = Samples(self._kind, measures)
-        for groups, columns in self._columns(stretch, list(needed)):
-            found.add(groups, np.array(columns[times_of(self._kind)[1]], np.int64), columns)
+        end = times_of(self._kind)[1]
+        needed = dict.fromkeys([end, *(name for measure in measures for name in factors(self._kind, measure))])
+        found = Samples(self._kind, measures, self._groups.names)
+        for of_record, columns in self._columns(stretch, list(needed), MOST_VALUES // len(measures)):
+            found.add(of_record, np.array(columns[end], np.int64), columns)
         return found
 
-    def _columns(
-        self, stretch: Stretch, names: Sequence[str]
-    ) -> Iterator[tuple[list[Group], dict[str, Sequence[Any]]]]:
-        """Groups and columns of the records, some at a time; start and end come first."""
-        times = times_of(self._kind)
-        records, series = self._tables.records, self._tables.series
-        by = [series.c[name] for name in self._query.by]
-        question = (
-            select(*by, *(records.c[name] for name in (*times, *names)))
-            .select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
-            .where(*self._within(stretch), *conditions_of(series, self._query.filters))
-        )
-        self._check_number(stretch)
-        for rows in self._partitions(question):
-            values = list(zip(*rows, strict=True))
-            columns: dict[str, Sequence[Any]] = dict(zip((*times, *names), values[len(by) :], strict=True))
-            yield groups_of(self._kind, self._query.by, rows), columns
+    @cached_property
+    def _groups(self) -> _Numbered:
+        """The groups of the series that the question is about."""
+        series, by = self._tables.series, self._query.by
+        chosen = select(*(series.c[name] for name in by), series.c[SERIES])
+        rows = self._connection.execute(chosen.where(*conditions_of(series, self._query.filters))).all() if by else []
+        return _Numbered(groups_of(self._kind, by, rows), [row[-1] for row in rows])
 
-    def _partitions(self, question: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
-        left = MOST_READ - self._taken
-        for rows in self._connection.execute(question.limit(left + 1)).partitions(_AT_ONCE):
-            self._taken += len(rows)
-            if self._taken > MOST_READ:
-                _refuse(MOST_READ)
-            yield rows
+    def _columns(
+        self, stretch: Stretch, names: Sequence[str], most: int
+    ) -> Iterator[tuple[Integers, dict[str, Sequence[Any]]]]:
+        """Numbers of groups, and columns of the records, some at a time."""
+        records, series = self._tables.records, self._tables.series
+        question = select(records.c[SERIES], *(records.c[name] for name in names))
+        if self._query.filters:
+            question = question.select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
+        question = question.where(*self._within(stretch), *conditions_of(series, self._query.filters))
+        self._check_number(stretch)
+        groups = self._groups
+        for rows in self._partitions(question, most):
+            values = list(zip(*rows, strict=True))
+            yield groups.of(np.array(values[0], np.int64)), dict(zip(names, values[1:], strict=True))
+
+    def _partitions(self, question: Select[Any], most: int) -> Iterator[Sequence[Row[Any]]]:
+        left = max(most - self._taken, 0)
+        # Some at a time from the server, too: a driver would else take all of them at once.
+        options = {"yield_per": _AT_ONCE}
+        with self._connection.execute(question.limit(left + 1), execution_options=options) as found:
+            for rows in found.partitions():
+                self._taken += len(rows)
+                if self._taken > most:
+                    _refuse(most)
+                yield rows
 
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
         first, last = stretch
@@ -127,10 +147,38 @@ class RecordSums:
     def _check_number(self, stretch: Stretch) -> None:
         """Refuse before the database reads for minutes: keys lead with the time, but not with every time."""
         left = MOST_LOOKED_AT - self._looked_at
-        some = select(self._tables.records.c[ID]).where(*self._ids(stretch)).limit(left + 1).subquery()
+        records, series = self._tables.records, self._tables.series
+        within = select(records.c[ID]).where(*self._ids(stretch))
+        if self._visible:
+            joined_series = records.join(series, records.c[SERIES] == series.c[SERIES])
+            within = within.select_from(joined_series).where(*conditions_of(series, self._visible))
+        some = within.limit(left + 1).subquery()
         self._looked_at += self._connection.execute(select(func.count()).select_from(some)).scalar_one()
         if self._looked_at > MOST_LOOKED_AT:
             _refuse(MOST_LOOKED_AT)
+
+
+class _Numbered:
+    """Groups by number, and the number of each series' group."""
+
+    def __init__(self, groups: Sequence[Group], series: Sequence[int]) -> None:
+        """Number them.
+
+        Args:
+            groups: of each series; none where nothing is grouped by, and every series is of the one group.
+            series: their numbers.
+        """
+        numbers: dict[Group, int] = {} if groups else {(): 0}
+        of_series = np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
+        order = np.argsort(np.array(series, np.int64))
+        self._series, self._of_series = np.array(series, np.int64)[order], of_series[order]
+        self.names = list(numbers)
+
+    def of(self, series: Integers) -> Integers:
+        """The number of the group of each series."""
+        if not len(self._series):
+            return np.zeros_like(series)
+        return self._of_series[np.searchsorted(self._series, series)]
 
 
 class Part:

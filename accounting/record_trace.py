@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, Table, select
 
-from accounting.archive import RECEIVED, ArchiveError, File
+from accounting.archive_file import RECEIVED, ArchiveError, File
 from accounting.archive_reading import ArchiveReading
 from accounting.archived_ids import day_of, unpacked
 from accounting.arithmetic import Integers
@@ -18,11 +18,14 @@ from accounting.booking import Postings, account_of, by_end, prorated
 from accounting.buckets import DAY, SECOND, tiers_at
 from accounting.grids import grid_of
 from accounting.ledger import Ledger
+from accounting.query import Usage
 from accounting.record_sums import times_of
+from accounting.sight import Sight
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, START, WIDTH, KindTables, is_bucketed
 from accounting.traced import MOST_LISTED, BookedPart, RecordTrace
 from siteward.records import Kind, Type, id_text, moment
 from siteward.usage import Attribution
+from siteward.viewer import Viewer
 
 UNKNOWN: Final = (
     "no record of this id is in the ledger: it did not come, was refused (siteward dead-letters list), or its kind is "
@@ -30,21 +33,31 @@ UNKNOWN: Final = (
 )
 
 
-def trace_record(ledger: Ledger, folder: Path, identifier: bytes) -> RecordTrace:
+def trace_record(usage: Usage, folder: Path, identifier: bytes, viewer: Viewer) -> RecordTrace:
     """Everything known of a record, from one state of the database.
 
     Args:
-        ledger: whose.
+        usage: whose ledger.
         folder: of the archive.
         identifier: 16 bytes.
+        viewer: who asks; a record that is not visible is unknown, and names are shown as answers show them.
     """
+    ledger = usage.ledger
+    unknown = RecordTrace(id=id_text(identifier), state="unknown", why=UNKNOWN)
     with ledger.database.read() as connection:
         for tables in ledger.tables.values():
             found = _booked(connection, ledger, tables, identifier)
             found = found or _archived(connection, ledger, tables, folder, identifier)
             if found is not None:
-                return found
-    return RecordTrace(id=id_text(identifier), state="unknown", why=UNKNOWN)
+                sight = usage.sight(tables.kind, viewer)
+                return _seen(found, sight) if sight.is_visible(found.fields) else unknown
+    return unknown
+
+
+def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:
+    """The same with people's names as the viewer may see them."""
+    fields = {name: sight.shown(name, value) for name, value in found.fields.items()}
+    return msgspec.structs.replace(found, fields=fields)
 
 
 def _booked(connection: Connection, ledger: Ledger, tables: KindTables, identifier: bytes) -> RecordTrace | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Table, func, select
 
-from accounting.archive import ArchiveError
+from accounting.archive_file import ArchiveError
 from accounting.archive_reading import FOR_EVER, NEVER, ArchiveReading, Unreadable
 from accounting.arithmetic import Integers
 from accounting.booking import Account, Postings, account_of, by_end, posted, prorated

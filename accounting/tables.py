@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import Column as SqlColumn
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Index, MetaData, Table
 
 from accounting.measures import additive, knowable, known_of, ratio_parts
 from siteward.records import Column, Dimension, Kind, Type
@@ -37,6 +37,12 @@ CARRIED: Final = "_carried"
 """Records that were running when the bucket began."""
 RECORDS: Final = "_records"
 """Records that end in the bucket."""
+REPLACED: Final = "_replaced"
+"""The entry with which a newer revision came."""
+CORRECTION: Final = "_correction"
+CLOSING: Final = "_closing"
+"""The entry with which a period was closed."""
+CAUSE: Final = "_cause"
 DIGEST_BYTES: Final = 16
 _STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
 _BY_KEY: Final[dict[str, Any]] = {**_STRICT, "sqlite_with_rowid": False}
@@ -51,7 +57,10 @@ class CommonTables:
         producers: who sent records, numbered.
         topology: what values of dimensions belong to, and since when.
         compacted: until which day buckets of a table were put together into those of a width.
+        summed: months of a table of buckets whose sums are kept, and hold.
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
+        corrections: of records: what they select and say, who wanted and who approved them, how far they are.
+        periods: months of a kind that were closed at some time, by the first second of the month.
         rebuilds: of each kind whose buckets are being computed anew: which days, and how far it has come.
         arrivals: how many records of a kind came from a producer for each hour of their partition times, and when.
     """
@@ -75,6 +84,13 @@ class CommonTables:
             text_column("bucket_table", 255, key=True),
             integer_column("width", key=True),
             integer_column("until"),
+            **_BY_KEY,
+        )
+        self.summed = Table(
+            f"{PREFIX}summed",
+            metadata,
+            text_column("bucket_table", 255, key=True),
+            integer_column("month", key=True),
             **_BY_KEY,
         )
         self.archived = Table(
@@ -113,6 +129,38 @@ class CommonTables:
             *(integer_column(name, optional=True) for name in ("valid_from", "valid_to")),
             **_BY_KEY,
         )
+        self.corrections = Table(
+            f"{PREFIX}corrections",
+            metadata,
+            number_column("number"),
+            *(text_column(name, length) for name, length in (("kind", 255), ("action", 40), ("state", 40))),
+            blob_column("selection"),
+            blob_column("given"),
+            *(text_column(name, 255) for name in ("author", "decided_by", "reversed_by")),
+            *(text_column(name, 4000) for name in ("reason", "decided_reason", "reversed_reason")),
+            integer_column("proposed_at"),
+            *(integer_column(name, optional=True) for name in ("decided_at", "reversed_at", "turn")),
+            integer_column("entry"),
+            bytes_column("reached", ID_BYTES),
+            blob_column("figures"),
+            blob_column("undone"),
+            **_STRICT,
+        )
+        self.periods = Table(
+            f"{PREFIX}periods",
+            metadata,
+            text_column("kind", 255, key=True),
+            integer_column("month", key=True),
+            text_column("state", 40),
+            integer_column("closing"),
+            integer_column("closed_at"),
+            text_column("closed_by", 255),
+            integer_column("signed_at", optional=True),
+            text_column("signed_by", 255),
+            text_column("digest", 64),
+            blob_column("meaning"),
+            **_BY_KEY,
+        )
         self.producers = Table(
             f"{PREFIX}producers",
             metadata,
@@ -129,10 +177,15 @@ class KindTables:
     Attributes:
         kind: whose.
         series: every combination of bucketed dimensions that there is, numbered.
-        records: every record as it came, its bucketed dimensions as the number of its series; `_entry` says when and by
-            what it came in.
+        records: every record as it counts, its bucketed dimensions as the number of its series; `_entry` says when and
+            by what it came in, or was corrected. One that is void is not here.
+        originals: the newest revision, as it came, of each record that is corrected.
+        corrected: which corrections lie over which records.
+        superseded: older revisions, as they came, with the entry of the one that replaced them.
+        adjustments: what changed the by-end sums of closed periods, by UTC day, with the entry and the cause.
         prorated: measures spread over the time in which they arose.
         by_end: measures whole, in the bucket of the record's end.
+        months: both tables of buckets, each with the table of what whole months of it come to.
     """
 
     def __init__(self, kind: Kind, metadata: MetaData) -> None:
@@ -148,19 +201,52 @@ class KindTables:
             *(column_of(column) for column in kind.columns if is_bucketed(column)),
             **_STRICT,
         )
-        self.records = Table(
-            f"{name}_records",
+        self.records = Table(f"{name}_records", metadata, _identifier(), *_record_columns(kind), **_BY_KEY)
+        self.originals = Table(f"{name}_originals", metadata, _identifier(), *_record_columns(kind), **_BY_KEY)
+        self.superseded = Table(
+            f"{name}_superseded",
             metadata,
-            bytes_column(ID, ID_BYTES, key=True),
-            integer_column(SERIES),
-            integer_column(ENTRY),
-            integer_column(PRODUCER),
-            bytes_column(MESSAGE, ID_BYTES),
-            *(column_of(column) for column in kind.columns if not is_bucketed(column)),
+            _identifier(),
+            integer_column(REPLACED, key=True),
+            *_record_columns(kind),
+            **_BY_KEY,
+        )
+        self.corrected = Table(
+            f"{name}_corrected",
+            metadata,
+            integer_column(CORRECTION, key=True),
+            _identifier(),
+            Index(f"{name}_corrected_ids", ID),
             **_BY_KEY,
         )
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
-        self.by_end = _buckets(f"{name}_by_end", metadata, [RECORDS, *sums, *map(known_of, knowable(kind))])
+        whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
+        self.by_end = _buckets(f"{name}_by_end", metadata, whole)
+        self.months = (
+            (self.prorated, _months(f"{name}_prorated_months", metadata, [STARTED, CARRIED, *sums])),
+            (self.by_end, _months(f"{name}_by_end_months", metadata, whole)),
+        )
+        self.adjustments = Table(
+            f"{name}_adjustments",
+            metadata,
+            integer_column(CLOSING, key=True),
+            integer_column(ENTRY, key=True),
+            text_column(CAUSE, 40, key=True),
+            integer_column(START, key=True),
+            integer_column(SERIES, key=True),
+            *map(sum_column, whole),
+            **_BY_KEY,
+        )
+
+    @property
+    def of_records(self) -> list[Table]:
+        """Those that hold records, or did."""
+        return [self.records, self.originals, self.superseded]
+
+    @property
+    def of_sums(self) -> list[Table]:
+        """Those that hold sums."""
+        return [self.prorated, self.by_end, self.adjustments, *(sums for _, sums in self.months)]
 
 
 def is_bucketed(column: Column) -> bool:
@@ -168,9 +254,29 @@ def is_bucketed(column: Column) -> bool:
     return isinstance(column.role, Dimension) and column.role.bucketed
 
 
+def _identifier() -> SqlColumn[bytes]:
+    return bytes_column(ID, ID_BYTES, key=True)
+
+
+def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
+    """All of a record but its id and its bucketed dimensions."""
+    return [
+        integer_column(SERIES),
+        integer_column(ENTRY),
+        integer_column(PRODUCER),
+        bytes_column(MESSAGE, ID_BYTES),
+        *(column_of(column) for column in kind.columns if not is_bucketed(column)),
+    ]
+
+
 def _buckets(name: str, metadata: MetaData, sums: list[str]) -> Table:
     # Time first: what comes in touches few pages. Series next: a window is read in the order in which it is grouped.
     keys = [integer_column(key, key=True) for key in (START, SERIES, WIDTH)]
+    return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
+
+
+def _months(name: str, metadata: MetaData, sums: list[str]) -> Table:
+    keys = [integer_column(key, key=True) for key in (START, SERIES)]
     return Table(name, metadata, *keys, *map(sum_column, sums), **_BY_KEY)
 
 

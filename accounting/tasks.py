@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from accounting.archive import archive
 from accounting.completeness import Asked, completeness
 from accounting.ledger import Ledger
+from accounting.month_sums import sum_months
 from accounting.opening import archive_folder, open_ledger
 from accounting.tiers import compact
 from siteward.log import get_logger
@@ -28,11 +29,16 @@ log = get_logger(__name__)
 
 
 def run_compaction(resources: Resources) -> None:
-    """Compact the ledger, where this installation feeds one."""
+    """Compact the ledger and sum its months, where this installation feeds one."""
     ledger = _ledger(resources)
-    count = compact(ledger) if ledger else 0
+    if ledger is None:
+        return
+    count = compact(ledger)
     if count:
         log.info("buckets were put together", buckets=count)
+    months = sum_months(ledger)
+    if months:
+        log.info("months were summed", months=months)
 
 
 def run_archiving(resources: Resources) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
@@ -157,8 +157,3 @@ def _day(second: int) -> str:
     if second in {_ALWAYS, _EVER}:
         return "always" if second == _ALWAYS else "ever"
     return datetime.fromtimestamp(second, UTC).strftime(_DAYS)
-
-
-def derived_names(attributes: Mapping[str, Sequence[str]]) -> list[str]:
-    """What may be grouped and filtered by beside dimensions: `site.country`."""
-    return [f"{dimension}.{attribute}" for dimension, known in attributes.items() for attribute in known]

@@ -21,12 +21,14 @@ from accounting.measures import additive, factors
 from accounting.quantities import columns_of
 from accounting.query import Usage
 from accounting.record_sums import Part, RecordSums, id_from, id_times, times_of
+from accounting.sight import Sight
 from accounting.tables import CARRIED, ENTRY, ID, MESSAGE, PRODUCER, RECORDS, SERIES, START, STARTED, WIDTH, KindTables
 from accounting.traced import MOST_LISTED, Page, Trace, TracedBucket, TracedRecord
 from accounting.verify import series_in
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, id_text, microseconds, moment
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.viewer import Viewer
 
 MOST_FILES: Final = 5
 """Files of the archive that an answer names."""
@@ -41,25 +43,27 @@ class Piece(msgspec.Struct, frozen=True):
     filters: tuple[Filter, ...]
 
 
-def trace(ledger: Ledger, query: UsageQuery, page: Page) -> Trace:
+def trace(usage: Usage, query: UsageQuery, page: Page, viewer: Viewer) -> Trace:
     """What the total of a question is made of, from one state of the ledger.
 
     Args:
-        ledger: whose.
+        usage: what answers the question.
         query: the question; what it groups by, its periods and its top mean nothing here.
         page: what is to be listed.
+        viewer: who asks; nothing else is traced than what is visible, and names are shown as answers show them.
 
     Raises:
         QueryError: the question is at fault, or asks for what no sum of parts is.
     """
+    ledger = usage.ledger
     query = msgspec.structs.replace(query, by=(), period=Period.WHOLE, top=0)
     for wanted in query.wanted:
         _check_traced(ledger, query.kind, wanted)
     if not 1 <= page.limit <= MOST_LISTED:
         _refuse(f"limit: expected 1 to {MOST_LISTED}, got {page.limit}")
     with ledger.database.read() as connection:
-        answer = Usage(ledger).ask_in(connection, query)
-        tracing = _Tracing(connection, ledger, query)
+        answer = usage.ask_in(connection, query, viewer)
+        tracing = _Tracing(connection, ledger, answer.query, *usage.derivation(connection, answer.query, viewer))
         figure = tuple(int(value or 0) for value in answer.totals)
         parts, why = tracing.parts()
         if parts is not None and parts != figure:
@@ -86,7 +90,10 @@ def trace(ledger: Ledger, query: UsageQuery, page: Page) -> Trace:
 class _Tracing:
     """One question within one state of the database."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, query: UsageQuery) -> None:
+    def __init__(
+        self, connection: Connection, ledger: Ledger, query: UsageQuery, derivation: Derivation, sight: Sight
+    ) -> None:
+        self._sight = sight
         self._connection = connection
         self._ledger = ledger
         self._query = query
@@ -96,10 +103,9 @@ class _Tracing:
         counts = (STARTED, CARRIED) if self._is_prorated else (RECORDS,)
         self._names = list(dict.fromkeys([*columns_of(self._kind, query), *counts]))
         self._window = microseconds(query.start), microseconds(query.end)
-        self._pieces = list(self._found_pieces())
+        self._pieces = list(self._found_pieces(derivation))
 
-    def _found_pieces(self) -> Iterator[Piece]:
-        derivation = Derivation(self._query, Usage(self._ledger).topology(self._connection, self._query))
+    def _found_pieces(self, derivation: Derivation) -> Iterator[Piece]:
         series = self._tables.series
         values = {
             name: self._connection.execute(select(series.c[name]).distinct()).scalars().all()
@@ -116,7 +122,9 @@ class _Tracing:
         try:
             for piece in self._pieces:
                 query = msgspec.structs.replace(self._query, filters=piece.filters)
-                found = RecordSums(self._connection, self._tables, query, self._names).part_of(piece.stretch)
+                found = RecordSums(self._connection, self._tables, query, self._names, self._sight.conditions).part_of(
+                    piece.stretch
+                )
                 here = found.groups(piece.stretch, self._window[0]).get((), {})
                 sums = {name: value + here.get(name, 0) for name, value in sums.items()}
         except QueryError as error:
@@ -160,7 +168,7 @@ class _Tracing:
                 TracedBucket(
                     start=moment(start * SECOND),
                     width=width,
-                    series=series[number_of_series],
+                    series={name: self._sight.shown(name, value) for name, value in series[number_of_series].items()},
                     amounts=self._values(sums),
                     whole=whole,
                 )

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from accounting.ledger import Ledger
-from accounting.query import Usage
+from accounting.query import attributes_of
 from accounting.traced import Page
 from siteward.query import QueryError
 from siteward.records import id_bytes
@@ -46,7 +46,7 @@ def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQu
         attribution=text.attribution,
     )
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    query = parse_usage(asked, kinds, now, Usage(ledger).attributes())
+    query = parse_usage(asked, kinds, now, attributes_of(ledger))
     return query, Page(limit=text.limit, after_bucket=text.after_bucket, after_record=text.after_record)
 
 

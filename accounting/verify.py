@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from accounting.archive import ArchiveError, File, checked_columns, files_in
+from accounting.archive import files_in
+from accounting.archive_file import ArchiveError, File, checked_columns
 from accounting.archive_reading import ArchiveReading, Unreadable
 from accounting.archived_ids import id_range, unpacked
 from accounting.buckets import DAY, SECOND

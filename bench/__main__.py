@@ -1,4 +1,4 @@
-"""Run every measurement once and write the figures to bench/RESULTS.md: `python -m bench [full|short] [engines]`."""
+"""Run each measurement once and write the figures down: `python -m bench [full|short] [ledger|engines]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench import booking, data_path, log_import, machine, servers
+from bench import data_path, ledger, log_import, machine, servers
 from bench.asked import Asked
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
@@ -31,12 +31,11 @@ class Size(msgspec.Struct):
     backlog: int
     emits: int
     latency_seconds: int
-    booked: int
 
 
 SIZES: Final = {
-    "full": Size("full", 500_000, 8_000_000, 1_000_000, 5_000_000, 300_000, 30, 2_000_000),
-    "short": Size("short", 100_000, 300_000, 100_000, 200_000, 50_000, 4, 50_000),
+    "full": Size("full", 500_000, 8_000_000, 1_000_000, 5_000_000, 300_000, 30),
+    "short": Size("short", 100_000, 300_000, 100_000, 200_000, 50_000, 4),
 }
 Figure = TypeVar("Figure")
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -45,9 +44,11 @@ RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 def main() -> int:
     """Measure, print, and write the full run's figures down; 1 where a figure is short, or a server is not there."""
     size, asked = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"], Asked()
-    if "engines" in sys.argv[2:]:
-        before = RESULTS.read_text(encoding="utf-8").partition(f"\n{servers.TITLE}")[0].rstrip().splitlines()
-        lines = [*before, *map(_said, servers.report(servers.ENGINE_SIZES[size.name], asked))]
+    chosen = [name for name in SECTIONS if name in sys.argv[2:]]
+    if chosen:
+        title, measure = SECTIONS[chosen[0]]
+        before, after = _around(title)
+        lines = [*before, *map(_said, measure(size.name, asked)), *after]
     else:
         lines = list(_report(size, asked))
     if size.name == "full":
@@ -57,6 +58,25 @@ def main() -> int:
     for each in failures:
         print(each, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _ledger(size: str, asked: Asked) -> Iterator[str]:
+    return ledger.report(ledger.LEDGER_SIZES[size], asked)
+
+
+def _engines(size: str, asked: Asked) -> Iterator[str]:
+    return servers.report(servers.ENGINE_SIZES[size], asked)
+
+
+SECTIONS: Final = {"ledger": (ledger.TITLE, _ledger), "engines": (servers.TITLE, _engines)}
+"""What can be measured by itself; its lines take the place of those of before."""
+
+
+def _around(title: str) -> tuple[list[str], list[str]]:
+    """The lines of the figures before a section and after it."""
+    before, _, rest = RESULTS.read_text(encoding="utf-8").partition(f"\n{title}")
+    after = rest.partition("\n## ")
+    return before.rstrip().splitlines(), ["", f"## {after[2].rstrip()}"] if after[2] else []
 
 
 def _report(size: Size, asked: Asked) -> Iterator[str]:
@@ -78,8 +98,8 @@ Every job record has {FIELDS_GIVEN} fields given and validated; 2 % of what is e
     yield from _data_path(size, limit)
     yield from _latency(size)
     yield from _log()
-    yield from _ledger(size)
-    yield from map(_said, servers.report(servers.ENGINE_SIZES[size.name], asked))
+    for _, measure in SECTIONS.values():
+        yield from map(_said, measure(size.name, asked))
 
 
 def _data_path(size: Size, limit: float) -> Iterator[str]:
@@ -121,16 +141,6 @@ def _log() -> Iterator[str]:
     by_day = f"wall time by user and day, {done.rows:,} rows"
     yield _said(f"| {by_day}, asked of the store | {done.store_milliseconds:.1f} ms | under 25 ms |")
     yield _said(f"| … over HTTP | {done.http_milliseconds:.1f} ms | under 50 ms |")
-
-
-def _ledger(size: Size) -> Iterator[str]:
-    done = _in_folder(lambda folder: booking.booked(folder, size.booked))
-    yield _said("\n## The ledger, durable, one writer, SQLite\n\n| what | figure | asked |\n|---|---|---|")
-    jobs = f"{size.booked:,} jobs in batches of {booking.BATCH:,} over {booking.SERIES:,} series"
-    yield _said(f"| {jobs}, {done.rows:.1f} rows of buckets each | {done.rate:,.0f} records/s | aim 45,000 |")
-    yield _said(f"| the same rows by bare prepared SQL | {done.bare:,.0f} records/s | |")
-    yield _said(f"| ratio | {done.rate / done.bare:.2f} | at least 0.6 |")
-    yield _said(f"| first and last tenth | {done.first:,.0f} and {done.last:,.0f} records/s | within 20 % |\n")
 
 
 def _in_folder(measure: Callable[[Path], Figure]) -> Figure:

@@ -23,7 +23,7 @@ from siteward.query_text import (
 )
 from siteward.query_window import parse_window
 from siteward.records import Column, Dimension, Kind, Measure, id_bytes
-from siteward.records.schema import json_schema
+from siteward.records.schema import MICROSECONDS, json_schema
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
@@ -63,7 +63,7 @@ def router(_settings: Settings) -> APIRouter:
 
 
 def list_kinds(request: Request) -> Response:
-    """Every record kind with its dimensions, measures and products; retention in seconds."""
+    """Every record kind with its fields, products, ratios, limits and tiers of the ledger; spans in seconds."""
     return json_response({"kinds": [_kind(kind) for kind in _resources(request).kinds.values()]})
 
 
@@ -188,6 +188,19 @@ def _kind(kind: Kind) -> dict[str, object]:
             {"name": name, "type": "integer", "unit": product.unit, "doc": product.doc, "factors": product.factors}
             for name, product in kind.products.items()
         ],
+        "ratios": [
+            {
+                "name": name,
+                "unit": ratio.unit,
+                "doc": ratio.doc,
+                "numerator": ratio.numerator,
+                "denominator": ratio.denominator,
+            }
+            for name, ratio in kind.ratios.items()
+        ],
+        "booked": kind.booked,
+        "longest": None if kind.longest is None else kind.longest // MICROSECONDS,
+        "tiers": [{"until_age": age, "width": width} for age, width in kind.tiers],
     }
 
 
@@ -197,5 +210,5 @@ def _column(column: Column) -> dict[str, object]:
         case Dimension():
             return common | {"personal": column.role.personal, "values": column.values}
         case Measure():
-            return common | {"unit": column.role.unit, "combine": column.role.combine}
+            return common | {"unit": column.role.unit, "combine": column.role.combine, "limit": column.role.limit}
     return common

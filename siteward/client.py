@@ -19,6 +19,7 @@ from siteward.query_json import AnswerDocument
 from siteward.query_window import format_time
 from siteward.records import Record
 from siteward.usage_json import UsageDocument
+from siteward.usage_report import UsageReport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 NDJSON: Final = "application/x-ndjson"
@@ -108,6 +109,7 @@ class Client:
         attribution: str = "prorated",
         period: str = "whole",
         top: int = 0,
+        as_of: str = "present",
         zone: str = "UTC",
     ) -> UsageDocument:
         """Ask the ledger who used what; the parts are those of siteward.usage_text.UsageText.
@@ -125,9 +127,15 @@ class Client:
             ("attribution", attribution),
             ("period", period),
             ("top", str(top)),
+            *([("as_of", as_of)] if as_of != "present" else []),
             ("zone", zone),
         ]
         return self._read(f"/v1/accounting/usage?{urlencode(fields)}", UsageDocument)
+
+    def usage_reports(self, kind: str = "") -> list[UsageReport]:
+        """The named reports of a kind, or of all kinds in the ledger; `usage` takes what their `question` says."""
+        path = f"/v1/accounting/reports?{urlencode({'kind': kind})}"
+        return self._read(path, dict[str, list[UsageReport]])["reports"]
 
     def values(
         self, kind: str, field: str, *, where: Sequence[str] = (), limit: int = 1000

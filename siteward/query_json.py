@@ -51,16 +51,8 @@ def document(answer: Answer, took_ms: float) -> AnswerDocument:
     """An answer as its document."""
     text = format_query(answer.query)
     return AnswerDocument(
-        query=Asked(
-            kind=text.kind,
-            measures=text.measures,
-            by=text.by,
-            where=text.where,
-            start=text.start,
-            end=text.end,
-            width=answer.query.width,
-            top=text.top,
-        ),
+        # The width travels as the number that its text is.
+        query=msgspec.convert(text, Asked, from_attributes=True, strict=False),
         columns=text.measures,
         units=answer.units,
         rows=answer.rows,

@@ -95,7 +95,7 @@ def format_query(query: Query) -> QueryText:
         kind=query.kind,
         measures=tuple(wanted.name for wanted in query.wanted),
         by=query.by,
-        where=tuple(text for condition in query.filters for text in format_filter(condition)),
+        where=format_filters(query.filters),
         start=format_time(query.start),
         end=format_time(query.end),
         width=str(query.width),
@@ -247,6 +247,15 @@ def parse_filter(text: str, kind: Kind, fields: Mapping[str, Column] | None = No
         raise QueryError(message)
     values = tuple(part if wildcard else _value(part, column) for part in _alternatives(rest))
     return Filter(name, values, negated, wildcard)
+
+
+def format_filters(conditions: Iterable[Filter]) -> tuple[str, ...]:
+    """Conditions as texts.
+
+    Raises:
+        QueryError: one of them has no condition at all.
+    """
+    return tuple(text for condition in conditions for text in format_filter(condition))
 
 
 def format_filter(condition: Filter) -> list[str]:

@@ -14,6 +14,8 @@ import msgspec
 from siteward.records.doors import nearest
 
 PREFIX: Final = "SITEWARD_"
+APART: Final = (f"{PREFIX}CONFIG", f"{PREFIX}PERSON")
+"""Variables that are no settings: where they are, and who runs a command."""
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -168,6 +170,12 @@ class AccountingSettings(_Section):
     0: never."""
     archive: str = ""
     """Folder of the archive's files. Empty: `archive` in the data folder."""
+    names: bool = True
+    """Answers show people's names; false puts a pseudonym in place of each."""
+    pseudonym_key: str = ""
+    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
+    self_approval: bool = False
+    """Whether who proposes a correction may also approve it."""
 
 
 class PrometheusSettings(_Section):
@@ -287,6 +295,7 @@ SECRETS: Final = (
     "broker.password",
     "monitoring.password",
     "accounting.password",
+    "accounting.pseudonym_key",
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",
@@ -318,7 +327,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     table = _read(path, environ)
     for variable, text in sorted(environ.items()):
-        if variable.startswith(PREFIX) and variable != f"{PREFIX}CONFIG":
+        if variable.startswith(PREFIX) and variable not in APART:
             _overlay(table, variable, text)
     _read_secrets(table)
     _refuse_unknown(Settings, table, "")

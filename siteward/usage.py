@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -28,6 +29,15 @@ class Attribution(StrEnum):
     """Whole, in the period in which the record ended, as APEL and WLCG book it."""
 
 
+class AsOf(StrEnum):
+    """Which figures of closed periods are asked for."""
+
+    PRESENT = "present"
+    """As everything is known now, adjustments included."""
+    CLOSING = "closing"
+    """By end only: as they were when each month of the window was closed."""
+
+
 class Period(StrEnum):
     """Calendar periods, in UTC."""
 
@@ -47,11 +57,12 @@ class Quantity(StrEnum):
 
     SUM = "sum"
     RATE = "rate"
-    """The sum divided by the seconds of the period within the window: of core time, the cores in use on average."""
+    """The sum divided by the seconds of the period within the window: of core time, the cores in use on average. By
+    end also of `records`."""
     MEAN = "mean"
     """By end only: the sum divided by the number of records that know the measure."""
     CUMULATIVE = "cumulative"
-    """The sum from the start of the window to the end of the period."""
+    """The sum from the start of the window to the end of the period. By end also of `records`."""
     RATIO = "ratio"
     """A ratio that the kind declares: the sums divided, over the records that know both."""
     RECORDS = "records"
@@ -66,6 +77,10 @@ class Quantity(StrEnum):
     P95 = "p95"
     P99 = "p99"
     """Percentile of the records' values, by linear interpolation between neighbours."""
+
+
+OF_RECORDS: Final = (Quantity.RATE, Quantity.CUMULATIVE)
+"""What is computed of the number of records, too, as if that were a measure: `rate:records`."""
 
 
 class WantedUsage(msgspec.Struct, frozen=True):
@@ -92,6 +107,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         by: bucketed dimensions to group by.
         filters: conditions on bucketed dimensions.
         period: one row for each calendar period within the window.
+        as_of: which figures of closed periods; those of now by default.
         top: number of groups kept, by the first wanted column over the whole window; all others become one exact
             group, Other. 0 keeps all.
     """
@@ -105,6 +121,21 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[Filter, ...] = ()
     period: Period = Period.WHOLE
     top: int = 0
+    as_of: AsOf = AsOf.PRESENT
+
+
+class ClosedPeriod(msgspec.Struct, frozen=True):
+    """A closed month within the window of a question by end.
+
+    Attributes:
+        name: such as `2026-10`.
+        state: `closed` or `signed`.
+        adjusted: something has changed since in what was asked: the present figures are not those as of closing.
+    """
+
+    name: str
+    state: str
+    adjusted: bool
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -135,6 +166,11 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         units: unit of each wanted column.
         groups: number of distinct groups, those within Other included.
         types: of each wanted column's values.
+        visible: conditions that every record counted here met, beside the question's: what the viewer may see. ()
+            where that is everything.
+        pseudonyms: what was grouped by and has pseudonyms in place of people's names.
+        closed: the closed months within the window of a question by end, in order.
+        unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
     """
 
     query: UsageQuery
@@ -143,3 +179,7 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[str, ...]
     groups: int
     types: tuple[ValueType, ...]
+    visible: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()
+    closed: tuple[ClosedPeriod, ...] = ()
+    unfinished: tuple[int, ...] = ()

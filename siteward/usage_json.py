@@ -7,7 +7,7 @@ from datetime import UTC, tzinfo
 import msgspec
 
 from siteward.query import Value
-from siteward.usage import UsageAnswer, UsageRow, ValueType
+from siteward.usage import ClosedPeriod, UsageAnswer, UsageRow, ValueType
 from siteward.usage_text import format_usage
 
 
@@ -23,6 +23,7 @@ class AskedUsage(msgspec.Struct, frozen=True, kw_only=True):
     attribution: str
     period: str
     top: int
+    as_of: str = "present"
 
 
 class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,10 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         rows: groups and periods, by period, then by group, Other last.
         totals: one value per column, over all groups and the whole window.
         groups: number of distinct groups, those within Other included.
+        visible: conditions that every record counted here met: what the viewer may see; () where that is everything.
+        pseudonyms: what has pseudonyms in place of people's names.
+        closed: the closed months within the window of a question by end, and whether what was asked has changed since.
+        unfinished: corrections of the kind that are half applied or half reversed.
         took_ms: milliseconds that the ledger took.
     """
 
@@ -50,6 +55,10 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[UsageRow, ...]
     totals: tuple[Value, ...]
     groups: int
+    visible: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()
+    closed: tuple[ClosedPeriod, ...] = ()
+    unfinished: tuple[int, ...] = ()
     took_ms: float = 0.0
 
 
@@ -63,17 +72,7 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
     """
     text = format_usage(answer.query)
     return UsageDocument(
-        query=AskedUsage(
-            kind=text.kind,
-            measures=text.measures,
-            by=text.by,
-            where=text.where,
-            start=text.start,
-            end=text.end,
-            attribution=text.attribution,
-            period=text.period,
-            top=text.top,
-        ),
+        query=msgspec.convert(text, AskedUsage, from_attributes=True),
         attribution=text.attribution,
         time_zone=str(zone),
         columns=text.measures,
@@ -85,5 +84,9 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
         ),
         totals=answer.totals,
         groups=answer.groups,
+        visible=answer.visible,
+        pseudonyms=answer.pseudonyms,
+        closed=answer.closed,
+        unfinished=answer.unfinished,
         took_ms=round(took_ms, 3),
     )

@@ -124,6 +124,8 @@ def data_frame(document: UsageDocument) -> pd.DataFrame:
         "query": msgspec.to_builtins(document.query),
         "units": dict(zip(document.columns, document.units, strict=True)),
         "totals": dict(zip(document.columns, document.totals, strict=True)),
+        "visible": document.visible,
+        "pseudonyms": document.pseudonyms,
     }
     return frame
 
@@ -174,5 +176,7 @@ def _metadata(document: UsageDocument) -> dict[str, bytes]:
         "units": msgspec.json.encode(dict(zip(document.columns, document.units, strict=True))),
         "totals": msgspec.json.encode(dict(zip(document.columns, document.totals, strict=True))),
         "groups": str(document.groups).encode(),
+        "visible": msgspec.json.encode(document.visible),
+        "pseudonyms": msgspec.json.encode(document.pseudonyms),
     }
     return {f"siteward.{name}": text for name, text in said.items()}

@@ -9,15 +9,18 @@ from typing import Final
 import msgspec
 
 from siteward.query import QueryError
-from siteward.query_text import check_top, each_once, find_kind, find_named, format_filter, parse_filters
+from siteward.query_text import check_top, each_once, find_kind, find_named, format_filters, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_RECORDS, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
 ALONE: Final = (Quantity.RECORDS, Quantity.STARTED)
 """What takes no measure."""
+CHANNEL: Final = "channel"
+"""What a kind with both ends is grouped by as one value, `A→B`, unless it has a dimension of that name."""
+ENDS: Final = ("source", "destination")
 
 
 class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +38,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         attribution: `prorated` or `by-end`.
         period: one row for each `hour`, `day`, `week`, `month`, `quarter` or `year`, in UTC; or `whole`.
         top: number of groups kept; 0 keeps all.
+        as_of: figures of closed months: `present`, or by end as of their `closing`.
     """
 
     kind: str
@@ -47,6 +51,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     attribution: str = str(Attribution.PRORATED)
     period: str = str(Period.WHOLE)
     top: int = 0
+    as_of: str = str(AsOf.PRESENT)
 
 
 def parse_usage(
@@ -83,6 +88,7 @@ def parse_usage(
         filters=parse_filters(text.where, kind, fields),
         period=find_named(text.period, {str(each): each for each in Period}, "period"),
         top=check_top(text.top),
+        as_of=find_named(text.as_of, {str(each): each for each in AsOf}, "state to ask for"),
     )
 
 
@@ -96,12 +102,13 @@ def format_usage(query: UsageQuery) -> UsageText:
         kind=query.kind,
         measures=tuple(wanted.name for wanted in query.wanted),
         by=query.by,
-        where=tuple(text for condition in query.filters for text in format_filter(condition)),
+        where=format_filters(query.filters),
         start=format_time(query.start),
         end=format_time(query.end),
         attribution=str(query.attribution),
         period=str(query.period),
         top=query.top,
+        as_of=str(query.as_of),
     )
 
 
@@ -112,15 +119,30 @@ def bucketed(kind: Kind) -> dict[str, Column]:
     }
 
 
+def bases_of(kind: Kind, name: str) -> tuple[str, ...]:
+    """The dimensions from which a group of a name is told: of `site.country` the site, of `channel` both ends."""
+    first = name.partition(".")[0]
+    return ENDS if first == CHANNEL and CHANNEL not in kind.column else (first,)
+
+
 def groupable(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, Column]:
-    """The same, and what the topology tells of them: `site.country`."""
+    """The same, what the topology tells of them (`site.country`), and the channels between two of them.
+
+    What is told from a person's name is as personal as the name.
+    """
     dimensions = bucketed(kind)
-    derived = {
-        f"{name}.{attribute}": Column(f"{name}.{attribute}", Type.STRING, Dimension(f"{attribute} of the {name}"))
-        for name in dimensions
-        for attribute in attributes.get(name, ())
-    }
-    return dimensions | derived
+    names = [f"{name}.{attribute}" for name in dimensions for attribute in attributes.get(name, ())]
+    if CHANNEL not in kind.column and all(end in dimensions for end in ENDS):
+        of_both = [each for each in attributes.get(ENDS[0], ()) if each in attributes.get(ENDS[1], ())]
+        names += [CHANNEL, *(f"{CHANNEL}.{attribute}" for attribute in of_both)]
+    return dimensions | {name: _told(kind, name) for name in names}
+
+
+def _told(kind: Kind, name: str) -> Column:
+    personal = any(kind.column[base].personal for base in bases_of(kind, name))
+    first, _, attribute = name.partition(".")
+    doc = f"{attribute} of the {first}" if attribute else f"{ENDS[0]} and {ENDS[1]}"
+    return Column(name, Type.STRING, Dimension(doc, personal=personal))
 
 
 def _find_dimension(name: str, kind: Kind, fields: Mapping[str, Column]) -> Column:
@@ -146,7 +168,8 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
             message = f"{text[:80]!r}: {quantity} takes no measure; write {quantity}"
             raise QueryError(message)
         return WantedUsage(quantity)
-    known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else (measures, "measure")
+    counted = [str(Quantity.RECORDS)] if quantity in OF_RECORDS else []
+    known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else ([*measures, *counted], "measure")
     if not measure:
         hint = f", such as {quantity}:{known[0]}" if known else ""
         message = f"{text[:80]!r}: of which {what}? Write {quantity}:{what.upper()}{hint}"

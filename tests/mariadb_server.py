@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from secrets import token_urlsafe
 from typing import Final
 from uuid import uuid4
@@ -46,15 +46,19 @@ def program(name: str) -> str:
 class MariaNode(DatabaseNode):
     """One MariaDB with its own data."""
 
-    def __init__(self) -> None:
-        """Find the programs; nothing runs yet."""
+    def __init__(self, settings: Mapping[str, str] = {}) -> None:  # never changed.
+        """Find the programs; nothing runs yet.
+
+        Args:
+            settings: other than the tests', such as more memory.
+        """
         self._install, self._server = map(program, ("mariadb-install-db", "mariadbd"))
         program("my_print_defaults")  # the first calls it, and it comes with the clients.
         super().__init__("mariadb")
         self._socket = self.folder / "socket"
         self._operator = pwd.getpwuid(os.geteuid()).pw_name
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-        self._settings = ["--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.folder}", *settings]
+        given = [f"--{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
+        self._settings = ["--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.folder}", *given]
 
     def making(self) -> list[str]:
         # Whoever runs the tests is the superuser, by the account and over the socket only.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import ClassVar, Final
@@ -47,8 +47,13 @@ class PostgresNode(DatabaseNode):
 
     ending: ClassVar = signal.SIGINT
 
-    def __init__(self) -> None:
-        """Find the programs; nothing runs yet."""
+    def __init__(self, settings: Mapping[str, str] = {}) -> None:  # never changed.
+        """Find the programs; nothing runs yet.
+
+        Args:
+            settings: other than the tests', such as more memory.
+        """
+        self._more = settings
         self._initdb, self._server, psql = map(program, ("initdb", "postgres", "psql"))
         super().__init__("postgresql")
         self.psql = [
@@ -70,7 +75,7 @@ class PostgresNode(DatabaseNode):
         return [self._initdb, *options, *places]
 
     def command(self) -> list[str]:
-        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = [part for name, value in {**SETTINGS, **self._more}.items() for part in ("-c", f"{name}={value}")]
         return [self._server, "-D", str(self.data), "-k", str(self.folder), "-p", str(self.port), *settings]
 
     def answers(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from accounting.cli import checks
+from accounting.cli import checks, corrections, periods
 from accounting.cli.completeness import completeness
 from accounting.cli.opened import opened
 from accounting.cli.trace import trace
@@ -18,7 +18,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.archive import File
+    from accounting.archive_file import File
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 
@@ -27,6 +27,9 @@ commands.command(short_help="Compare archive and buckets with the records.")(che
 commands.command(short_help="Compute buckets anew from the records.")(checks.rebuild)
 commands.command(short_help="Show what was expected of each producer, and what came.")(completeness)
 commands.command(short_help="Follow a figure to its records, or a record to its buckets.")(trace)
+commands.add_typer(corrections.making, name="correct")
+commands.add_typer(corrections.commands)
+commands.add_typer(periods.commands)
 COLUMNS: Final = ("where", "what", "present", "wanted", "changed")
 
 
@@ -61,14 +64,16 @@ def upgrade(
 
 @commands.command(short_help="Put old buckets together into wider ones.")
 def compact(context: typer.Context) -> None:
-    """Put buckets that are older than their tier together into wider ones; no total changes.
+    """Put buckets that are older than their tier together into wider ones, and sum months; no total changes.
 
     `siteward up` does so every hour.
     """
+    from accounting.month_sums import sum_months  # noqa: PLC0415  # as above.
     from accounting.tiers import compact as put_together  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         tell(f"{put_together(ledger)} buckets went into wider ones")
+        tell(f"{sum_months(ledger)} months were summed")
 
 
 @commands.command(short_help="Move old records into Parquet files.")

@@ -1,14 +1,22 @@
-"""What the commands of the ledger share: it opened, and closed at the end."""
+"""The ledger of this installation, for the time of a command; who it is that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from getpass import getuser
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 if TYPE_CHECKING:
     from accounting.ledger import Ledger
     from siteward.settings import Settings
+
+Person = Annotated[
+    str, typer.Option(envvar="SITEWARD_PERSON", help="Who does it; by default the name with which you logged in.")
+]
+REASON: Final = "Why; it stays with the entry."
 
 
 @contextmanager
@@ -35,3 +43,8 @@ def opened(settings: Settings) -> Iterator[Ledger]:
     except SinkUnavailable as error:
         message = f"the ledger's database does not answer as it should; try again: {error}"
         raise LedgerError(message) from error
+
+
+def person(given: str) -> str:
+    """Who runs a command."""
+    return given or getuser()

@@ -36,18 +36,22 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     booked. Ends with 1 where a record's id is unknown.
     """
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.query import Usage  # noqa: PLC0415  # as above.
     from accounting.record_trace import trace_record  # noqa: PLC0415  # as above.
     from accounting.trace import trace as follow  # noqa: PLC0415  # as above.
     from accounting.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
+    from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415  # as above.
     from siteward.query_text import split_list  # noqa: PLC0415  # as above.
+    from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     if bool(kind) == bool(record):
         message = "give either a kind, or --record"
         raise typer.BadParameter(message)
     with opened(chosen.settings) as ledger:
+        usage, viewer = Usage(ledger, lambda: pseudonym_key(chosen.settings)), viewer_of(chosen.settings)
         if record:
-            found = trace_record(ledger, archive_folder(chosen.settings, folder), parse_record_id(record))
+            found = trace_record(usage, archive_folder(chosen.settings, folder), parse_record_id(record), viewer)
             _show_record(found, chosen.output)
             return
         text = TraceText(
@@ -62,7 +66,7 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
             after_bucket=after_bucket,
             after_record=after_record,
         )
-        _show(follow(ledger, *parse_trace(text, ledger, datetime.now(UTC))), chosen.output)
+        _show(follow(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer), chosen.output)
 
 
 def _show(found: Trace, output: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Table, func, inspect, select, update
+from sqlalchemy import Connection, Table, delete, func, inspect, select, update
 
 from accounting import LedgerError
 from accounting.booking import account_of, beyond_limits, by_end, prorated
@@ -29,26 +29,30 @@ def change_tables(connection: Connection, tables: KindTables, changes: Collectio
 
     What is there already is left as it is: a process that died may have come half way.
     """
-    mine = [tables.series, tables.records, tables.prorated, tables.by_end]
+    mine = [tables.series, *tables.of_records, tables.corrected, *tables.of_sums]
     tables.records.metadata.create_all(connection, mine)
+    for index in tables.corrected.indexes:
+        # MariaDB makes it by a statement of its own.
+        index.create(connection, checkfirst=True)
     operations = Operations(MigrationContext.configure(connection))
     for table in mine:
         there = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.columns:
             if column.name not in there:
                 # A new one, since this one belongs to its table already.
-                is_sum = table in (tables.prorated, tables.by_end)
+                is_sum = table in tables.of_sums
                 fresh = sum_column(column.name) if is_sum else column_of(tables.kind.column[column.name])
                 operations.add_column(table.name, fresh)
     for change in changes:
         if change.spot and change.what.startswith("length"):
-            _widen(operations, connection, _table(tables, change.spot[0]), change)
+            for table in _tables(tables, change.spot[0]):
+                _widen(operations, connection, table, change)
         elif change.spot and change.present == "left" and change.spot[0] is not Place.SUMS:
             _fill(connection, tables, *change.spot)
 
 
-def _table(tables: KindTables, place: Place) -> Table:
-    return tables.series if place is Place.SERIES else tables.records
+def _tables(tables: KindTables, place: Place) -> list[Table]:
+    return [tables.series] if place is Place.SERIES else tables.of_records
 
 
 def _widen(operations: Operations, connection: Connection, table: Table, change: Change) -> None:
@@ -69,19 +73,23 @@ def _widen(operations: Operations, connection: Connection, table: Table, change:
 
 def _fill(connection: Connection, tables: KindTables, place: Place, name: str) -> None:
     """Rows of the time without the column have its default from now on, unless it may be unknown."""
-    column, table = tables.kind.column[name], _table(tables, place)
+    column = tables.kind.column[name]
     if not column.optional and column.default is not None:
         default = int(column.default) if isinstance(column.default, bool) else column.default
-        connection.execute(update(table).where(table.c[name].is_(None)).values({name: default}))
+        for table in _tables(tables, place):
+            connection.execute(update(table).where(table.c[name].is_(None)).values({name: default}))
 
 
-def recompute(connection: Connection, dialect: Dialect, tables: KindTables, names: Collection[str], now: int) -> int:
+def recompute(
+    connection: Connection, dialect: Dialect, tables: KindTables, summed: Table, names: Collection[str], now: int
+) -> int:
     """Set some sums anew from the records, all in the caller's transaction; how many records there were.
 
     Args:
         connection: of the transaction.
         dialect: of the database.
         tables: of the kind.
+        summed: the table of months whose sums are kept.
         names: of the sums.
         now: microseconds since 1970 UTC; buckets are as wide as they are then.
 
@@ -93,6 +101,7 @@ def recompute(connection: Connection, dialect: Dialect, tables: KindTables, name
     for table in (tables.prorated, tables.by_end):
         if mine := [name for name in names if name in table.c]:
             connection.execute(update(table).values(dict.fromkeys(mine, 0)))
+            connection.execute(delete(summed).where(summed.c.bucket_table == table.name))
     tiers, count = tiers_at(now, kind.tiers), 0
     for rows in _portions(connection, tables.records):
         count += len(rows)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
 from accounting.measures import additive, factors, knowable, known_of, ratio_parts
 from accounting.tables import DIGEST_BYTES, is_bucketed, length_of
 from siteward.records import Kind, Type
+
+PRACTICE: Final = 2
+"""What writers do beside filling columns: from 2 on they keep older revisions, corrections and closed periods."""
 
 
 class Place(StrEnum):
@@ -86,6 +90,6 @@ def _formula(multiplied: list[str], known: list[str]) -> str:
 
 
 def digest_of(meanings: Meanings) -> bytes:
-    """One value for all of them: whoever writes compares it."""
+    """One value for all of them, and for what writers do with them: whoever writes compares it."""
     listed = sorted((*spot, msgspec.json.encode(meaning)) for spot, meaning in meanings.items())
-    return blake2b(msgspec.msgpack.encode(listed), digest_size=DIGEST_BYTES).digest()
+    return blake2b(msgspec.msgpack.encode((PRACTICE, listed)), digest_size=DIGEST_BYTES).digest()

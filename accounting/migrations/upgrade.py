@@ -17,7 +17,7 @@ from accounting.migrations import revisions, standing
 from accounting.migrations.changing import change_tables, recompute
 from accounting.migrations.differences import Change, Step, differences
 from accounting.migrations.meaning import Place, digest_of, meanings_of
-from accounting.tables import KindTables
+from accounting.tables import CommonTables, KindTables
 from siteward.log import get_logger
 from siteward.records import Kind
 from siteward.server.database import Database
@@ -102,7 +102,9 @@ def _bring(connection: Connection, database: Database, kind: Kind, changes: Iter
     change_tables(connection, tables, changes)
     anew = {change.spot[1] for change in changes if change.spot and _is_computed(change)}
     if anew:
-        count = recompute(connection, database.dialect, tables, anew, time.time_ns() // 1000)
+        count = recompute(
+            connection, database.dialect, tables, CommonTables(MetaData()).summed, anew, time.time_ns() // 1000
+        )
         log.info("sums computed anew", kind=kind.name, sums=sorted(anew), records=count)
     standing.settle(connection, kind.name, wanted, digest)
 

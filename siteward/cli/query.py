@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 import typer
 
 from siteward.cli.options import options
@@ -91,16 +92,7 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
     if client is None:
         return _ask_store(text, settings)
     with refusals_of_questions():
-        return client.query(
-            text.kind,
-            text.measures,
-            by=text.by,
-            where=text.where,
-            start=text.start,
-            end=text.end,
-            width=text.width,
-            top=text.top,
-        )
+        return client.query(**msgspec.structs.asdict(text))
 
 
 def asked_app(settings: Settings, url: str = "") -> Client | None:

@@ -19,7 +19,7 @@ def load_kinds(tables: Mapping[str, Any] | None = None) -> dict[str, Kind]:
         tables: `[kinds.NAME]` of the settings file.
 
     Raises:
-        DeclarationError: a declaration contradicts itself, or a name is taken twice.
+        DeclarationError: a declaration contradicts itself, or a name is taken twice, `-` and `_` being one.
         siteward.extensions.ExtensionError: an extension's kind does not load.
     """
     kinds: dict[str, Kind] = {}
@@ -35,4 +35,15 @@ def load_kinds(tables: Mapping[str, Any] | None = None) -> dict[str, Kind]:
             message = f"kind {name!r} of the settings file exists already, from {owner}"
             raise DeclarationError(message)
         kinds[name] = kind_from_table(name, table)
+    _check_apart(kinds)
     return kinds
+
+
+def _check_apart(kinds: Kinds) -> None:
+    """Refuse two names that differ in `-` and `_` only: stores have one table for both."""
+    names: dict[str, str] = {}
+    for name in kinds:
+        other = names.setdefault(name.replace("-", "_"), name)
+        if other != name:
+            message = f"kinds {other!r} and {name!r} would share their tables; give one of them another name"
+            raise DeclarationError(message)

@@ -164,6 +164,8 @@ def _name_problems(declaration: Declaration) -> Iterator[str]:
 
 def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
     for column in columns:
+        if column.personal and (column.type is not Type.STRING or column.values):
+            yield f"dimension {column.name!r} is personal, and so must be a text, which a pseudonym can stand for"
         if isinstance(column.role, Measure):
             if column.role.unit not in UNITS:
                 yield f"field {column.name!r} has the unknown unit {column.role.unit!r}; one of {', '.join(UNITS)}"

@@ -29,7 +29,7 @@ from siteward.client import Client
 from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.asking import refuse_unknown
-from siteward.settings import AccountingSettings, Settings
+from siteward.settings import AccountingSettings, Settings, SettingsError
 from siteward.usage_json import UsageDocument
 
 HERE: Final = "http://127.0.0.1"
@@ -171,6 +171,17 @@ def test_account_as_a_table(
     assert "records 10; 7 groups, prorated" in printed.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("job", "--window", DAY), ("--window", DAY, "job"), ("usage", "job", "--window", DAY)]
+)
+def test_usage_may_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, arguments: tuple[str, ...]
+) -> None:
+    """What is no command of `account` is a question, wherever its options stand."""
+    assert ran(monkeypatch, settings, "--output", "json", "account", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["totals"] == [10]
+
+
 def test_account_into_a_file(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
     """Any form goes into a file; Parquet's metadata say the attribution."""
     for form in ("parquet", "csv", "json"):
@@ -241,3 +252,37 @@ def test_without_a_window_account_asks_for_this_month(
     assert ran(monkeypatch, settings, "--output", "json", "account", "job") == 0
     query = json.loads(capsys.readouterr().out)["query"]
     assert query["start"] == datetime.now(UTC).strftime("%Y-%m-01T00:00:00Z")
+
+
+def test_without_names_every_door_shows_pseudonyms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
+) -> None:
+    """Over HTTP and from the shell, in every form; no name can be asked for, and the key is nowhere but in its file."""
+    hidden = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    with TestClient(create_app(hidden, routers=[router]), base_url=HERE) as client:
+        over_http = asked(client, by="user").json()
+        refused = asked(client, where="user=user1")
+        found = asked(client, where=f"user={over_http['rows'][0]['group'][0]}").json()
+        table = pa.ipc.open_stream(asked(client, by="user", format="arrow").content).read_all()
+    assert (over_http["pseudonyms"], over_http["groups"]) == (["user"], 10)
+    assert found["totals"] == [1]
+    assert table.schema.metadata[b"siteward.pseudonyms"] == b'["user"]'
+    assert refused.status_code == 400
+    assert ran(monkeypatch, hidden, "account", "job", "--window", DAY, "--by", "user") == 0
+    printed = capsys.readouterr()
+    assert "pseudonyms for user" in printed.out.splitlines()[0]
+    shown = {line.split()[0] for line in printed.out.splitlines()[2:]}
+    assert shown == {row["group"][0] for row in over_http["rows"]}
+    written = json.dumps(over_http) + refused.text + printed.out + printed.err
+    assert not re.search(r"user\d", written)
+    assert (tmp_path / "pseudonym.key").read_text().strip() not in written
+
+
+def test_the_app_makes_the_key_when_it_starts(tmp_path: Path) -> None:
+    """Where pseudonyms are shown, and nowhere else; with one that can be guessed it does not start."""
+    router(Settings(data=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+    router(Settings(data=str(tmp_path), accounting=AccountingSettings(names=False)))
+    assert [file.name for file in tmp_path.iterdir()] == ["pseudonym.key"]
+    with pytest.raises(SettingsError, match="at least 32 random characters"):
+        router(Settings(data=str(tmp_path), accounting=AccountingSettings(names=False, pseudonym_key="short")))

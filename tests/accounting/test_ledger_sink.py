@@ -15,12 +15,12 @@ import pytest
 from examples import JOB, NOON, batch_of, job, job_rows
 from ledger_databases import Place, prepared
 from usage_model import USE, Fields, batch
+from viewers import answered
 
 from accounting import LedgerError
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from accounting.opening import booked_kinds
-from accounting.query import Usage
 from accounting.sink import LedgerSink, open_sink
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters
@@ -69,7 +69,7 @@ def jobs_booked(ledger: Ledger) -> tuple[Any, ...]:
             end=NOON.replace(hour=0) + timedelta(days=3),
             attribution=attribution,
         )
-        found.append(Usage(ledger).ask(query).totals)
+        found.append(answered(ledger, query).totals)
     assert found[0] == found[1]
     return found[0]
 
@@ -244,7 +244,7 @@ def test_what_would_overflow_a_bucket_is_set_aside(open_database: Callable[[], D
     for attribution in Attribution:
         wanted = (WantedUsage(Quantity.SUM, "core_time"), WantedUsage(Quantity.RECORDS))
         query = UsageQuery(kind="use", wanted=wanted, start=DAY, end=DAY + timedelta(days=1), attribution=attribution)
-        assert Usage(ledger).ask(query).totals == (4 * 10**9 * LARGE + 33 * 10, 37)
+        assert answered(ledger, query).totals == (4 * 10**9 * LARGE + 33 * 10, 37)
 
 
 def test_one_record_too_many_for_a_full_bucket_is_set_aside(open_database: Callable[[], Database]) -> None:

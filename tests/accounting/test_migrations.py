@@ -12,18 +12,24 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledger_databases import prepared
 from sqlalchemy import MetaData, inspect, select, text
+from viewers import answered
 
 from accounting import LedgerError
+from accounting.corrections import Action, Draft, Selection
+from accounting.deciding import approve, propose, reverse
 from accounting.ledger import Ledger
 from accounting.migrations import changing, revisions, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
-from accounting.query import Usage
-from accounting.tables import ENTRY, CommonTables, KindTables
+from accounting.months import parse_month
+from accounting.periods import close
+from accounting.signatures import sign, verified_periods
+from accounting.tables import ENTRY, ID, CommonTables, KindTables
+from siteward.query import QueryError
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.server.database import Conflict, Database
 from siteward.sinks import Batch, Outcome, SinkUnavailable
-from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.usage import AsOf, Attribution, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 NOW: Final = microseconds(FIRST + timedelta(days=2))
@@ -86,7 +92,7 @@ def totals(ledger: Ledger, *wanted: str, by: tuple[str, ...] = ()) -> Any:
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
     found = []
     for attribution in Attribution:
-        answer = Usage(ledger).ask(question(columns, attribution, by))
+        answer = answered(ledger, question(columns, attribution, by))
         found.append([(*row.group, *row.values) for row in answer.rows] if by else answer.totals)
     assert found[0] == found[1]
     return found[0]
@@ -270,7 +276,7 @@ def test_required_becomes_optional(open_database: Open) -> None:
     ledger = prepared(open_database(), new, NOW)
     ledger.write(things(new, 3, wall_time=None))
     mean = (WantedUsage(Quantity.MEAN, "wall_time"),)
-    assert Usage(ledger).ask(question(mean, Attribution.BY_END)).totals == (100.0,)
+    assert answered(ledger, question(mean, Attribution.BY_END)).totals == (100.0,)
 
 
 def test_writer_of_an_older_declaration_waits(open_database: Open) -> None:
@@ -407,3 +413,60 @@ def test_ledger_of_before_arrivals_were_counted_counts_them(open_database: Open)
     assert ledger.write(things(OLD, 1, 2)).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
     with ledger.database.read() as connection:
         assert connection.execute(select(ledger.common.arrivals.c.records)).scalars().all() == [1]
+
+
+def test_a_ledger_from_before_corrections_gets_their_tables(open_database: Open) -> None:
+    """What is booked stays; who still writes as before, and would keep no revision, waits and says so."""
+    old, former = prepared(open_database(), OLD, NOW), bytes(range(16))
+    old.write(things(OLD, 1, 2))
+    tables = old.tables["thing"]
+    with old.database.write() as connection:
+        mine = [tables.originals, tables.superseded, tables.corrected, tables.adjustments]
+        old.metadata.drop_all(connection, [*mine, old.common.corrections, old.common.periods])
+        connection.execute(text(f"UPDATE {revisions.VERSION_TABLE} SET version_num = 'r0001'"))
+        connection.execute(standing.KINDS.update().values(digest=former))
+    writer = Ledger(open_database(), {"thing": OLD}, lambda: NOW, {"thing": former})
+    new = prepared(open_database(), OLD, NOW)
+    assert totals(new, "sum:wall_time", "records") == (200, 2)
+    with pytest.raises(SinkUnavailable, match="start this process again with the declaration in force"):
+        writer.write(things(OLD, 3))
+    assert new.write(things(OLD, 1, wall_time=5, revision=1)).outcomes == [Outcome.REPLACED]
+    with new.database.read() as connection:
+        assert [row.wall_time for row in connection.execute(select(tables.superseded))] == [100]
+        assert [index["column_names"] for index in inspect(connection).get_indexes(tables.corrected.name)] == [[ID]]
+
+
+def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) -> None:
+    """The digest stays right, corrections of before can be taken back, new measures have no figure as of closing."""
+    january = parse_month("2026-01")
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, 2))
+    draft = Draft(
+        kind="thing",
+        action=Action.MOVE,
+        selection=Selection(where=("name=n1",), start=NOW - 10**12, end=NOW),
+        given={"site": "T"},
+        author="anna",
+        reason="why",
+    )
+    number = approve(ledger, propose(ledger, draft).number, "ben").number
+    close(ledger, "thing", january, "dora")
+    sign(ledger, "thing", january, "emil")
+    new = kind(COUNTRY | {"name": {"doc": "its own", "bucketed": False, "max_length": 500}}, MEMORY)
+    after = prepared(open_database(), new, NOW)
+    after.write(things(new, 2, memory=7, country="CH", revision=1))
+    after.write(things(new, 1, revision=1))
+    assert totals(after, "records", "sum:memory", by=("site",)) == [("S", 1, 7), ("T", 1, 0)]
+    reverse(after, number, "carl", "it was right")
+    assert totals(after, "records", "sum:memory", by=("site",)) == [("S", 2, 7), ("T", 0, 0)]
+    assert [each.is_right for each in verified_periods(after)] == [True]
+    asked = UsageQuery(
+        kind="thing",
+        wanted=(WantedUsage(Quantity.SUM, "memory"),),
+        start=FIRST,
+        end=FIRST + timedelta(days=1),
+        attribution=Attribution.BY_END,
+        as_of=AsOf.CLOSING,
+    )
+    with pytest.raises(QueryError, match="memory of thing was declared after 2026-01 was closed"):
+        answered(after, asked)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usage_model import SHARES, USE, interpolated
 
-from accounting.amounts import SAMPLED, percentile
-from accounting.quantities import check_wanted, type_of
+from accounting.amounts import SAMPLED, mean, percentile
+from accounting.quantities import check_wanted, is_sampled, type_of
 from accounting.record_sums import id_times
 from accounting.samples import Samples
 from siteward.query import QueryError
@@ -50,6 +50,17 @@ def test_what_does_not_add_up_has_single_values_only() -> None:
     check_wanted(kind, UsageQuery(kind="heated", wanted=(largest,), attribution=Attribution.BY_END, **day))
     assert type_of(kind, largest) is ValueType.NUMBER
     assert type_of(USE, WantedUsage(Quantity.MAX, "core_time")) is ValueType.INTEGER
+    middle = WantedUsage(Quantity.MEAN, "temperature")
+    check_wanted(kind, UsageQuery(kind="heated", wanted=(middle,), attribution=Attribution.BY_END, **day))
+    assert (type_of(kind, middle), is_sampled(kind, middle)) == (ValueType.NUMBER, True)
+    assert not is_sampled(USE, WantedUsage(Quantity.MEAN, "core_time"))
+
+
+def test_means_depend_on_no_order() -> None:
+    """Of what does not add up: rounded once, and of integers exact before."""
+    assert mean(np.array([1e100, 1.0, -1e100])) == mean(np.array([1.0, 1e100, -1e100])) == 1 / 3
+    assert mean(np.array([2**62, 2**62, 2**62, 1], np.int64)) == (3 * 2**62 + 1) / 4
+    assert mean(np.array([], np.float64)) is None
 
 
 def test_ids_bound_what_is_looked_at() -> None:
@@ -81,14 +92,14 @@ def test_percentiles_of_numbers_lie_between_neighbours() -> None:
 
 def test_samples_are_those_of_their_group_and_period() -> None:
     """A record that does not know a factor has no value of the product, and is counted all the same."""
-    samples = Samples(USE, ["core_time", "cpu_time"])
+    samples = Samples(USE, ["core_time", "cpu_time"], [("S",), ("T",)])
     columns: dict[str, list[Any]] = {"wall_time": [2, 3, 4], "processors": [5, 6, 7], "cpu_time": [None, 0, 9]}
-    samples.add([("S",), ("T",), ("S",)], np.array([30, 10, 20]), columns)
-    samples.add([("S",)], np.array([15]), {"wall_time": [1], "processors": [1], "cpu_time": [None]})
+    samples.add(np.array([0, 1, 0]), np.array([30, 10, 20]), columns)
+    samples.add(np.array([0]), np.array([15]), {"wall_time": [1], "processors": [1], "cpu_time": [None]})
     found = samples.groups((15, 31))
     assert found.keys() == {("S",)}
     assert found["S",].count == 3
     assert sorted(found["S",].values["core_time"].tolist()) == [1, 10, 28]
     assert found["S",].values["cpu_time"].tolist() == [9]
     assert samples.groups((11, 15)) == {}
-    assert Samples(USE, ["cpu_time"]).groups((0, 99)) == {}
+    assert Samples(USE, ["cpu_time"], []).groups((0, 99)) == {}

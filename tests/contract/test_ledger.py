@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from mariadb_server import MariaNode, MariaPlace
 from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
+from viewers import answered
 
 from accounting import query as accounting_query
 from accounting import record_sums
-from accounting.archive import ArchiveError, archive, files, restore
+from accounting.archive import archive, files, restore
+from accounting.archive_file import ArchiveError
 from accounting.calendar import periods_of
 from accounting.ledger import Ledger
-from accounting.query import Usage
+from accounting.migrations.upgrade import prepare
+from accounting.month_marks import marked_months
+from accounting.month_sums import sum_months
 from accounting.tiers import compact
 from accounting.topology import Entry, TopologyError
 from accounting.topology_table import read_topology, write_topology
@@ -99,7 +103,7 @@ def ask(ledger: Ledger, *wanted: str, **changes: Any) -> Any:
     texts = [text.partition(":") for text in wanted]
     columns = tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in texts)
     question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=30)} | changes
-    return Usage(ledger).ask(UsageQuery(kind="use", wanted=columns, **question))
+    return answered(ledger, UsageQuery(kind="use", wanted=columns, **question))
 
 
 def test_a_record_is_booked_once(ledger: Ledger) -> None:
@@ -121,6 +125,19 @@ def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
         (("T",), (3601, 1, None)),
     ]
     assert answer.totals == (10801, 2, 7000.0)
+
+
+def test_records_have_a_rate_and_a_course(ledger: Ledger) -> None:
+    """By end: those that ended per second of each period, and all that ended until then; prorated it means nothing."""
+    hours = [0, 1, 1, 30]
+    ends = [microseconds(FIRST) + hour * HOUR for hour in hours]
+    ledger.write(batch([use(number, end=end, start=end - HOUR) for number, end in enumerate(ends)]))
+    window = {"start": FIRST, "end": FIRST + timedelta(days=2), "period": Period.DAY}
+    answer = ask(ledger, "rate:records", "cumulative:records", "records", attribution=Attribution.BY_END, **window)
+    assert [row.values for row in answer.rows] == [(3 / DAY, 3, 3), (1 / DAY, 4, 1)]
+    assert (answer.totals, answer.units) == ((4 / (2 * DAY), 4, 4), ("1/s", "1", "1"))
+    with pytest.raises(QueryError, match="rate:records: a record runs in many periods; ask with attribution by-end"):
+        ask(ledger, "rate:records", **window)
 
 
 def test_products_are_not_products_of_sums(ledger: Ledger) -> None:
@@ -242,6 +259,11 @@ def test_too_many_records_are_refused_before_they_are_read(ledger: Ledger, monke
                 ask(ledger, "records", end=end)
             patch.setattr(record_sums, limit, 20)
             assert ask(ledger, "records", end=end).totals == (20,)
+    wanted = ("p50:wall_time", "p50:cpu_time")
+    monkeypatch.setattr(record_sums, "MOST_VALUES", 39)
+    with pytest.raises(QueryError, match="more than 19 records"):
+        ask(ledger, *wanted, attribution=Attribution.BY_END)
+    assert ask(ledger, wanted[0], attribution=Attribution.BY_END).totals == (7200,)
 
 
 def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +399,8 @@ def test_totals_are_those_of_the_records(
         ledger.clock = partial(microseconds, now)
         if is_compacted:
             compact(ledger)
-    answer = Usage(ledger).ask(query)
+            sum_months(ledger)
+    answer = answered(ledger, query)
     counted = newest(arrived)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
     found = {(row.start, row.group): row.values for row in answer.rows}
@@ -395,7 +418,7 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
     ledger.write(batch(arrived))
     wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
     asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
-    answer = Usage(ledger).ask(asked)
+    answer = answered(ledger, asked)
     counted = newest(arrived)
     whole = cells(counted, asked, [(query.start, query.end)])
     assert answer.groups == len({group for _, group in whole})
@@ -465,6 +488,62 @@ def test_compaction_while_others_write(database: Database) -> None:
     due = sum(record["wall_time"] for record in records)
     for attribution in Attribution:
         assert ask(ledger, "sum:wall_time", attribution=attribution).totals == (due,)
+
+
+def test_months_are_summed_once_and_again_when_they_change(database: Database) -> None:
+    """A year is read from sums of months; a late record takes the mark of its month away, and of no other."""
+    ledger = emptied(database, LATER)
+    ledger.write(batch([use(number, end=microseconds(FIRST) + number * DAY * SECOND * 9) for number in range(1, 20)]))
+    question = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2027, 1, 1, tzinfo=UTC)}
+    before = ask(ledger, "sum:core_time", "records", **question)
+    assert sum_months(ledger) == 13, "January to July; the first one ended in February"
+    assert sum_months(ledger) == 0
+    assert ask(ledger, "sum:core_time", "records", **question) == before
+    damaged = ledger.tables["use"].months[0][1]
+    with database.write() as connection:
+        connection.execute(damaged.update().values(core_time=damaged.c.core_time + 1))
+    assert ask(ledger, "sum:core_time", **question) != before, "the sums of months are what is read"
+    late = use(
+        100, start=microseconds(datetime(2026, 3, 2, tzinfo=UTC)), end=microseconds(datetime(2026, 3, 4, tzinfo=UTC))
+    )
+    ledger.write(batch([late]))
+    with database.read() as connection:
+        marked = marked_months(connection, ledger.common.summed, ledger.tables["use"].by_end)
+    assert [datetime.fromtimestamp(month, UTC).month for month in marked] == [2, 4, 5, 6, 7]
+    assert sum_months(ledger) == 2
+    assert sum_months(ledger) == 0
+
+
+def test_months_are_summed_while_others_write(database: Database) -> None:
+    """Late records that come in while their months are summed are in every total, and in the sums at the end."""
+    emptied(database, LATER)
+    digests = prepare(database, {"use": USE})
+    start = microseconds(FIRST)
+    records = [use(number, start=start, end=start + (number % 60 + 1) * DAY * SECOND) for number in range(300)]
+    errors: list[BaseException] = []
+
+    def write(place: int) -> None:
+        mine = Ledger(database, {"use": USE}, lambda: microseconds(LATER), digests)
+        try:
+            for first in range(place * 150, 150 + place * 150, 10):
+                mine.write(batch(records[first : first + 10]))
+        except BaseException as error:  # noqa: BLE001  # told below.
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    summing = Ledger(database, {"use": USE}, lambda: microseconds(LATER), digests)
+    while any(thread.is_alive() for thread in threads):
+        sum_months(summing)
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    sum_months(summing)
+    assert sum_months(summing) == 0
+    for attribution in Attribution:
+        by_month = ask(summing, "sum:core_time", attribution=attribution, start=FIRST, end=FIRST + timedelta(days=90))
+        assert by_month.totals == (300 * 7200 * 4,)
 
 
 def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:
@@ -612,7 +691,7 @@ def test_sums_by_federation_are_those_of_the_records(
     federated(ledger, *stays, ("T", "A", other, None), *([("S", "B", one, other)] if one < other else []))
     wanted = (WantedUsage(Quantity.SUM, "core_time"),)
     asked = {**_fields(query), "wanted": wanted, "filters": ()}
-    answer = Usage(ledger).ask(UsageQuery(**{**asked, "by": ("site.federation",)}))
+    answer = answered(ledger, UsageQuery(**{**asked, "by": ("site.federation",)}))
     due: dict[tuple[datetime, str | None], int] = {}
     for start, end in periods_of(query.start, query.end, query.period):
         edges = sorted({start, end, *(move for move in (one, other) if start < move < end)})

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table
 from usage_model import USE, Fields, batch
+from viewers import answered
 
 from accounting import LedgerError, recount
 from accounting.archive import archive, files
 from accounting.ledger import Ledger
-from accounting.query import Usage
 from accounting.rebuild import rebuild
 from accounting.tables import START, WIDTH
 from accounting.tiers import compact
@@ -100,7 +100,7 @@ def figures(ledger: Ledger) -> list[Any]:
             by=("site",),
             period=Period.DAY,
         )
-        answer = Usage(ledger).ask(query)
+        answer = answered(ledger, query)
         answers.append([row for row in answer.rows if any(row.values)])
     return answers
 

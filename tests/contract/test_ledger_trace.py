@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from usage_model import USE, Fields, batch
+from viewers import EVERYTHING, answered, asking
 
 from accounting.archive import archive
 from accounting.ledger import Ledger
-from accounting.query import Usage
 from accounting.record_trace import trace_record
 from accounting.tiers import compact
 from accounting.topology import Entry
@@ -87,7 +87,7 @@ def pages(ledger: Ledger, query: UsageQuery, limit: int) -> Iterator[Trace]:
     """All answers, one after the other, until nothing is left."""
     page = Page(limit=limit)
     while True:
-        found = trace(ledger, query, page)
+        found = trace(asking(ledger), query, page, EVERYTHING)
         yield found
         if not (found.more_buckets or found.more_records):
             return
@@ -104,7 +104,7 @@ def test_a_figure_leads_to_its_records(open_database: Opens) -> None:
     ledger.write(batch([use(0, _producer="ce1"), use(1), use(3, wall_time=10)]))
     ledger.write(batch([use(3, wall_time=20, revision=2)]))
     end = FIRST + timedelta(hours=2)
-    found = trace(ledger, question(end=end, filters=(Filter("site", ("S0",)),)), Page())
+    found = trace(asking(ledger), question(end=end, filters=(Filter("site", ("S0",)),)), Page(), EVERYTHING)
     assert (found.figure, found.parts, found.complete, found.why) == ((14_440, 2), (14_440, 2), True, "")
     (bucket,) = found.buckets
     assert (bucket.start, bucket.width, bucket.series["site"]) == (FIRST + timedelta(hours=1), 3600, "S0")
@@ -120,7 +120,9 @@ def test_a_cut_bucket_is_said_to_be_cut(open_database: Opens) -> None:
     """The window takes half an hour of a day: the bucket is shown whole, the records with their part."""
     ledger = emptied(open_database(), LATER)
     ledger.write(batch([use()]))
-    found = trace(ledger, question("sum:wall_time", end=FIRST + timedelta(hours=1, minutes=30)), Page())
+    found = trace(
+        asking(ledger), question("sum:wall_time", end=FIRST + timedelta(hours=1, minutes=30)), Page(), EVERYTHING
+    )
     assert (found.figure, found.complete) == ((1800,), True)
     assert [(each.amounts, each.whole) for each in found.buckets] == [((7200,), False)]
     assert [each.parts for each in found.records] == [(1800,)]
@@ -131,14 +133,14 @@ def test_records_in_the_archive_are_told_of(open_database: Opens, tmp_path: Path
     ledger = emptied(open_database(), LATER)
     ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
-    found = trace(ledger, question(attribution=Attribution.BY_END), Page())
+    found = trace(asking(ledger), question(attribution=Attribution.BY_END), Page(), EVERYTHING)
     assert (found.figure, found.parts, found.complete) == ((57_600, 2), (28_800, 1), False)
     assert file.file in found.why
     buckets = ledger.tables["use"].by_end
     with ledger.database.write() as connection:
         connection.execute(ledger.common.archived.delete())
         connection.execute(buckets.update().values(core_time=buckets.c.core_time + 1))
-    assert "siteward ledger verify" in trace(ledger, question(), Page()).why
+    assert "siteward ledger verify" in trace(asking(ledger), question(), Page(), EVERYTHING).why
 
 
 def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
@@ -150,13 +152,13 @@ def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
         ("rate:core_time", "trace the measure itself: core_time"),
     ):
         with pytest.raises(QueryError, match=hint):
-            trace(ledger, question(wanted), Page())
+            trace(asking(ledger), question(wanted), Page(), EVERYTHING)
     with pytest.raises(QueryError, match="limit: expected 1 to 10000, got 0"):
-        trace(ledger, question(), Page(limit=0))
+        trace(asking(ledger), question(), Page(limit=0), EVERYTHING)
     with pytest.raises(QueryError, match="give what the answer before said"):
-        trace(ledger, question(), Page(after_record="x"))
+        trace(asking(ledger), question(), Page(after_record="x"), EVERYTHING)
     with pytest.raises(QueryError, match="kind 'uses' is not in the ledger"):
-        trace(ledger, question(kind="uses"), Page())
+        trace(asking(ledger), question(kind="uses"), Page(), EVERYTHING)
 
 
 few: Final = settings(
@@ -203,7 +205,7 @@ def test_the_parts_add_up_to_the_figure(
     wanted = ["sum:core_time", "records"] + (["started"] if attribution is Attribution.PRORATED else [])
     query = question(*wanted, start=window[0], end=window[1], attribution=attribution, filters=filters)
     found = list(pages(ledger, query, limit))
-    due = Usage(ledger).ask(query).totals
+    due = answered(ledger, query).totals
     assert {each.figure for each in found} == {due}
     assert all(each.complete for each in found)
     records = [record for each in found for record in each.records]
@@ -222,7 +224,7 @@ def test_a_record_leads_to_its_buckets(open_database: Opens, tmp_path: Path) -> 
     ledger = emptied(open_database(), SOON)
     ledger.write(batch([use(0, _producer="ce1"), use(1)]))
     identifier = use(0)["_id"]
-    found = trace_record(ledger, tmp_path, identifier)
+    found = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
     assert (found.state, found.kind, found.producer, found.received) == ("booked", "use", "ce1", SOON)
     assert (found.fields["site"], found.fields["simulated"]) == ("S0", False)
     assert found.fields["start"] == FIRST + timedelta(hours=1)
@@ -237,15 +239,15 @@ def test_a_record_leads_to_its_buckets(open_database: Opens, tmp_path: Path) -> 
     ledger.clock = lambda: microseconds(LATER)
     compact(ledger)
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
-    archived = trace_record(ledger, tmp_path, identifier)
+    archived = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
     assert (archived.state, archived.file, archived.fields) == ("archived", file.file, found.fields)
     assert [(each.width, each.parts["core_time"]) for each in archived.buckets] == [(86_400, 28_800)] * 2
     assert msgspec.structs.replace(archived, state="booked", file="", buckets=()) == msgspec.structs.replace(
         found, buckets=()
     )
-    without = trace_record(ledger, tmp_path / "elsewhere", identifier)
+    without = trace_record(asking(ledger), tmp_path / "elsewhere", identifier, EVERYTHING)
     assert (without.state, without.file, without.fields) == ("archived", file.file, {})
     assert "cannot be read" in without.why
-    unknown = trace_record(ledger, tmp_path, b"\1" * 16)
+    unknown = trace_record(asking(ledger), tmp_path, b"\1" * 16, EVERYTHING)
     assert unknown.state == "unknown"
     assert "A duplicate leaves no trace of its own" in unknown.why

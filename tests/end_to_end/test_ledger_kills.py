@@ -21,8 +21,8 @@ from engine_grid import EMITTER, IMPORTS, JOBS, eventually
 from examples import job
 from ledger_databases import Place
 from sqlalchemy import func, select
+from viewers import answered
 
-from accounting.query import Usage
 from accounting.sink import LedgerSink, open_sink
 from accounting.tables import ID
 from collectors.database import database_path
@@ -162,7 +162,7 @@ def found(sink: LedgerSink, attribution: Attribution) -> Cells:
         period=Period.DAY,
     )
     cells: Cells = {}
-    for row in Usage(sink.ledger).ask(query).rows:
+    for row in answered(sink.ledger, query).rows:
         values = tuple(int(value or 0) for value in row.values)
         cells[microseconds(row.start), str(row.group[0])] = values
     return cells

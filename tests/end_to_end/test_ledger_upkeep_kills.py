@@ -18,12 +18,12 @@ import pytest
 from examples import JOB, batch_of, job
 from ledger_databases import Place
 from sqlalchemy import select
+from viewers import answered
 
 from accounting.archive import archive
 from accounting.archived_ids import unpacked
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
-from accounting.query import Usage
 from accounting.rebuild import rebuild
 from accounting.tables import ID
 from accounting.tiers import compact
@@ -144,7 +144,7 @@ def check(upkept: Upkept, ledger: Ledger) -> None:
         by=("site",),
         period=Period.DAY,
     )
-    rows = Usage(ledger).ask(query).rows
+    rows = answered(ledger, query).rows
     assert Counter({(row.start, str(row.group[0])): int(row.values[0] or 0) for row in rows}) == due
     assert list(verify(ledger, Scope(upkept.folder), Counts())) == []
 

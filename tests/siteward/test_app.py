@@ -162,7 +162,12 @@ def test_kinds_are_described(client: TestClient) -> None:
     """The list of kinds has what a page needs, and each kind its JSON Schema."""
     job = next(kind for kind in client.get("/v1/kinds").json()["kinds"] if kind["name"] == "job")
     assert {"name": "core_time", "unit": "s"}.items() <= job["products"][0].items()
-    assert job["retention"] == 400 * 86_400
+    assert job["retention"] == job["longest"] == 400 * 86_400
+    assert job["tiers"] == [{"until_age": 8 * 86_400, "width": 3600}, {"until_age": None, "width": 86_400}]
+    assert {"name": "efficiency", "numerator": "cpu_time", "denominator": "core_time"}.items() <= job["ratios"][
+        0
+    ].items()
+    assert next(each["limit"] for each in job["measures"] if each["name"] == "wall_time") == 400 * 86_400
     schema = client.get("/v1/kinds/job")
     assert schema.headers["content-type"] == "application/schema+json"
     assert schema.json()["title"] == "job"

@@ -10,7 +10,7 @@ from examples import JOB, NOON, NOW, job
 
 from siteward.envelope import MSGPACK, open_envelope, seal
 from siteward.kinds import load_kinds
-from siteward.records import Combine, Dimension, Kind, Measure, Refused, Shape, Type, kind_of
+from siteward.records import Combine, DeclarationError, Dimension, Kind, Measure, Refused, Shape, Type, kind_of
 from siteward.records.doors import row_from_mapping
 from siteward.records.schema import json_schema
 
@@ -267,3 +267,12 @@ def test_a_job_longer_than_its_longest_is_for_the_ledger_to_judge() -> None:
     assert JOB.longest == KINDS["pilot"].longest == timedelta(days=400) // timedelta(microseconds=1)
     long = job(start=NOON - timedelta(days=500), wall_time=500 * 86_400)
     assert kind_of(type(long)).row_of(long, NOW)
+
+
+def test_kinds_that_would_share_tables_are_refused() -> None:
+    """In stores `-` and `_` are one: whoever declares the second hears of the first."""
+    table = {"doc": "A beam.", "shape": "event"}
+    with pytest.raises(DeclarationError, match="kinds 'beam-on' and 'beam_on' would share their tables; give one of"):
+        load_kinds({"beam-on": table, "beam_on": table})
+    with pytest.raises(DeclarationError, match="kinds 'cloud-vm' and 'cloud_vm' would share"):
+        load_kinds({"cloud_vm": table})

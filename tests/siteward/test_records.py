@@ -274,6 +274,10 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"products": {"p": {"factors": ["dose", "shots"], "unit": "1"}}}, "not an integer measure"),
         ({"dimensions": {"end": {"doc": "d"}}}, "already"),
         ({"dimensions": {"Site": {"doc": "d"}}}, "lower-case"),
+        (
+            {"dimensions": {"uid": {"doc": "d", "type": "integer", "personal": True}}},
+            "is personal, and so must be a text",
+        ),
         ({"shap": "event"}, "shap"),
         ({"shape": "cloud"}, "cloud"),
         ({"measures": {"x": {"doc": "d", "unit": "1", "maximum": 5, "limit": 6}}}, "limit 6, above its maximum 5"),

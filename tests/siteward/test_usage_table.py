@@ -53,6 +53,10 @@ def test_json_has_its_members_in_one_order() -> None:
         "rows",
         "totals",
         "groups",
+        "visible",
+        "pseudonyms",
+        "closed",
+        "unfinished",
         "took_ms",
     ]
     found = msgspec.json.decode(text, type=UsageDocument)

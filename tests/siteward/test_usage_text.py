@@ -151,6 +151,8 @@ def test_without_a_window_it_is_this_month_until_now() -> None:
         ("p95:wall_time", WantedUsage(Quantity.P95, "wall_time")),
         ("records", WantedUsage(Quantity.RECORDS)),
         ("started", WantedUsage(Quantity.STARTED)),
+        ("rate:records", WantedUsage(Quantity.RATE, "records")),
+        ("cumulative:records", WantedUsage(Quantity.CUMULATIVE, "records")),
     ],
 )
 def test_measures_read_as_they_look(text: str, wanted: WantedUsage) -> None:

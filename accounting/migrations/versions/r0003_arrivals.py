@@ -9,7 +9,7 @@ from alembic import op
 from siteward.server.database.columns import integer_column, text_column
 
 revision: Final = "r0003"
-down_revision: Final = "r0001"
+down_revision: Final = "r0002"
 _BY_KEY: Final[dict[str, Any]] = {
     "sqlite_strict": True,
     "sqlite_with_rowid": False,

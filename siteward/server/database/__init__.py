@@ -78,8 +78,11 @@ class Dialect(Protocol):
     def exact_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """Expressions of aggregates from which `whole` makes the exact sum, whatever its size."""
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """The same where a sum may fail that does not fit into 64 bits, with an error that `is_too_wide` knows."""
+
     def whole(self, found: Sequence[Any]) -> int:
-        """The sum from what the expressions of exact_sum gave; 0 where there was nothing."""
+        """The sum from what the expressions of exact_sum or quick_sum gave; 0 where there was nothing."""
 
     def lock(self, connection: Connection, name: str) -> None:
         """Wait until no other connection to this database holds this name; hold it until the connection closes.
@@ -92,6 +95,9 @@ class Dialect(Protocol):
 
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error of the driver says that this transaction gave way to another one."""
+
+    def is_too_wide(self, error: BaseException | None) -> bool:
+        """Whether an error of the driver says that a quick sum failed; do it again with exact_sum."""
 
     def is_misfit(self, error: BaseException) -> bool:
         """Whether an error of the driver says that a value does not fit into its column, now or ever."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Conflict, Grouped, Values
+from siteward.server.database.constants import parted
 
 AT_ONCE: Final = 5_000
 """Rows of one statement, where it does not get too long."""
@@ -77,6 +78,10 @@ class Mariadb:
         """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return self.exact_sum(column)
+
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
@@ -92,6 +97,10 @@ class Mariadb:
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _CONFLICTS
+
+    def is_too_wide(self, error: BaseException | None) -> bool:  # noqa: ARG002  # its sums have no bounds.
+        """See `siteward.server.database.Dialect`."""
+        return False
 
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
@@ -118,7 +127,13 @@ def _insert(connection: Connection, table: Table, columns: Columns, update: str)
 
 def _tuples(columns: Columns) -> Iterator[str]:
     """Rows as SQL, AT_ONCE at a time."""
-    literals = list(map(_literals, columns.values()))
+    _, constants = parted(columns)
+    literals = [
+        repeat(constants[name], len(values))
+        if name in constants and not isinstance(values, np.ndarray)
+        else _literals(values)
+        for name, values in columns.items()
+    ]
     plain = all(isinstance(values, np.ndarray) for values in columns.values())
     rows = zip(*literals, strict=True)
     while part := list(islice(rows, AT_ONCE)):

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
 from siteward.server.database import Columns, Grouped, Values
+from siteward.server.database.constants import parted
 
 _INT8: Final = 20
 _INT8_ARRAY: Final = 1016
@@ -78,19 +79,14 @@ class Postgresql:
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
         """See `siteward.server.database.Dialect`."""
-        statement = f"{_insert(connection, table, columns)} ON CONFLICT DO NOTHING"
-        return connection.exec_driver_sql(statement, tuple(map(_array, columns.values()))).rowcount
+        return _insert(connection, table, columns, "DO NOTHING")
 
     def accumulate(self, connection: Connection, table: Table, keys: Columns, sums: Columns) -> None:
         """See `siteward.server.database.Dialect`."""
         quote = connection.dialect.identifier_preparer.quote
-        columns = {**keys, **sums}
         target = quote(table.name)
         adding = ", ".join(f"{quote(name)} = {target}.{quote(name)} + excluded.{quote(name)}" for name in sums)
-        statement = (
-            f"{_insert(connection, table, columns)} ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {adding}"
-        )
-        connection.exec_driver_sql(statement, tuple(map(_array, columns.values())))
+        _insert(connection, table, {**keys, **sums}, f"({', '.join(map(quote, keys))}) DO UPDATE SET {adding}")
 
     def move(self, connection: Connection, table: Table, chosen: ColumnElement[bool], grouped: Grouped) -> int:
         """See `siteward.server.database.Dialect`."""
@@ -109,6 +105,10 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
 
+    def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
+        """See `siteward.server.database.Dialect`."""
+        return self.exact_sum(column)
+
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
         return int(found[0] or 0)
@@ -123,6 +123,10 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         return getattr(error, "sqlstate", None) in _CONFLICTS
 
+    def is_too_wide(self, error: BaseException | None) -> bool:  # noqa: ARG002  # its sums have no bounds.
+        """See `siteward.server.database.Dialect`."""
+        return False
+
     def is_misfit(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return (getattr(error, "sqlstate", None) or "").startswith(_DATA_EXCEPTION)
@@ -133,11 +137,17 @@ def _key(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def _insert(connection: Connection, table: Table, columns: Columns) -> str:
+def _insert(connection: Connection, table: Table, columns: Columns, on_conflict: str) -> int:
     quote = connection.dialect.identifier_preparer.quote
-    arrays = ", ".join(f"%s::{_type(values)}[]" for values in columns.values())
-    names = ", ".join(map(quote, columns))
-    return f"INSERT INTO {quote(table.name)} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608  # our own names, quoted.
+    varying, constants = parted(columns)
+    names = ", ".join(map(quote, (*varying, *constants)))
+    arrays = ", ".join(f"%s::{_type(values)}[]" for values in varying.values())
+    chosen = ", ".join(("given.*", *constants.values()))
+    statement = (
+        f"INSERT INTO {quote(table.name)} ({names}) SELECT {chosen} FROM unnest({arrays}) AS given "  # noqa: S608  # our own names, quoted.
+        f"ON CONFLICT {on_conflict}"
+    )
+    return connection.exec_driver_sql(statement, tuple(map(_array, varying.values()))).rowcount
 
 
 def _type(values: Values) -> str:

@@ -1,0 +1,252 @@
+"""`siteward ledger correct`, `corrections`, `approve`, `reject`, `reverse`: records that said something wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accounting.cli.opened import REASON, Person, opened, person
+from siteward.cli import PLAIN
+from siteward.cli.options import options
+from siteward.cli.output import show, tell
+
+if TYPE_CHECKING:
+    from accounting.corrections import Correction, Draft
+    from accounting.figures import Figures
+    from accounting.ledger import Ledger
+
+making = typer.Typer(help="Propose a correction: what it would change is shown.", no_args_is_help=True, **PLAIN)
+commands = typer.Typer(**PLAIN)
+
+Kind = Annotated[str, typer.Argument(help="Name of the kind, such as job.")]
+Number = Annotated[int, typer.Argument(help="As `siteward ledger corrections` lists it.")]
+Where = Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, user~x*, gpus>=1.")]
+Window = Annotated[str, typer.Option(help="Of the records' partition time, a calendar word: 2026, 2026-Q1, 2026-03.")]
+Start = Annotated[str, typer.Option(help="First instant, in place of a window.")]
+End = Annotated[str, typer.Option(help="First instant after it.")]
+Ids = Annotated[list[str] | None, typer.Option("--id", help="Of a single record; may be repeated.")]
+Given = Annotated[list[str], typer.Option("--set", help="New value, FIELD=VALUE; may be repeated.")]
+Reason = Annotated[str, typer.Option(help=REASON)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what it would change.")]
+
+
+@making.command(short_help="Give measures of records other values.")
+def change(  # noqa: PLR0917  # Typer reads the options from the signature.
+    context: typer.Context,
+    kind: Kind,
+    given: Given,
+    reason: Reason,
+    where: Where = None,
+    window: Window = "",
+    start: Start = "",
+    end: End = "",
+    ids: Ids = None,
+    author: Person = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Give measures of records other values, such as a wrong benchmark: --set score=15000.
+
+    Another person approves it; then every total is as if the records had come so.
+    """
+    _make(context, "change", kind, where, (window, start, end), ids, given, (author, reason), dry_run)
+
+
+@making.command(short_help="Give dimensions of records other values.")
+def move(  # noqa: PLR0917  # as above.
+    context: typer.Context,
+    kind: Kind,
+    given: Given,
+    reason: Reason,
+    where: Where = None,
+    window: Window = "",
+    start: Start = "",
+    end: End = "",
+    ids: Ids = None,
+    author: Person = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Give dimensions of records other values, such as a wrong site: --set site=RIGHT --where site=WRONG.
+
+    Another person approves it; then every total is as if the records had come so.
+    """
+    _make(context, "move", kind, where, (window, start, end), ids, given, (author, reason), dry_run)
+
+
+@making.command(short_help="Let records count in nothing.")
+def void(  # noqa: PLR0917  # as above.
+    context: typer.Context,
+    kind: Kind,
+    reason: Reason,
+    where: Where = None,
+    window: Window = "",
+    start: Start = "",
+    end: End = "",
+    ids: Ids = None,
+    author: Person = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Let records count in nothing; one that is sent again is still a duplicate.
+
+    Another person approves it.
+    """
+    _make(context, "void", kind, where, (window, start, end), ids, [], (author, reason), dry_run)
+
+
+@commands.command(short_help="List corrections, or show what one changes.")
+def corrections(
+    context: typer.Context,
+    number: Annotated[int | None, typer.Argument(help="Of one, whose differences are shown.")] = None,
+    kind: Annotated[str, typer.Option(help="Only those of this kind.")] = "",
+    now: Annotated[bool, typer.Option("--now", help="What it would change if it were approved now.")] = False,
+) -> None:
+    """List corrections with their authors and reasons, or show what one changes, or has changed."""
+    from accounting.correction_table import corrections_in  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.deciding import found_correction, preview  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    with opened(chosen.settings) as ledger:
+        if number is None:
+            show(COLUMNS, map(_row, corrections_in(ledger, kind)), chosen.output)
+            return
+        correction = found_correction(ledger, number)
+        _show_figures(ledger, correction, preview(ledger, correction) if now else correction.figures, chosen.output)
+        _tell(correction)
+
+
+@commands.command(short_help="Apply a correction that another person has proposed.")
+def approve(
+    context: typer.Context,
+    number: Number,
+    by: Person = "",
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Also where it would change something else by now than as proposed.")
+    ] = False,
+) -> None:
+    """Apply a correction, or go on with one that was approved and interrupted; show what it has changed.
+
+    It may be killed at any moment: run it again, and it goes on where it was.
+    """
+    from accounting.deciding import approve as apply  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    with opened(chosen.settings) as ledger:
+        allowed = chosen.settings.accounting.self_approval
+        correction = apply(ledger, number, person(by), self_approval=allowed, anew=anew)
+        _show_figures(ledger, correction, correction.figures, chosen.output)
+        _tell(correction)
+
+
+@commands.command(short_help="Keep a correction from being applied.")
+def reject(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
+    """Keep a correction that was proposed from being applied."""
+    from accounting.deciding import reject as refuse  # noqa: PLC0415  # as above.
+
+    with opened(options(context).settings) as ledger:
+        _tell(refuse(ledger, number, person(by), reason))
+
+
+@commands.command(short_help="Take a correction back.")
+def reverse(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
+    """Take a correction back: every record is what it would be without it. Or go on, if that was interrupted."""
+    from accounting.deciding import reverse as take_back  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    with opened(chosen.settings) as ledger:
+        correction = take_back(ledger, number, person(by), reason)
+        _show_figures(ledger, correction, correction.undone, chosen.output)
+        _tell(correction)
+
+
+COLUMNS = (
+    *("number", "kind", "action", "selection", "set", "records"),
+    *("state", "author", "reason", "proposed", "decided by"),
+)
+
+
+def _make(  # noqa: PLR0917  # what all three have.
+    context: typer.Context,
+    action: str,
+    kind: str,
+    where: list[str] | None,
+    times: tuple[str, str, str],
+    ids: list[str] | None,
+    given: list[str],
+    people: tuple[str, str],
+    dry_run: bool,
+) -> None:
+    from accounting.deciding import preview, propose  # noqa: PLC0415  # as above.
+    from accounting.drafting import DraftText, parse_draft  # noqa: PLC0415  # as above.
+
+    chosen = options(context)
+    text = DraftText(
+        kind=kind,
+        action=action,
+        where=tuple(where or ()),
+        window=times[0],
+        start=times[1],
+        end=times[2],
+        ids=tuple(ids or ()),
+        given=tuple(given),
+        author=person(people[0]),
+        reason=people[1],
+    )
+    with opened(chosen.settings) as ledger:
+        kinds = {name: tables.kind for name, tables in ledger.tables.items()}
+        draft = parse_draft(text, kinds, datetime.now(UTC))
+        if dry_run:
+            figures = preview(ledger, draft)
+            _show_figures(ledger, draft, figures, chosen.output)
+            tell(f"{figures.records} records; nothing was written")
+            return
+        correction = propose(ledger, draft)
+        _show_figures(ledger, draft, correction.figures, chosen.output)
+        _tell(correction)
+
+
+def _row(correction: Correction) -> tuple[object, ...]:
+    from accounting.corrections import selection_text  # noqa: PLC0415  # as above.
+    from siteward.records import moment  # noqa: PLC0415  # as above.
+
+    return (
+        correction.number,
+        correction.kind,
+        correction.action,
+        selection_text(correction.selection),
+        ", ".join(f"{name}={'' if value is None else value}" for name, value in correction.given.items()),
+        correction.figures.records,
+        correction.state,
+        correction.author,
+        correction.reason,
+        moment(correction.proposed_at),
+        correction.decided_by,
+    )
+
+
+def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, output: str) -> None:
+    by = figures.by
+    show(("month", "attribution", *by, "measure", "difference", "period"), _differences(ledger, draft, figures), output)
+
+
+def _differences(ledger: Ledger, draft: Draft, figures: Figures) -> Iterator[tuple[object, ...]]:
+    from accounting.closed_months import periods_in  # noqa: PLC0415  # as above.
+    from accounting.months import month_name  # noqa: PLC0415  # as above.
+    from siteward.usage import Attribution  # noqa: PLC0415  # as above.
+
+    states = {period.month: period.state for period in periods_in(ledger, draft.kind)}
+    for each in figures.changes:
+        state = states.get(each.month, "open") if each.attribution is Attribution.BY_END else ""
+        name = each.measure.removeprefix("_")
+        yield month_name(each.month), each.attribution, *each.group, name, each.difference, state
+
+
+def _tell(correction: Correction) -> None:
+    """Say where a correction stands, and who has to do what."""
+    words = (
+        f"correction {correction.number} of {correction.kind}: {correction.figures.records} records, {correction.state}"
+    )
+    if correction.state == "proposed":
+        words += f"; another person applies it with `siteward ledger approve {correction.number}`"
+    tell(words)

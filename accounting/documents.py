@@ -1,0 +1,143 @@
+"""Corrections and closed months as they travel; pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from accounting.closed_months import ClosedMonth
+from accounting.corrections import Correction
+from accounting.figures import Figures
+from accounting.months import month_name
+from siteward.records import moment
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Who did something to a correction or a period, when, and why."""
+
+    by: str
+    at: datetime
+    reason: str = ""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What a correction changes in one total; the members are those of `accounting.figures.Figure`."""
+
+    month: str
+    attribution: str
+    group: dict[str, str | int | float | bool | None]
+    measure: str
+    difference: int
+
+
+class CorrectionDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A correction.
+
+    Attributes:
+        number: by which people name it.
+        kind: whose records.
+        action: `change`, `move` or `void`.
+        where: conditions on the records.
+        start: first partition time of the records; None where they are selected by their ids alone.
+        end: first partition time after them.
+        ids: of single records.
+        given: new values by field.
+        state: how far it is.
+        records: how many it selects, or has selected.
+        proposed: by whom, when and why.
+        decided: approved or rejected.
+        reversed: taken back.
+        differences: what it would change, or has changed.
+    """
+
+    number: int
+    kind: str
+    action: str
+    where: tuple[str, ...]
+    start: datetime | None
+    end: datetime | None
+    ids: tuple[str, ...]
+    given: dict[str, str | int | float | bool | None]
+    state: str
+    records: int
+    proposed: Decision
+    decided: Decision | None
+    reversed: Decision | None
+    differences: tuple[Difference, ...]
+
+
+class PeriodDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A month that was closed at some time.
+
+    Attributes:
+        kind: whose.
+        month: such as `2026-10`.
+        state: `closed`, `signed` or `reopened`.
+        closed: by whom and when.
+        signed: by whom and when.
+        digest: SHA-256 of the figures as of closing; "" where it is not signed.
+        dimensions: by which the figures are told apart.
+        sums: what they add up.
+    """
+
+    kind: str
+    month: str
+    state: str
+    closed: Decision
+    signed: Decision | None
+    digest: str
+    dimensions: tuple[str, ...]
+    sums: dict[str, str]
+
+
+def correction_document(correction: Correction) -> CorrectionDocument:
+    """A correction as its document."""
+    selection = correction.selection
+    return CorrectionDocument(
+        number=correction.number,
+        kind=correction.kind,
+        action=str(correction.action),
+        where=selection.where,
+        start=None if selection.start is None else moment(selection.start),
+        end=None if selection.end is None else moment(selection.end),
+        ids=selection.ids,
+        given=correction.given,
+        state=str(correction.state),
+        records=correction.figures.records,
+        proposed=Decision(correction.author, moment(correction.proposed_at), correction.reason),
+        decided=_decision(correction.decided_by, correction.decided_at, correction.decided_reason),
+        reversed=_decision(correction.reversed_by, correction.reversed_at, correction.reversed_reason),
+        differences=_differences(correction.figures),
+    )
+
+
+def period_document(period: ClosedMonth) -> PeriodDocument:
+    """A closed month as its document."""
+    return PeriodDocument(
+        kind=period.kind,
+        month=period.name,
+        state=str(period.state),
+        closed=Decision(period.closed_by, moment(period.closed_at)),
+        signed=_decision(period.signed_by, period.signed_at),
+        digest=period.digest,
+        dimensions=period.meaning.dimensions,
+        sums=period.meaning.sums,
+    )
+
+
+def _decision(by: str, at: int | None, reason: str = "") -> Decision | None:
+    return None if at is None else Decision(by, moment(at), reason)
+
+
+def _differences(figures: Figures) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(
+            month_name(each.month),
+            str(each.attribution),
+            dict(zip(figures.by, each.group, strict=True)),
+            each.measure.removeprefix("_"),
+            each.difference,
+        )
+        for each in figures.changes
+    )

@@ -1,0 +1,218 @@
+"""The section about the ledger: booking, growth, questions to ten million jobs, compaction, archive."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil  # type: ignore[import-untyped]  # it ships no types.
+from sqlalchemy import func, select
+
+from accounting.archive import archive
+from accounting.ledger import Ledger
+from accounting.month_sums import sum_months
+from accounting.query import Usage
+from accounting.tiers import compact
+from bench.asked import Asked
+from bench.booking import Place, booked, curve, opened, together
+from bench.jobs import BATCH, DAY, JOB, SERIES, SITES, USERS, batches
+from siteward.records import moment
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.viewer import Viewer, Visible
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+EVERYTHING: Final = Viewer(visible=Visible.ALL, names=True)
+TITLE: Final = "## The ledger, durable"
+LEAST_SHARE: Final = 0.6
+"""Of bare prepared SQL with the same rows."""
+MOST_GROWTH: Final = 1.2
+"""Of what a record costs, from the first step to any later one."""
+MOST_SECONDS: Final = {"site and month for a year": 0.3, "user and day for a month": 0.5}
+MOST_MEGABYTES: Final = 500
+LEAST_COMPACTED: Final = 100_000
+"""Buckets per second."""
+LEAST_ARCHIVED: Final = 50_000
+"""Records per second."""
+MOST_BYTES: Final = 20
+"""Of a record in the archive."""
+MEMORY: Final = {"postgresql": {"shared_buffers": "512MB"}, "mariadb": {"innodb-buffer-pool-size": "512M"}}
+
+
+class LedgerSize(msgspec.Struct):
+    """How many jobs are booked for each measurement."""
+
+    booked: int
+    grown: int
+    asked: int
+    moved: int
+
+
+LEDGER_SIZES: Final = {
+    "full": LedgerSize(500_000, 20_000_000, 10_000_000, 1_000_000),
+    "short": LedgerSize(50_000, 100_000, 200_000, 50_000),
+}
+
+
+def report(size: LedgerSize, asked: Asked) -> Iterator[str]:
+    """Measure; the lines of the section."""
+    yield f"\n{TITLE}\n"
+    yield f"Made by `make bench ARGS=ledger`, or within `make bench`, on {datetime.now(UTC):%Y-%m-%d}."
+    yield f"Jobs of ten minutes to twelve hours in batches of {BATCH:,} over {SERIES:,} series"
+    yield f"({USERS} users at {SITES} sites).\n"
+    yield "| database | the ledger | bare SQL, same rows | ratio | asked | one writer alone, two | bucket rows each |"
+    yield "|---|---|---|---|---|---|---|"
+    for sort in ("sqlite", "postgresql", "mariadb"):
+        yield from _booking(sort, size.booked, asked)
+    yield f"\n| {'SQLite grows':} | ms per record | processor |\n|---|---|---|"
+    yield from _growth(size.grown, asked)
+    yield "\n| what | figure | asked |\n|---|---|---|"
+    yield from _questions(size.asked, asked)
+    yield from _compaction(size.moved, asked)
+
+
+def _booking(sort: str, records: int, asked: Asked) -> Iterator[str]:
+    try:
+        with _places(sort, 4) as (first, second, alone, both):
+            done = booked(first, second, records)
+            rates = [together(alone, records, 1)] + ([] if sort == "sqlite" else [together(both, records, 2)])
+    except BaseException as error:
+        # The tests' words for a server that is not on this machine. CI may not go without, as tests/servers.py says.
+        if type(error).__name__ not in {"Skipped", "Failed"}:
+            raise
+        if type(error).__name__ == "Failed":
+            asked.lack(str(error))
+        yield f"| {sort} | not measured: {error} | | | | | |"
+        return
+    share = done.rate / done.bare
+    cell = asked.judge(f"the ledger on {sort}", f"at least {LEAST_SHARE}", met=share >= LEAST_SHARE)
+    told = ", ".join(f"{rate:,.0f}" for rate in rates)
+    yield f"| {sort} | {done.rate:,.0f}/s | {done.bare:,.0f}/s | {share:.2f} | {cell} | {told} | {done.rows:.1f} |"
+
+
+def _growth(records: int, asked: Asked) -> Iterator[str]:
+    with _places("sqlite", 1) as (place,):
+        points = curve(place, records, max(BATCH, records // 20))
+    first = points[0].processor
+    for point in points:
+        yield f"| {point.records:,} | {1000 * point.seconds:.4f} | {1000 * point.processor:.4f} |"
+    most = max(point.processor for point in points) / first
+    cell = asked.judge("growth of a record's cost", f"at most {MOST_GROWTH}", met=most <= MOST_GROWTH)
+    yield f"| dearest step beside the first | | {most:.2f}; {cell} |"
+
+
+def _questions(records: int, asked: Asked) -> Iterator[str]:
+    now = time.time_ns() // 1000
+    with _places("sqlite", 1) as (place,), closing(opened(place)) as ledger:
+        for batch in batches(records // BATCH, now - 730 * DAY, now - DAY // 24):
+            ledger.write(batch)
+        compact(ledger)
+        began = time.perf_counter()
+        months = sum_months(ledger)
+        yield f"| {records:,} jobs over two years: {months} months summed | {time.perf_counter() - began:.1f} s | |"
+        for attribution in Attribution:
+            for what, query in _asked_of(moment(now), attribution):
+                seconds, rows = _fastest(ledger, query)
+                most = MOST_SECONDS[what]
+                cell = asked.judge(what, f"under {most} s", met=seconds < most)
+                yield f"| CPU by {what}, {attribution}, {rows:,} rows | {seconds:.3f} s | {cell} |"
+        megabytes = psutil.Process().memory_info().rss / 1e6
+        cell = asked.judge("memory of the questions", f"under {MOST_MEGABYTES} MB", met=megabytes < MOST_MEGABYTES)
+        yield f"| memory of this process | {megabytes:.0f} MB | {cell} |"
+        yield from _archiving(ledger, records, asked)
+
+
+def _asked_of(now: datetime, attribution: Attribution) -> Iterator[tuple[str, UsageQuery]]:
+    wanted = (WantedUsage(Quantity.SUM, "cpu_time"),)
+    year = datetime(now.year - 1, 1, 1, tzinfo=UTC), datetime(now.year, 1, 1, tzinfo=UTC)
+    last = datetime(now.year, now.month, 1, tzinfo=UTC) - timedelta(days=40)
+    month = last.replace(day=1), (last.replace(day=1) + timedelta(days=32)).replace(day=1)
+    for what, (start, end), by, period in (
+        ("site and month for a year", year, "site", Period.MONTH),
+        ("user and day for a month", month, "user", Period.DAY),
+    ):
+        yield (
+            what,
+            UsageQuery(
+                kind="job", wanted=wanted, start=start, end=end, by=(by,), period=period, attribution=attribution
+            ),
+        )
+
+
+def _fastest(ledger: Ledger, query: UsageQuery) -> tuple[float, int]:
+    """Seconds of the faster of three answers, and their rows."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        answer = Usage(ledger, lambda: b"").ask(query, EVERYTHING)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds), len(answer.rows)
+
+
+def _archiving(ledger: Ledger, records: int, asked: Asked) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="siteward-bench-") as folder:
+        began, count = time.perf_counter(), 0
+        for file in archive(ledger, Path(folder), datetime.now(UTC)):
+            count += file.records
+            if count >= records // 10:
+                break
+        rate = count / (time.perf_counter() - began)
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet")) / count
+    cell = asked.judge("archive", f"at least {LEAST_ARCHIVED:,}/s", met=rate >= LEAST_ARCHIVED)
+    yield f"| archived, {count:,} records | {rate:,.0f} records/s | {cell} |"
+    cell = asked.judge("size of the archive", f"at most {MOST_BYTES} bytes", met=size <= MOST_BYTES)
+    yield f"| … each | {size:.1f} bytes | {cell} |"
+
+
+def _compaction(records: int, asked: Asked) -> Iterator[str]:
+    with _places("sqlite", 1) as (place,), closing(opened(place)) as ledger:
+        now = time.time_ns() // 1000
+        for batch in batches(records // BATCH, now - 5 * DAY, now - DAY // 24):
+            ledger.write(batch)
+        before = _buckets(ledger)
+        ledger.clock = lambda: now + 30 * DAY
+        began = time.perf_counter()
+        count = compact(ledger)
+        rate = count / (time.perf_counter() - began)
+        assert _buckets(ledger) < before
+    cell = asked.judge("compaction", f"at least {LEAST_COMPACTED:,}/s", met=rate >= LEAST_COMPACTED)
+    yield f"| compacted, {count:,} buckets | {rate:,.0f} buckets/s | {cell} |"
+
+
+def _buckets(ledger: Ledger) -> int:
+    tables = ledger.tables[JOB.name]
+    with ledger.database.read() as connection:
+        return sum(
+            connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in (tables.prorated, tables.by_end)
+        )
+
+
+@contextmanager
+def _places(sort: str, count: int) -> Iterator[list[Place]]:
+    """Empty databases on a server of their own, with memory as in production."""
+    with ExitStack() as stack:
+        if sort == "sqlite":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="siteward-bench-")))
+            yield [Place(f"sqlite:///{folder / f'{number}.sqlite'}") for number in range(count)]
+            return
+        from database_server import running  # noqa: PLC0415  # the tests' tools, which need the servers.
+        from mariadb_server import MariaNode, MariaPlace  # noqa: PLC0415  # as above.
+        from postgresql_server import PostgresNode, PostgresPlace  # noqa: PLC0415  # as above.
+
+        if sort == "postgresql":
+            postgresql = stack.enter_context(running(PostgresNode(MEMORY[sort])))
+            yield [_place(PostgresPlace(postgresql)) for _ in range(count)]
+        else:
+            mariadb = stack.enter_context(running(MariaNode(MEMORY[sort])))
+            yield [_place(MariaPlace(mariadb)) for _ in range(count)]
+
+
+def _place(made: object) -> Place:
+    return Place(made.url, made.password)  # type: ignore[attr-defined]  # both have them.

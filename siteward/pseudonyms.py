@@ -1,0 +1,68 @@
+"""Pseudonyms of people: keyed, so that nobody without the key can tell whether a name belongs to one."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from siteward.exposure import SHORTEST_TOKEN
+from siteward.settings import Settings, SettingsError
+
+DIGITS: Final = 20
+"""Hexadecimal ones: among a million people two with the same are not to be expected in 10^12 installations."""
+_FORM: Final = re.compile(rf"pseudonym-[0-9a-f]{{{DIGITS}}}", re.ASCII)
+
+
+def pseudonym(key: bytes, dimension: str, value: str) -> str:
+    """What stands for a value of a dimension, in every kind: the same for the same key, and else unrelated."""
+    code = hmac.new(key, f"{dimension}\0{value}".encode(), sha256)
+    return f"pseudonym-{code.hexdigest()[:DIGITS]}"
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether a text has the form of one."""
+    return _FORM.fullmatch(text) is not None
+
+
+def pseudonym_key(settings: Settings) -> bytes:
+    """The key of this installation: `accounting.pseudonym_key`, else `pseudonym.key` of the data folder.
+
+    The file is made by whoever first needs it, for its owner's eyes only.
+
+    Raises:
+        SettingsError: it is so short that it can be guessed.
+        OSError: the file can neither be read nor made.
+    """
+    path = settings.folder / "pseudonym.key"
+    key, place = settings.accounting.pseudonym_key, "setting accounting.pseudonym_key"
+    if not key:
+        key, place = _kept(path), f"file {path}"
+    if len(key) < SHORTEST_TOKEN:
+        message = f"{place}: expected at least {SHORTEST_TOKEN} random characters"
+        raise SettingsError(message)
+    return key.encode()
+
+
+def _kept(path: Path) -> str:
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8").strip()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{secrets.token_hex(32)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Whole or not at all; of several processes that make one, the first one's is everybody's.
+        with suppress(FileExistsError):
+            path.hardlink_to(made)
+    finally:
+        made.unlink()
+    return path.read_text(encoding="utf-8").strip()

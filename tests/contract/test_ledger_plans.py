@@ -1,0 +1,158 @@
+"""Whatever the ledger asks a database finds its rows by an index: the statements themselves are explained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from ledger_databases import Place, prepared
+from sqlalchemy import Connection, event
+from usage_model import USE, Fields, batch
+from viewers import answered
+
+from accounting.archive import archive
+from accounting.ledger import Ledger
+from accounting.tiers import compact
+from siteward.records import microseconds
+from siteward.server.database import Database
+from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+
+FIRST: Final = datetime(2025, 1, 1, tzinfo=UTC)
+NOW: Final = datetime(2025, 12, 31, tzinfo=UTC)
+RECORDS: Final = 8_000
+STEP: Final = (NOW - FIRST) // RECORDS
+LARGE: Final = tuple(
+    f"accounting_use_{name}" for name in ("records", "superseded", "originals", "prorated", "by_end", "adjustments")
+)
+"""Tables that grow with what comes in."""
+Statement = tuple[str, Any]
+
+
+def use(number: int, **changes: Any) -> Fields:
+    end = microseconds(FIRST + number * STEP)
+    fields: Fields = {
+        "_id": (end // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"),
+        "vo": "one",
+        "start": end - 7_200_000_000,
+        "end": end,
+        "site": f"S{number % 40}",
+        "user": f"u{number % 7}",
+        "code": None,
+        "name": str(number),
+        "wall_time": 7200,
+        "cpu_time": 7000,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    }
+    return fields | changes
+
+
+@pytest.fixture
+def filled(open_database: Callable[[], Database]) -> Ledger:
+    """A year of records, and what the database knows of its tables."""
+    database = open_database()
+    ledger = prepared(database, USE, microseconds(NOW))
+    for first in range(0, RECORDS, 4_000):
+        ledger.write(batch([use(number) for number in range(first, first + 4_000)]))
+    compact(ledger)
+    with database.write() as connection:
+        for table in ledger.metadata.sorted_tables:
+            word = "ANALYZE TABLE" if database.engine.dialect.name == "mariadb" else "ANALYZE"
+            connection.exec_driver_sql(f"{word} {table.name}")
+    return ledger
+
+
+@contextmanager
+def recorded(database: Database) -> Iterator[list[Statement]]:
+    """Every statement that is sent meanwhile."""
+    statements: list[Statement] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+
+def scans(connection: Connection, sort: str, statement: Statement) -> list[str]:
+    """The large tables that a statement reads from end to end."""
+    text, parameters = statement
+    explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN (FORMAT JSON)", "mariadb": "EXPLAIN"}[sort]
+    rows = connection.exec_driver_sql(f"{explain} {text}", parameters).all()
+    match sort:
+        case "sqlite":
+            details = [str(row[3]) for row in rows]
+            return [each for each in details if each.startswith("SCAN") and each.split()[1] in LARGE]
+        case "mariadb":
+            return [str(row) for row in rows if row[2] in LARGE and row[3] in {"ALL", "index"}]
+    plan = rows[0][0]
+    return list(_postgres_scans((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
+
+
+def _postgres_scans(node: dict[str, Any]) -> Iterator[str]:
+    is_scan = node["Node Type"] in {"Seq Scan", "Index Scan", "Index Only Scan"}
+    if is_scan and node["Relation Name"] in LARGE and "Index Cond" not in node:
+        yield f"{node['Node Type']} of {node['Relation Name']}"
+    for inner in node.get("Plans", ()):
+        yield from _postgres_scans(inner)
+
+
+def _questions() -> Iterator[UsageQuery]:
+    for attribution in Attribution:
+        for start, end in (
+            (datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)),
+            # Cut within a bucket: records are read.
+            (datetime(2025, 3, 1, 7, 11, tzinfo=UTC), datetime(2025, 3, 5, tzinfo=UTC)),
+        ):
+            yield UsageQuery(
+                kind="use",
+                wanted=(WantedUsage(Quantity.SUM, "core_time"), WantedUsage(Quantity.RECORDS)),
+                start=start,
+                end=end,
+                by=("site",),
+                period=Period.DAY,
+                attribution=attribution,
+            )
+
+
+def test_every_statement_uses_an_index(filled: Ledger, ledger_place: Place, tmp_path: Path) -> None:
+    """Booking, a duplicate, a revision, questions with whole and cut buckets, compaction, archiving."""
+    database = filled.database
+    with recorded(database) as statements:
+        filled.write(batch([use(5_000), use(5_001, revision=1, site="S1"), use(9_000, name="new")]))
+        for query in _questions():
+            assert answered(filled, query).rows
+        later = prepared(database, USE, microseconds(NOW + timedelta(days=2)))
+        compact(later)
+        assert list(archive(filled, tmp_path, FIRST + timedelta(days=2)))
+        filled.write(batch([use(3)]))
+    # What only adds rows has no plan; definitions have none either.
+    asking = [each for each in statements if each[0].lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
+    asking += [
+        each
+        for each in statements
+        if " SELECT " in each[0] and each[0].startswith("INSERT") and "unnest" not in each[0]
+    ]
+    explained = {text: parameters for text, parameters in asking if any(name in text for name in LARGE)}
+    assert len(explained) > 10
+    found = {}
+    whole = "SELECT sum(wall_time) FROM accounting_use_records WHERE wall_time > 5"
+    with database.write() as connection:
+        if ledger_place.sort == "postgresql":
+            # Tables of tests are small enough to be read whole; can it do without?
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        assert scans(connection, ledger_place.sort, (whole, ())), "one that has no index would be found"
+        for text, parameters in explained.items():
+            one = parameters[0] if isinstance(parameters, list) else parameters
+            if seen := scans(connection, ledger_place.sort, (text, one)):
+                found[text] = seen
+    assert found == {}
