@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, case, delete, func, literal_column, select
+from sqlalchemy import Connection, Select, Table, case, delete, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 
 from accounting.buckets import DAY, SECOND
@@ -82,16 +82,21 @@ def _summed(ledger: Ledger, tables: KindTables, buckets: Table, sums: Table, mon
 
 
 def _insert(connection: Connection, buckets: Table, sums: Table, month: int) -> None:
+    question = month_question(buckets, sums, month)
+    connection.execute(sums.insert().from_select([column.name for column in question.selected_columns], question))
+
+
+def month_question(buckets: Table, sums: Table, month: int) -> Select[Any]:
+    """What the buckets of a month come to, in the columns of its sums."""
     names = [column.name for column in sums.c if column.name not in {START, SERIES}]
     start = buckets.c[START]
     # Who was running when the month began is in its first buckets; later ones tell of the same again.
     added = [
-        func.sum(case((start == month, buckets.c[name]), else_=0) if name == CARRIED else buckets.c[name])
+        func.sum(case((start == month, buckets.c[name]), else_=0) if name == CARRIED else buckets.c[name]).label(name)
         for name in names
     ]
-    question = (
-        select(literal_column(str(month)), buckets.c[SERIES], *added)
+    return (
+        select(literal_column(str(month)).label(START), buckets.c[SERIES], *added)
         .where(start >= month, start < month_end(month))
         .group_by(buckets.c[SERIES])
     )
-    connection.execute(sums.insert().from_select([START, SERIES, *names], question))

@@ -21,7 +21,7 @@ from accounting.buckets import SECOND
 from accounting.ledger import Ledger
 from accounting.month_marks import forget_months
 from accounting.recount import KEYS, Recount, Slice, extent, recount, slices
-from accounting.tables import START, KindTables
+from accounting.tables import KindTables
 from accounting.verify import Scope, Untold, untold
 from siteward.log import get_logger
 from siteward.records import moment
@@ -154,13 +154,14 @@ class _Rebuilding:
                     self._ledger.check(connection, self._kind)
                     if not self._moved_on(connection, run, days.last):
                         return False
+                    for buckets, _ in self._tables.months:
+                        forget_months(connection, self._ledger.common.summed, buckets, days.days)
                     for each in found.tables:
                         if len(each):
                             keys = {name: each.keys[name] for name in KEYS}
                             self._ledger.database.dialect.accumulate(
                                 connection, each.table, keys, _listed(each.missing)
                             )
-                            forget_months(connection, self._ledger.common.summed, each.table, keys[START].tolist())
             except Conflict as conflict:
                 log.debug("adding again", reason=str(conflict))
                 time.sleep(0.05)

@@ -19,6 +19,7 @@ from accounting.dictionary import AT_ONCE
 from accounting.ledger import Ledger
 from accounting.recount import Differences, Slice, extent, recount, slices
 from accounting.tables import ID, SERIES, START, WIDTH, KindTables
+from accounting.verify_sums import BadMonth, wrong_signatures, wrong_sums
 from siteward.records import moment
 from siteward.usage import Attribution
 
@@ -76,7 +77,7 @@ class Untold(msgspec.Struct, frozen=True):
         return (self.last - self.first).days + 1
 
 
-Finding = Difference | BadFile | Untold
+Finding = Difference | BadFile | BadMonth | Untold
 
 
 class Counts(msgspec.Struct):
@@ -92,6 +93,7 @@ class Counts(msgspec.Struct):
     differences: int = 0
     """Sums that differ."""
     bad_files: int = 0
+    bad_months: int = 0
     untold: int = 0
     """Days that could not be compared."""
 
@@ -142,6 +144,8 @@ def verify(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Finding]:
                     counts.untold += finding.days
                 case BadFile():
                     counts.bad_files += 1
+                case BadMonth():
+                    counts.bad_months += 1
                 case _:
                     counts.differences += 1
             yield finding
@@ -198,7 +202,17 @@ def checked_buckets(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Di
             yield from untold(tables.kind.name, found.left_out, found.unreadable)
 
 
-CHECKS: Final[tuple[Callable[[Ledger, Scope, Counts], Iterator[Finding]], ...]] = (checked_files, checked_buckets)
+def checked_months(ledger: Ledger, scope: Scope, _counts: Counts) -> Iterator[BadMonth]:
+    """The kept sums of months against their buckets, and signed months against what was signed."""
+    yield from wrong_sums(ledger, scope.kinds, scope.start, scope.end)
+    yield from wrong_signatures(ledger, scope.kinds)
+
+
+CHECKS: Final[tuple[Callable[[Ledger, Scope, Counts], Iterator[Finding]], ...]] = (
+    checked_files,
+    checked_buckets,
+    checked_months,
+)
 """All that is looked at, in this order; each yields what is not as it should be."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, dataclass_transform, get_args
 
 import msgspec
 
+from siteward.hiding import HIDDEN, without_password
 from siteward.records.doors import nearest
 
 PREFIX: Final = "SITEWARD_"
@@ -302,15 +302,6 @@ SECRETS: Final = (
     "server.token",
 )
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
-HIDDEN: Final = "hidden"
-"""Shown in place of a secret."""
-_PASSWORD: Final = re.compile(r"(://[^:]*):.*@", re.DOTALL)
-"""The password within a URL, up to the last @: one that is not percent-encoded may hold anything."""
-
-
-def without_password(text: str) -> str:
-    """A text with the password hidden, if it is a URL with one."""
-    return _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -34,7 +34,7 @@ def verify(
     folder: Annotated[str, typer.Option("--folder", help=FOLDER)] = "",
     limit: Annotated[int, typer.Option(min=0, help="Findings that are shown; all are counted.")] = MOST_SHOWN,
 ) -> None:
-    """Compare files of the archive with their digests, and buckets with their records; show what differs.
+    """Compare files of the archive with their digests, buckets with their records, signed months with what was signed.
 
     Writing may go on meanwhile. Ends with 1 where anything differs. Days whose records are not all there cannot be
     told: they are shown, and change nothing of how it ends.
@@ -54,7 +54,7 @@ def verify(
     tell(_told(counts))
     if counts.differences:
         tell("`siteward ledger rebuild` makes buckets what their records come to")
-    if counts.differences or counts.bad_files:
+    if counts.differences or counts.bad_files or counts.bad_months:
         raise typer.Exit(1)
 
 
@@ -104,10 +104,13 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
 
 def _row(finding: Finding) -> tuple[object, ...]:
     from accounting.verify import BadFile, Untold  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.verify_sums import BadMonth  # noqa: PLC0415  # as above.
 
     match finding:
         case BadFile():
             return finding.kind, "file", None, None, finding.file, None, None, None, finding.why
+        case BadMonth():
+            return finding.kind, finding.what, f"{finding.month:%Y-%m}", None, None, None, None, None, finding.why
         case Untold():
             days = f"{finding.first.date()} to {finding.last.date()}"
             return finding.kind, "not told", days, None, None, None, None, None, finding.why
@@ -125,7 +128,8 @@ def _told(counts: Counts) -> str:
     )
     untold = f"; {counts.untold} days cannot be told, since not all of their records are there" if counts.untold else ""
     files = f"; {counts.bad_files} files are not as they should be" if counts.bad_files else ""
-    return f"{looked_at}: {counts.differences or 'no'} differences{files}{untold}"
+    months = f"; {counts.bad_months} months are not what they should be" if counts.bad_months else ""
+    return f"{looked_at}: {counts.differences or 'no'} differences{files}{months}{untold}"
 
 
 def _day(second: int) -> str:

@@ -13,8 +13,9 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.hiding import HIDDEN, without_password
 from siteward.kinds import load_kinds
-from siteward.settings import HIDDEN, PREFIX, SECRETS, Settings, load_settings, without_password
+from siteward.settings import PREFIX, SECRETS, Settings, load_settings
 
 commands = typer.Typer(help="The settings in force.", **PLAIN)
 

@@ -22,10 +22,15 @@ from viewers import answered
 from accounting import LedgerError, recount
 from accounting.archive import archive, files
 from accounting.ledger import Ledger
+from accounting.month_sums import sum_months
+from accounting.months import parse_month
+from accounting.periods import close
 from accounting.rebuild import rebuild
+from accounting.signatures import sign
 from accounting.tables import START, WIDTH
 from accounting.tiers import compact
-from accounting.verify import BadFile, Counts, Difference, Scope, Untold, verify
+from accounting.verify import BadFile, Counts, Difference, Finding, Scope, Untold, verify
+from accounting.verify_sums import BadMonth
 from siteward.kinds.pilot_submission import PilotSubmission
 from siteward.records import kind_of, microseconds
 from siteward.server.database import Database
@@ -81,7 +86,7 @@ def emptied(database: Database, now: datetime) -> Ledger:
     return made
 
 
-def found(ledger: Ledger, folder: Path, **scope: Any) -> list[Difference | BadFile | Untold]:
+def found(ledger: Ledger, folder: Path, **scope: Any) -> list[Finding]:
     return list(verify(ledger, Scope(folder, **scope), Counts()))
 
 
@@ -165,6 +170,38 @@ def test_a_wrong_bucket_is_named(open_database: Opens, tmp_path: Path) -> None:
     before = microseconds(FIRST - timedelta(days=1))
     assert found(ledger, tmp_path, end=before) == []
     assert found(ledger, tmp_path, kinds=("other",)) == []
+
+
+def test_sums_of_months_and_signed_months_are_compared(open_database: Opens, tmp_path: Path) -> None:
+    """A kept sum that is not its buckets' is named, and a rebuild makes it right; so is a month signed otherwise."""
+    ledger = emptied(open_database(), LATER)
+    ledger.write(batch(many(60)))
+    assert sum_months(ledger)
+    month = parse_month("2026-02")
+    close(ledger, "use", month, by="ada")
+    sign(ledger, "use", month, by="ada")
+    assert found(ledger, tmp_path) == []
+    tables = ledger.tables["use"]
+    with ledger.database.write() as connection:
+        kept = tables.months[1][1]
+        connection.execute(kept.update().where(kept.c[START] == month).values(wall_time=kept.c.wall_time + 1))
+    (one,) = found(ledger, tmp_path)
+    assert isinstance(one, BadMonth)
+    assert (one.kind, one.what, f"{one.month:%Y-%m}") == ("use", "accounting_use_by_end_months", "2026-02")
+    assert list(rebuild(ledger, Scope(tmp_path)))
+    assert found(ledger, tmp_path) == []
+    assert sum_months(ledger) > 0
+    assert found(ledger, tmp_path) == []
+    with ledger.database.write() as connection:
+        by_end = tables.by_end
+        within = (by_end.c[START] >= month, by_end.c[START] < month + 28 * 86_400)
+        connection.execute(by_end.update().where(*within).values(wall_time=by_end.c.wall_time + 1))
+    signed = [each for each in found(ledger, tmp_path) if isinstance(each, BadMonth) and each.what == "signed"]
+    assert [(each.kind, each.why) for each in signed] == [
+        ("use", "its figures as of closing are not those that ada signed")
+    ]
+    list(rebuild(ledger, Scope(tmp_path)))
+    assert found(ledger, tmp_path) == []
 
 
 def test_archived_records_are_counted_too(open_database: Opens, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from siteward.broker.rabbitmq.policies import effects
 from siteward.broker.rabbitmq.publisher import _Outgoing, _Outlet
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
-from siteward.settings import BrokerSettings, Settings, ShardSettings, without_password
+from siteward.hiding import without_password
+from siteward.settings import BrokerSettings, Settings, ShardSettings
 
 TOPOLOGY = {"monitoring": ("#",), "jobs": ("#.job",), "hosts": ("#.host",)}
 SHARDED = BrokerSettings(shards={"job": ShardSettings(queues=2, ordered=True)}, delivery_limit=7, ordered=("hosts",))
