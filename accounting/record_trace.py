@@ -19,6 +19,7 @@ from accounting.buckets import DAY, SECOND, tiers_at
 from accounting.counters import booked_columns
 from accounting.grids import grid_of
 from accounting.ledger import Ledger
+from accounting.originals import originals_of
 from accounting.query import Usage
 from accounting.sight import Sight
 from accounting.snapshot_tables import SnapshotTables, Tables
@@ -31,6 +32,7 @@ from accounting.tables import (
     SINCE,
     START,
     WIDTH,
+    KindTables,
     before_of,
     is_bucketed,
     times_of,
@@ -59,7 +61,9 @@ def trace_record(usage: Usage, folder: Path, identifier: bytes, viewer: Viewer) 
     unknown = RecordTrace(id=id_text(identifier), state="unknown", why=UNKNOWN)
     with ledger.database.read() as connection:
         for tables in ledger.all_tables:
-            found = _booked(connection, ledger, tables, identifier)
+            found = _in_table(connection, ledger, tables, tables.records, identifier)
+            if isinstance(tables, KindTables):
+                found = found or _void(connection, ledger, tables, identifier)
             found = found or _archived(connection, ledger, tables, folder, identifier)
             if found is not None:
                 sight = usage.sight(tables.kind, viewer)
@@ -73,8 +77,16 @@ def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:
     return msgspec.structs.replace(found, fields=fields)
 
 
-def _booked(connection: Connection, ledger: Ledger, tables: Tables, identifier: bytes) -> RecordTrace | None:
-    records, series = tables.records, tables.series
+def _void(connection: Connection, ledger: Ledger, tables: KindTables, identifier: bytes) -> RecordTrace | None:
+    """A record that a correction took out of everything: it is kept as it came."""
+    found = _in_table(connection, ledger, tables, tables.originals, identifier)
+    return None if found is None else msgspec.structs.replace(found, state="void", buckets=())
+
+
+def _in_table(
+    connection: Connection, ledger: Ledger, tables: Tables, records: Table, identifier: bytes
+) -> RecordTrace | None:
+    series = tables.series
     producers, entries = ledger.common.producers, ledger.common.entries
     fields = [(series if is_bucketed(column) else records).c[column.name] for column in tables.kind.columns]
     origin = (records.c[SERIES], records.c[MESSAGE], records.c[ENTRY], producers.c.name, entries.c.at)
@@ -94,6 +106,8 @@ def _booked(connection: Connection, ledger: Ledger, tables: Tables, identifier: 
         return None
     number, message, entry, producer, received = (row[f"_origin_{place}"] for place in range(len(origin)))
     columns = {name: [row[name]] for name in tables.kind.names}
+    corrected = originals_of(connection, ledger.common, tables, [identifier]) if isinstance(tables, KindTables) else {}
+    original = corrected.get(identifier)
     return RecordTrace(
         id=id_text(identifier),
         state="booked",
@@ -104,6 +118,7 @@ def _booked(connection: Connection, ledger: Ledger, tables: Tables, identifier: 
         message=id_text(bytes(message)),
         entry=entry,
         received=moment(received),
+        corrections=() if original is None else tuple(original.layers),
         buckets=tuple(_parts(connection, ledger, tables, booked_columns(tables.kind, [row]), int(number))),
     )
 

@@ -124,7 +124,7 @@ class RecordTrace(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: 32 hexadecimal digits.
-        state: `booked`, `archived`, or `unknown`.
+        state: `booked`, `archived`, `void` by a correction, or `unknown`.
         why: what an unknown id means, or why less is known than could be.
         kind: of the record; "" where it is unknown.
         revision: the newest that was received.
@@ -133,6 +133,7 @@ class RecordTrace(msgspec.Struct, frozen=True, kw_only=True):
         message: id of the envelope that brought it, 32 hexadecimal digits.
         entry: number of the entry that booked it; 0 where it is not known.
         received: when that was.
+        corrections: numbers of those that lie over it; of a booked record, its fields are as they make them.
         file: of the archive, where it is archived.
         buckets: where it is booked, by start; at most MOST_LISTED.
     """
@@ -147,5 +148,6 @@ class RecordTrace(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     entry: int = 0
     received: datetime | None = None
+    corrections: tuple[int, ...] = ()
     file: str = ""
     buckets: tuple[BookedPart, ...] = ()

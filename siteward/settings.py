@@ -165,7 +165,7 @@ class AccountingSettings(_Section):
     """Of the URL's user. `password_file` keeps it out of this file."""
     leave_out: tuple[str, ...] = ()
     """Kinds that are not booked, beside those that say so themselves."""
-    keep_records: Annotated[int, msgspec.Meta(ge=0)] = 0
+    keep_records: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
     """Days after which single records leave the database for the archive, with all of their UTC day; their totals stay.
     0: never."""
     archive: str = ""

@@ -108,7 +108,8 @@ def _show_record(found: RecordTrace, output: str) -> None:
         origin = f" from {found.producer}, message {found.message}, entry {found.entry}" if found.producer else ""
         received = f", received {_time(found.received)}" if found.received else ""
         place = f" in {found.file}" if found.file else ""
-        tell(f"{found.state}{place}{origin}{received}{': ' if found.why else ''}{found.why}")
+        under = f", under correction {', '.join(map(str, found.corrections))}" if found.corrections else ""
+        tell(f"{found.state}{place}{under}{origin}{received}{': ' if found.why else ''}{found.why}")
     if found.state == "unknown":
         raise typer.Exit(1)
 

@@ -131,6 +131,22 @@ def test_who_reads_an_adjusted_month_is_told(
     assert "changed since it was closed: 2026-03; --as-of closing shows what was closed" in capsys.readouterr().err
 
 
+def test_a_corrected_record_is_verified_and_followed(told: Told) -> None:
+    """Buckets are what the corrected records come to; a record says which corrections lie over it, a void one too."""
+    identifier = JOB.id_of(JOB.row_of(job(0), microseconds(NOON + timedelta(days=1)))).hex()
+    told("correct", "move", "job", "--set", "site=RIGHT", *WRONG, "--author", "anna")
+    told("approve", "1", "--by", "ben")
+    found = told("trace", "--record", identifier)
+    assert (found["state"], found["corrections"], found["fields"]["site"]) == ("booked", [1], "RIGHT")
+    assert told("verify") == []
+    right = ("--where", "site=RIGHT", "--window", "2026-03", "--reason", "never ran")
+    told("correct", "void", "job", *right, "--author", "anna")
+    told("approve", "2", "--by", "ben")
+    found = told("trace", "--record", identifier)
+    assert (found["state"], found["corrections"], found["buckets"]) == ("void", [1, 2], [])
+    assert told("verify") == []
+
+
 def test_a_signature_that_is_not_right_ends_with_one(told: Told, settings: Settings) -> None:
     """Somebody has changed a bucket behind the ledger's back."""
     told("close", "job", "2026-03")

@@ -107,13 +107,14 @@ class Upkept:
         arguments = [sys.executable, "-c", WORKER, what, str(self.folder), LATER.isoformat()]
         process = subprocess.Popen(arguments, env=os.environ | self.environ, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        with process.stdout:
+        try:
             assert process.stdout.readline() == b"ready\n"
             meanwhile()
             time.sleep(self._chance.uniform(0, 0.3))
             assert process.poll() is None
+        finally:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def held(ledger: Ledger) -> Counter[bytes]:
