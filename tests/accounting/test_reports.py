@@ -68,7 +68,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def test_every_report_answers(ledger: Ledger) -> None:
     """Whatever a kind declares: each of its reports is a question that the ledger takes, in the units it says."""
     usage = Usage(ledger, lambda: KEY)
-    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
+    kinds = ledger.kinds
     found = {report.name: report for report in reports_in(ledger)}
     assert {name.partition("/")[0] for name in found} == set(kinds)
     for report in found.values():
@@ -93,7 +93,7 @@ def test_a_question_takes_what_is_chosen(ledger: Ledger) -> None:
     """The rest stays as the report has it; nothing is chosen by an empty text."""
     (report,) = (each for each in reports_in(ledger, "job") if each.name == "job/core_time/total")
     assert report.question(by=(), where=(), window="2026", period="", top=None) == UsageText(
-        kind="job", measures=("sum:core_time",), window="2026", top=10
+        kind="job", measures=("sum:core_time",), window="2026", attribution="prorated", top=10
     )
     assert report.question(by=("site",), period="month", top=0).top == 0
     assert {"site", "user", "state"} <= set(report.by)

@@ -102,7 +102,7 @@ def totals(ledger: Ledger, **changes: Any) -> dict[Attribution, Any]:
 
 
 def everywhere(**sites: int) -> dict[Attribution, dict[str, int]]:
-    return dict.fromkeys(Attribution, sites)
+    return dict.fromkeys(OF_USAGE, sites)
 
 
 def kept(ledger: Ledger, name: str) -> list[tuple[Any, ...]]:

@@ -145,4 +145,4 @@ def due(seconds: list[int], renamed: Callable[[str], str]) -> dict[Attribution, 
     sums: Counter[str] = Counter()
     for number, value in enumerate(seconds):
         sums[renamed(job(number).site)] += value
-    return dict.fromkeys(Attribution, sums)
+    return dict.fromkeys(OF_USAGE, sums)
