@@ -12,20 +12,20 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from accounting import LedgerError
-from accounting.cadence import SPREADS
-from accounting.closed_months import periods_in
-from accounting.completeness import completeness
-from accounting.completeness_text import CompletenessText, completeness_document, parse_completeness
-from accounting.correction_table import corrections_in
+from accounting.booking.measures import additive
+from accounting.checks.record_trace import trace_record
+from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace
+from accounting.checks.tracing import trace
+from accounting.completeness.cadence import SPREADS
+from accounting.completeness.comparing import completeness
+from accounting.completeness.completeness_text import CompletenessText, completeness_document, parse_completeness
+from accounting.corrections.correction_table import corrections_in
 from accounting.documents import correction_document, period_document
 from accounting.ledger import Ledger
-from accounting.measures import additive
 from accounting.opening import archive_folder, open_ledger
-from accounting.query import Usage, attributes_of
-from accounting.record_trace import trace_record
-from accounting.reports import reports_in
-from accounting.trace import trace
-from accounting.trace_text import TraceText, parse_record_id, parse_trace
+from accounting.periods.closed_months import periods_in
+from accounting.query.reports import reports_in
+from accounting.query.usage import Usage, attributes_of
 from siteward.log import get_logger
 from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError

@@ -6,10 +6,10 @@ from datetime import datetime
 
 import msgspec
 
-from accounting.closed_months import ClosedMonth
-from accounting.corrections import Correction
-from accounting.figures import Figures
-from accounting.months import month_name
+from accounting.corrections.correction import Correction
+from accounting.corrections.figures import Figures
+from accounting.periods.closed_months import ClosedMonth
+from accounting.upkeep.months import month_name
 from siteward.records import moment
 
 
@@ -22,7 +22,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What a correction changes in one total; the members are those of `accounting.figures.Figure`."""
+    """What a correction changes in one total; the members are those of `accounting.corrections.figures.Figure`."""
 
     month: str
     attribution: str

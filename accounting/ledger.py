@@ -11,17 +11,17 @@ import numpy as np
 from sqlalchemy import Connection, MetaData, delete, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from accounting.adjustments import Cause, Posting
-from accounting.archived_ids import day_of, unpacked
-from accounting.arithmetic import Integers
-from accounting.arrivals import count_arrivals
-from accounting.booking import account_of, amounts_of, beyond_limits
-from accounting.books import Arrived, Books
-from accounting.dictionary import AT_ONCE, Dictionary, Unnumbered
-from accounting.entries import Entry, enter, entry_number
+from accounting.archive.archived_ids import day_of, unpacked
+from accounting.booking.adjustments import Cause, Posting
+from accounting.booking.arithmetic import Integers
+from accounting.booking.books import Arrived, Books
+from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
+from accounting.booking.entries import Entry, enter, entry_number
+from accounting.booking.postings import account_of, amounts_of, beyond_limits
+from accounting.booking.revising import Revising
+from accounting.booking.rows import Row
+from accounting.completeness.arrivals import count_arrivals
 from accounting.migrations.standing import digest_in
-from accounting.revising import Revising
-from accounting.rows import Row
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import COUNTER, ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
 from siteward.log import get_logger
@@ -161,7 +161,7 @@ class Ledger:
         """The same for rows of bucketed dimensions, within a transaction.
 
         Raises:
-            accounting.dictionary.Unnumbered: give its rows to `number_series`, and do the transaction again.
+            accounting.booking.dictionary.Unnumbered: give its rows to `number_series`, and do the transaction again.
         """
         return self._series[kind.name].known(rows)
 
@@ -175,7 +175,7 @@ class Ledger:
         return self._counters[kind.name].numbers(rows)
 
     def locked_by(self, kind: Kind, rows: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[int]:
-        """The numbers that `accounting.books.Books.lock` wants of records."""
+        """The numbers that `accounting.booking.books.Books.lock` wants of records."""
         if kind.of_instants:
             return self.producers_of(sorted(set(columns["producer"])))
         return np.unique(rows[COUNTER]).tolist() if kind.since else []

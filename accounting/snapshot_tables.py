@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Column, MetaData, Table
 
-from accounting.measures import additive, knowable, known_of
+from accounting.booking.measures import additive, knowable, known_of
 from accounting.tables import (
     BY_KEY,
     PRODUCER,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Column as SqlColumn
 from sqlalchemy import Index, MetaData, Table
 
-from accounting.measures import additive, knowable, known_of, ratio_parts
+from accounting.booking.measures import additive, knowable, known_of, ratio_parts
 from siteward.records import Column, Dimension, Kind, Shape, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (

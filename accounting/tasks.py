@@ -6,12 +6,12 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from accounting.archive import archive
-from accounting.completeness import Asked, completeness
+from accounting.archive.archiving import archive
+from accounting.completeness.comparing import Asked, completeness
 from accounting.ledger import Ledger
-from accounting.month_sums import sum_months
 from accounting.opening import archive_folder, open_ledger
-from accounting.tiers import compact
+from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.tiers import compact
 from siteward.log import get_logger
 from siteward.records import moment
 from siteward.server.schedule import Task

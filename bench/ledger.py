@@ -15,11 +15,11 @@ import msgspec
 import psutil  # type: ignore[import-untyped]  # it ships no types.
 from sqlalchemy import func, select
 
-from accounting.archive import archive
+from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
-from accounting.month_sums import sum_months
-from accounting.query import Usage
-from accounting.tiers import compact
+from accounting.query.usage import Usage
+from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.tiers import compact
 from bench.asked import Asked
 from bench.booking import Place, booked, curve, opened, together
 from bench.jobs import BATCH, DAY, JOB, SERIES, SITES, USERS, batches

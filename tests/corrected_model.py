@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from usage_model import USE, Fields, batch, cells, newest
 from viewers import answered
 
-from accounting.calendar import periods_of
-from accounting.corrections import Action, Correction
-from accounting.deciding import approve, propose, reverse
-from accounting.drafting import DraftText, parse_draft
+from accounting.corrections.correction import Action, Correction
+from accounting.corrections.deciding import approve, propose, reverse
+from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
-from accounting.month_sums import sum_months
-from accounting.months import month_name, parse_month
-from accounting.periods import close, reopen
-from accounting.signatures import sign, verified_periods
-from accounting.tiers import compact
+from accounting.periods.closing import close, reopen
+from accounting.periods.signatures import sign, verified_periods
+from accounting.query.calendar import periods_of
+from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.months import month_name, parse_month
+from accounting.upkeep.tiers import compact
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage

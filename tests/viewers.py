@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from accounting.ledger import Ledger
-from accounting.query import Usage
+from accounting.query.usage import Usage
 from siteward.usage import UsageAnswer, UsageQuery
 from siteward.viewer import Viewer, Visible
 

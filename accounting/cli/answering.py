@@ -131,7 +131,7 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
 
 
 def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument:
-    from accounting.query import Usage, attributes_of  # noqa: PLC0415  # only where no app answers.
+    from accounting.query.usage import Usage, attributes_of  # noqa: PLC0415  # only where no app answers.
     from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415
     from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415
 

@@ -14,8 +14,8 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
+    from accounting.checks.verifying import Counts, Finding, Scope
     from accounting.ledger import Ledger
-    from accounting.verify import Counts, Finding, Scope
     from siteward.settings import Settings
 
 MOST_SHOWN: Final = 1000
@@ -39,8 +39,8 @@ def verify(
     Writing may go on meanwhile. Ends with 1 where anything differs. Days whose records are not all there cannot be
     told: they are shown, and change nothing of how it ends.
     """
-    from accounting.verify import Counts  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.verify import verify as compare  # noqa: PLC0415  # as above.
+    from accounting.checks.verifying import Counts  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.checks.verifying import verify as compare  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     counts = Counts()
@@ -73,7 +73,7 @@ def rebuild(
     It may be killed: called again it goes on where it was. Days whose records are not all there are left as they are,
     and named.
     """
-    from accounting.rebuild import rebuild as compute  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.upkeep.rebuild import rebuild as compute  # noqa: PLC0415  # `--help` needs none of it.
 
     chosen = options(context)
     rows: list[Sequence[object]] = []
@@ -92,8 +92,8 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
     Raises:
         QueryError: a kind or a day is not one.
     """
+    from accounting.checks.verifying import Scope  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.verify import Scope  # noqa: PLC0415  # as above.
     from siteward.query import QueryError  # noqa: PLC0415  # as above.
     from siteward.query_text import find_named  # noqa: PLC0415  # as above.
     from siteward.records import microseconds  # noqa: PLC0415  # as above.
@@ -111,8 +111,8 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
 
 
 def _row(finding: Finding) -> tuple[object, ...]:
-    from accounting.verify import BadFile, Untold  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.verify_sums import BadMonth  # noqa: PLC0415  # as above.
+    from accounting.checks.verify_sums import BadMonth  # noqa: PLC0415  # as above.
+    from accounting.checks.verifying import BadFile, Untold  # noqa: PLC0415  # `--help` needs none of it.
 
     match finding:
         case BadFile():

@@ -27,8 +27,8 @@ def completeness(  # noqa: PLR0917  # Typer reads the options from the signature
     Expected is what the source itself has counted (records of the kind record-count), else the median of the same hours
     in the four weeks before. Days are those of the records' partition times, in UTC.
     """
-    from accounting.completeness import completeness as compare  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.completeness_text import (  # noqa: PLC0415  # as above.
+    from accounting.completeness.comparing import completeness as compare  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.completeness.completeness_text import (  # noqa: PLC0415  # as above.
         CompletenessText,
         ExpectedRow,
         columns_of,

@@ -14,8 +14,8 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.corrections import Correction, Draft
-    from accounting.figures import Figures
+    from accounting.corrections.correction import Correction, Draft
+    from accounting.corrections.figures import Figures
     from accounting.ledger import Ledger
 
 making = typer.Typer(help="Propose a correction: what it would change is shown.", no_args_is_help=True, **PLAIN)
@@ -103,8 +103,8 @@ def corrections(
     now: Annotated[bool, typer.Option("--now", help="What it would change if it were approved now.")] = False,
 ) -> None:
     """List corrections with their authors and reasons, or show what one changes, or has changed."""
-    from accounting.correction_table import corrections_in  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.deciding import found_correction, preview  # noqa: PLC0415  # as above.
+    from accounting.corrections.correction_table import corrections_in  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.corrections.deciding import found_correction, preview  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -129,7 +129,7 @@ def approve(
 
     It may be killed at any moment: run it again, and it goes on where it was.
     """
-    from accounting.deciding import approve as apply  # noqa: PLC0415  # as above.
+    from accounting.corrections.deciding import approve as apply  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -142,7 +142,7 @@ def approve(
 @commands.command(short_help="Keep a correction from being applied.")
 def reject(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Keep a correction that was proposed from being applied."""
-    from accounting.deciding import reject as refuse  # noqa: PLC0415  # as above.
+    from accounting.corrections.deciding import reject as refuse  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         _tell(refuse(ledger, number, person(by), reason))
@@ -151,7 +151,7 @@ def reject(context: typer.Context, number: Number, reason: Reason, by: Person = 
 @commands.command(short_help="Take a correction back.")
 def reverse(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Take a correction back: every record is what it would be without it. Or go on, if that was interrupted."""
-    from accounting.deciding import reverse as take_back  # noqa: PLC0415  # as above.
+    from accounting.corrections.deciding import reverse as take_back  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -177,8 +177,8 @@ def _make(  # noqa: PLR0917  # what all three have.
     people: tuple[str, str],
     dry_run: bool,
 ) -> None:
-    from accounting.deciding import preview, propose  # noqa: PLC0415  # as above.
-    from accounting.drafting import DraftText, parse_draft  # noqa: PLC0415  # as above.
+    from accounting.corrections.deciding import preview, propose  # noqa: PLC0415  # as above.
+    from accounting.corrections.drafting import DraftText, parse_draft  # noqa: PLC0415  # as above.
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
 
     chosen = options(context)
@@ -207,7 +207,7 @@ def _make(  # noqa: PLR0917  # what all three have.
 
 
 def _row(correction: Correction) -> tuple[object, ...]:
-    from accounting.corrections import selection_text  # noqa: PLC0415  # as above.
+    from accounting.corrections.correction import selection_text  # noqa: PLC0415  # as above.
     from siteward.records import moment  # noqa: PLC0415  # as above.
 
     return (
@@ -231,8 +231,8 @@ def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, output: str) -
 
 
 def _differences(ledger: Ledger, draft: Draft, figures: Figures) -> Iterator[tuple[object, ...]]:
-    from accounting.closed_months import periods_in  # noqa: PLC0415  # as above.
-    from accounting.months import month_name  # noqa: PLC0415  # as above.
+    from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # as above.
+    from accounting.upkeep.months import month_name  # noqa: PLC0415  # as above.
     from siteward.usage import Attribution  # noqa: PLC0415  # as above.
 
     states = {period.month: period.state for period in periods_in(ledger, draft.kind)}

@@ -18,7 +18,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.archive_file import File
+    from accounting.archive.archive_file import File
     from accounting.migrations.differences import Change
     from siteward.settings import Settings
 
@@ -68,8 +68,8 @@ def compact(context: typer.Context) -> None:
 
     `siteward up` does so every hour.
     """
-    from accounting.month_sums import sum_months  # noqa: PLC0415  # as above.
-    from accounting.tiers import compact as put_together  # noqa: PLC0415  # as above.
+    from accounting.upkeep.month_sums import sum_months  # noqa: PLC0415  # as above.
+    from accounting.upkeep.tiers import compact as put_together  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         tell(f"{put_together(ledger)} buckets went into wider ones")
@@ -86,7 +86,7 @@ def archive(
 
     Their totals stay in the ledger, and a record that is sent again is still a duplicate.
     """
-    from accounting.archive import archive as put_away  # noqa: PLC0415  # as above.
+    from accounting.archive.archiving import archive as put_away  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
     from siteward.query_window import parse_time  # noqa: PLC0415  # as above.
 
@@ -99,7 +99,7 @@ def archive(
 @commands.command(short_help="List the files of the archive.")
 def archived(context: typer.Context) -> None:
     """List the files of the archive: a day of one kind each."""
-    from accounting.archive import files  # noqa: PLC0415  # as above.
+    from accounting.archive.archiving import files  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -113,7 +113,7 @@ def restore(
     folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:
     """Bring the records of a file of the archive back into the database; no total changes."""
-    from accounting.archive import restore as bring_back  # noqa: PLC0415  # as above.
+    from accounting.archive.archiving import restore as bring_back  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
 
     settings = options(context).settings

@@ -12,7 +12,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
-    from accounting.closed_months import ClosedMonth
+    from accounting.periods.closed_months import ClosedMonth
 
 commands = typer.Typer(**PLAIN)
 COLUMNS = ("kind", "month", "state", "closed by", "closed at", "signed by", "signed at", "digest")
@@ -25,7 +25,7 @@ OfKind = Annotated[str, typer.Option("--kind", help="Only those of this kind.")]
 @commands.command(short_help="List closed and signed months.")
 def periods(context: typer.Context, kind: OfKind = "") -> None:
     """List the months that were closed at some time; all others are open."""
-    from accounting.closed_months import periods_in  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # `--help` needs none of it.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -35,7 +35,7 @@ def periods(context: typer.Context, kind: OfKind = "") -> None:
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
 def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
-    from accounting.periods import close as end  # noqa: PLC0415  # as above.
+    from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         _tell(end(ledger, kind, _month(month), person(by)))
@@ -44,7 +44,7 @@ def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> 
 @commands.command(short_help="Stand for the figures of a closed month.")
 def sign(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name."""
-    from accounting.signatures import sign as stand_for  # noqa: PLC0415  # as above.
+    from accounting.periods.signatures import sign as stand_for  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         period = stand_for(ledger, kind, _month(month), person(by))
@@ -61,7 +61,7 @@ def reopen(
     by: Person = "",
 ) -> None:
     """Let a closed or signed month change again without adjustments; a signature of it is void."""
-    from accounting.periods import reopen as open_again  # noqa: PLC0415  # as above.
+    from accounting.periods.closing import reopen as open_again  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         _tell(open_again(ledger, kind, _month(month), person(by), reason))
@@ -70,7 +70,7 @@ def reopen(
 @commands.command(short_help="Show what has changed a closed month.")
 def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
     """Show what has changed a month since it was closed: when, why, by which entry, and by how much."""
-    from accounting.adjusted import adjustments_of  # noqa: PLC0415  # as above.
+    from accounting.periods.adjusted import adjustments_of  # noqa: PLC0415  # as above.
     from siteward.records import moment  # noqa: PLC0415  # as above.
 
     chosen = options(context)
@@ -98,7 +98,7 @@ def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
 @commands.command("verify-periods", short_help="Compute the digests of signed months again.")
 def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
     """Compute the digests of signed months again; ends with 1 where one is not what was signed."""
-    from accounting.signatures import verified_periods  # noqa: PLC0415  # as above.
+    from accounting.periods.signatures import verified_periods  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
@@ -122,8 +122,8 @@ def _is_shown(name: str) -> bool:
 
 
 def _month(text: str) -> int:
-    from accounting.closed_months import PeriodError  # noqa: PLC0415  # as above.
-    from accounting.months import parse_month  # noqa: PLC0415  # as above.
+    from accounting.periods.closed_months import PeriodError  # noqa: PLC0415  # as above.
+    from accounting.upkeep.months import parse_month  # noqa: PLC0415  # as above.
 
     try:
         return parse_month(text)

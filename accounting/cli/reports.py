@@ -69,7 +69,7 @@ def _reports(kind: str, settings: Settings, url: str) -> list[UsageReport]:
     if client is not None:
         with refusals_of_questions():
             return client.usage_reports(kind)
-    from accounting.reports import reports_in  # noqa: PLC0415  # only where no app answers.
+    from accounting.query.reports import reports_in  # noqa: PLC0415  # only where no app answers.
 
     with opened(settings) as ledger:
         return reports_in(ledger, kind)

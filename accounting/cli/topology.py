@@ -36,8 +36,8 @@ def import_file(
     A site that moves has two entries: one that ends on the day of the move, and one that starts there. What was said
     of the past stays said; a file that says otherwise is refused, unless --rewrite-past is given.
     """
-    from accounting.topology_file import parse_topology  # noqa: PLC0415  # only this command needs it.
-    from accounting.topology_table import write_topology  # noqa: PLC0415
+    from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology.topology_table import write_topology  # noqa: PLC0415
 
     form = "csv" if file.suffix == ".csv" else "toml"
     with _ledger(context) as ledger:
@@ -51,7 +51,7 @@ def import_file(
 @commands.command("list")
 def list_entries(context: typer.Context) -> None:
     """List what is known, with the days from and to which it is valid."""
-    from accounting.topology_table import read_topology  # noqa: PLC0415  # see above.
+    from accounting.topology.topology_table import read_topology  # noqa: PLC0415  # see above.
 
     with _ledger(context) as ledger, ledger.database.read() as connection:
         entries = list(read_topology(connection, ledger.common.topology))

@@ -12,7 +12,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 
 if TYPE_CHECKING:
-    from accounting.traced import RecordTrace, Trace, TracedRecord
+    from accounting.checks.traced import RecordTrace, Trace, TracedRecord
 
 
 def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
@@ -35,11 +35,11 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     A group is named by conditions: `--where site=A`. Or follow a record, by its id, to the buckets in which it is
     booked. Ends with 1 where a record's id is unknown.
     """
+    from accounting.checks.record_trace import trace_record  # noqa: PLC0415  # as above.
+    from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
+    from accounting.checks.tracing import trace as follow  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
-    from accounting.query import Usage  # noqa: PLC0415  # as above.
-    from accounting.record_trace import trace_record  # noqa: PLC0415  # as above.
-    from accounting.trace import trace as follow  # noqa: PLC0415  # as above.
-    from accounting.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
+    from accounting.query.usage import Usage  # noqa: PLC0415  # as above.
     from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415  # as above.
     from siteward.query_text import split_list  # noqa: PLC0415  # as above.
     from siteward.server.auth.viewing import viewer_of  # noqa: PLC0415  # as above.

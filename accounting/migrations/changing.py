@@ -12,14 +12,14 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, Table, delete, func, inspect, select, update
 
 from accounting import LedgerError
-from accounting.booking import account_of, beyond_limits, by_end, prorated
-from accounting.buckets import tiers_at
-from accounting.counters import booked_columns
+from accounting.booking.buckets import tiers_at
+from accounting.booking.counters import booked_columns
+from accounting.booking.postings import account_of, beyond_limits, by_end, prorated
+from accounting.booking.snapshot_booking import seen
+from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import Change
 from accounting.migrations.meaning import Place
-from accounting.snapshot_booking import seen
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.snapshots import as_rows
 from accounting.tables import ID, RECORDS, SERIES, column_of, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES

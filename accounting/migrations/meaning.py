@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from accounting.measures import additive, factors, knowable, known_of, ratio_parts
+from accounting.booking.measures import additive, factors, knowable, known_of, ratio_parts
 from accounting.tables import DIGEST_BYTES, is_bucketed, length_of
 from siteward.records import Kind, Type
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.arithmetic import shares, sums
-from accounting.buckets import DAY, SECOND, Tier, bucket_of, spread, tiers_at
+from accounting.booking.arithmetic import shares, sums
+from accounting.booking.buckets import DAY, SECOND, Tier, bucket_of, spread, tiers_at
 from siteward.records import microseconds
 
 EARLY: Final = -(2**61)

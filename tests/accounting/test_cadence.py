@@ -9,7 +9,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.cadence import HOUR, WEEK, Arrival, Cadence, Expectation
+from accounting.completeness.cadence import HOUR, WEEK, Arrival, Cadence, Expectation
 
 DAY: Final = 24 * HOUR
 START: Final = 2900 * WEEK

@@ -17,11 +17,11 @@ from fastapi.testclient import TestClient
 from usage_model import USE
 
 from accounting.api import router
-from accounting.corrections import Action, CorrectionError
-from accounting.drafting import DraftText, parse_draft
-from accounting.figures import Differences
-from accounting.months import month_end, month_name, months_within, parse_month
+from accounting.corrections.correction import Action, CorrectionError
+from accounting.corrections.drafting import DraftText, parse_draft
+from accounting.corrections.figures import Differences
 from accounting.opening import open_ledger
+from accounting.upkeep.months import month_end, month_name, months_within, parse_month
 from siteward.kinds import load_kinds
 from siteward.query import QueryError
 from siteward.records import microseconds

@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.buckets import DAY, SECOND
-from accounting.cuts import blocks_of, cut_blocks, joined_blocks, plan_of
+from accounting.booking.buckets import DAY, SECOND
+from accounting.query.cuts import blocks_of, cut_blocks, joined_blocks, plan_of
 
 widths = st.sampled_from([600, 3600, 4 * 3600, 6 * 3600, DAY])
 buckets = st.lists(

@@ -12,7 +12,7 @@ import pytest
 from accounted import ran
 from examples import JOB, batch_of, job
 
-from accounting.archive import files
+from accounting.archive.archiving import files
 from accounting.opening import open_ledger
 from accounting.tasks import archiving, compaction, run_archiving, run_compaction
 from siteward import extensions

@@ -16,16 +16,16 @@ from sqlalchemy import MetaData, inspect, select, text
 from viewers import answered
 
 from accounting import LedgerError
-from accounting.corrections import Action, Draft, Selection
-from accounting.deciding import approve, propose, reverse
+from accounting.corrections.correction import Action, Draft, Selection
+from accounting.corrections.deciding import approve, propose, reverse
 from accounting.ledger import Ledger
 from accounting.migrations import changing, revisions, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
-from accounting.months import parse_month
-from accounting.periods import close
-from accounting.signatures import sign, verified_periods
+from accounting.periods.closing import close
+from accounting.periods.signatures import sign, verified_periods
 from accounting.tables import ENTRY, ID, CommonTables, KindTables
+from accounting.upkeep.months import parse_month
 from siteward.query import QueryError
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.server.database import Conflict, Database

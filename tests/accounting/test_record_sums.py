@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usage_model import SHARES, USE, interpolated
 
-from accounting.amounts import SAMPLED, mean, percentile
-from accounting.quantities import check_wanted, is_sampled, type_of
-from accounting.record_sums import id_times
-from accounting.samples import Samples
+from accounting.query.amounts import SAMPLED, mean, percentile
+from accounting.query.quantities import check_wanted, is_sampled, type_of
+from accounting.query.record_sums import id_times
+from accounting.query.samples import Samples
 from siteward.query import QueryError
 from siteward.records import Combine, Event, Interval, Measure, kind_of
 from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage

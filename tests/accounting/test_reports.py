@@ -23,8 +23,8 @@ from viewers import EVERYTHING, KEY
 from accounting.api import router
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
-from accounting.query import Usage
-from accounting.reports import reports_in
+from accounting.query.reports import reports_in
+from accounting.query.usage import Usage
 from collectors.service import collect
 from siteward.client import Client
 from siteward.kinds import load_kinds

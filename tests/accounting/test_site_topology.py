@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from accounted import ran
 
-from accounting.topology import Entry, Topology, TopologyError, past_changes, replaced
-from accounting.topology_file import COLUMNS, parse_topology
+from accounting.topology.attributes import Entry, Topology, TopologyError, past_changes, replaced
+from accounting.topology.topology_file import COLUMNS, parse_topology
 from siteward.settings import Settings
 
 DAY = 86_400

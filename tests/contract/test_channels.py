@@ -10,8 +10,8 @@ import pytest
 from viewers import answered
 
 from accounting.ledger import Ledger
-from accounting.topology import Entry
-from accounting.topology_table import write_topology
+from accounting.topology.attributes import Entry
+from accounting.topology.topology_table import write_topology
 from siteward.query import Filter, QueryError
 from siteward.records import kind_from_table, microseconds
 from siteward.server.database import Database

@@ -33,18 +33,18 @@ from sqlalchemy import select
 from usage_model import USE, batch
 from viewers import answered
 
-from accounting import correcting, deciding
-from accounting.adjusted import adjustments_of
-from accounting.archive import archive, restore
-from accounting.archive_file import ArchiveError
-from accounting.closed_months import PeriodError
-from accounting.corrections import Action, CorrectionError, State
-from accounting.deciding import approve, preview, propose, reject, reverse
+from accounting.archive.archive_file import ArchiveError
+from accounting.archive.archiving import archive, restore
+from accounting.corrections import correcting, deciding
+from accounting.corrections.correction import Action, CorrectionError, State
+from accounting.corrections.deciding import approve, preview, propose, reject, reverse
 from accounting.ledger import Ledger
-from accounting.months import parse_month
-from accounting.periods import close, reopen
-from accounting.signatures import sign, verified_periods
-from accounting.tiers import compact
+from accounting.periods.adjusted import adjustments_of
+from accounting.periods.closed_months import PeriodError
+from accounting.periods.closing import close, reopen
+from accounting.periods.signatures import sign, verified_periods
+from accounting.upkeep.months import parse_month
+from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database

@@ -19,17 +19,17 @@ from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import SHARES, USE, Fields, batch, cells, newest
 from viewers import answered
 
-from accounting import answers, record_sums
-from accounting.archive import archive, files, restore
-from accounting.archive_file import ArchiveError
-from accounting.calendar import periods_of
+from accounting.archive.archive_file import ArchiveError
+from accounting.archive.archiving import archive, files, restore
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
-from accounting.month_marks import marked_months
-from accounting.month_sums import sum_months
-from accounting.tiers import compact
-from accounting.topology import Entry, TopologyError
-from accounting.topology_table import read_topology, write_topology
+from accounting.query import answers, record_sums
+from accounting.query.calendar import periods_of
+from accounting.topology.attributes import Entry, TopologyError
+from accounting.topology.topology_table import read_topology, write_topology
+from accounting.upkeep.month_marks import marked_months
+from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database

@@ -13,9 +13,9 @@ from examples import JOB, batch_of, job
 from ledger_databases import prepared
 from sqlalchemy import select
 
-from accounting.archive import archive, restore
-from accounting.cadence import SPREADS
-from accounting.completeness import Asked, Completeness, Expected, Model, completeness
+from accounting.archive.archiving import archive, restore
+from accounting.completeness.cadence import SPREADS
+from accounting.completeness.comparing import Asked, Completeness, Expected, Model, completeness
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from siteward.kinds.job import Job

@@ -19,10 +19,10 @@ from postgresql_server import PostgresNode, PostgresPlace
 from usage_model import newest
 from viewers import answered
 
-from accounting.archive import archive
-from accounting.calendar import periods_of
+from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
-from accounting.tiers import compact
+from accounting.query.calendar import periods_of
+from accounting.upkeep.tiers import compact
 from siteward.query import QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database

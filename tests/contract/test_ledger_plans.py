@@ -15,9 +15,9 @@ from sqlalchemy import Connection, event
 from usage_model import USE, Fields, batch
 from viewers import answered
 
-from accounting.archive import archive
+from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
-from accounting.tiers import compact
+from accounting.upkeep.tiers import compact
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage

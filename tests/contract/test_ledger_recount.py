@@ -19,18 +19,19 @@ from sqlalchemy import Table
 from usage_model import USE, Fields, batch
 from viewers import answered
 
-from accounting import LedgerError, recount
-from accounting.archive import archive, files
+from accounting import LedgerError
+from accounting.archive.archiving import archive, files
+from accounting.checks import recount
+from accounting.checks.verify_sums import BadMonth
+from accounting.checks.verifying import BadFile, Counts, Difference, Finding, Scope, Untold, verify
 from accounting.ledger import Ledger
-from accounting.month_sums import sum_months
-from accounting.months import parse_month
-from accounting.periods import close
-from accounting.rebuild import rebuild
-from accounting.signatures import sign
+from accounting.periods.closing import close
+from accounting.periods.signatures import sign
 from accounting.tables import START, WIDTH
-from accounting.tiers import compact
-from accounting.verify import BadFile, Counts, Difference, Finding, Scope, Untold, verify
-from accounting.verify_sums import BadMonth
+from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.months import parse_month
+from accounting.upkeep.rebuild import rebuild
+from accounting.upkeep.tiers import compact
 from siteward.kinds.pilot_submission import PilotSubmission
 from siteward.records import kind_of, microseconds
 from siteward.server.database import Database

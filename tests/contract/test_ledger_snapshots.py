@@ -19,12 +19,12 @@ from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, cells, l
 from usage_model import newest
 from viewers import answered
 
-from accounting.archive import archive, restore
-from accounting.calendar import periods_of
+from accounting.archive.archiving import archive, restore
 from accounting.ledger import Ledger
-from accounting.tiers import compact
-from accounting.topology import Entry
-from accounting.topology_table import write_topology
+from accounting.query.calendar import periods_of
+from accounting.topology.attributes import Entry
+from accounting.topology.topology_table import write_topology
+from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from usage_model import USE, Fields, batch
 from viewers import EVERYTHING, answered, asking
 
-from accounting.archive import archive
+from accounting.archive.archiving import archive
+from accounting.checks.record_trace import trace_record
+from accounting.checks.traced import Page, Trace
+from accounting.checks.tracing import trace
 from accounting.ledger import Ledger
-from accounting.record_trace import trace_record
-from accounting.tiers import compact
-from accounting.topology import Entry
-from accounting.topology_table import write_topology
-from accounting.trace import trace
-from accounting.traced import Page, Trace
+from accounting.topology.attributes import Entry
+from accounting.topology.topology_table import write_topology
+from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, delete
 from viewers import EVERYTHING, KEY, answered, asking
 
-from accounting import record_sums
-from accounting.archive import archive
+from accounting.archive.archiving import archive
+from accounting.checks.record_trace import trace_record
+from accounting.checks.traced import Page
+from accounting.checks.tracing import trace
 from accounting.ledger import Ledger
-from accounting.record_trace import trace_record
-from accounting.tiers import compact
-from accounting.topology import Entry
-from accounting.topology_table import write_topology
-from accounting.trace import trace
-from accounting.traced import Page
+from accounting.query import record_sums
+from accounting.topology.attributes import Entry
+from accounting.topology.topology_table import write_topology
+from accounting.upkeep.tiers import compact
 from siteward.pseudonyms import pseudonym
 from siteward.query import Filter, QueryError
 from siteward.records import kind_from_table, microseconds

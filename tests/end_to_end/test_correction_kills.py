@@ -18,9 +18,9 @@ from examples import JOB, NOON, batch_of, job
 from ledger_databases import Place
 from viewers import answered
 
-from accounting.corrections import Correction, State
-from accounting.deciding import found_correction, propose
-from accounting.drafting import DraftText, parse_draft
+from accounting.corrections.correction import Correction, State
+from accounting.corrections.deciding import found_correction, propose
+from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
 from siteward.kinds import load_kinds
@@ -34,8 +34,8 @@ PROGRAM: Final = """
 import os, signal, sys
 from contextlib import closing
 from sqlalchemy import Engine, event
-from accounting import correcting
-from accounting.deciding import approve, reverse
+from accounting.corrections import correcting
+from accounting.corrections.deciding import approve, reverse
 from accounting.opening import open_ledger
 from siteward.kinds import load_kinds
 from siteward.settings import load_settings

@@ -20,14 +20,14 @@ from ledger_databases import Place
 from sqlalchemy import select
 from viewers import answered
 
-from accounting.archive import archive
-from accounting.archived_ids import unpacked
+from accounting.archive.archived_ids import unpacked
+from accounting.archive.archiving import archive
+from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
-from accounting.rebuild import rebuild
 from accounting.tables import ID
-from accounting.tiers import compact
-from accounting.verify import Counts, Scope, verify
+from accounting.upkeep.rebuild import rebuild
+from accounting.upkeep.tiers import compact
 from siteward.kinds.job import Job
 from siteward.records import microseconds
 from siteward.settings import Settings, load_settings
@@ -44,12 +44,12 @@ WORKER: Final = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from accounting import recount
-from accounting.archive import archive
+from accounting.checks import recount
+from accounting.archive.archiving import archive
 from accounting.opening import open_ledger
-from accounting.rebuild import rebuild
-from accounting.tiers import compact
-from accounting.verify import Scope
+from accounting.upkeep.rebuild import rebuild
+from accounting.upkeep.tiers import compact
+from accounting.checks.verifying import Scope
 from siteward.kinds import load_kinds
 from siteward.records import microseconds
 from siteward.settings import load_settings

@@ -21,9 +21,9 @@ from snapshot_model import LEVEL, Fields, level_batch
 from usage_model import newest
 from viewers import answered
 
-from accounting.calendar import periods_of
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.query.calendar import periods_of
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Batch
@@ -106,7 +106,7 @@ def batches(chance: random.Random) -> Iterator[Batch]:
 
 def write_for_ever(url: str, password: str) -> None:
     """What a process does until it is killed: books everything again and again, and puts buckets together."""
-    from accounting.tiers import compact  # noqa: PLC0415  # in the process itself.
+    from accounting.upkeep.tiers import compact  # noqa: PLC0415  # in the process itself.
 
     chance = random.Random(time.time_ns())
     with (

@@ -1,0 +1,1 @@
+"""Old records as Parquet files; their ids and totals stay in the ledger."""

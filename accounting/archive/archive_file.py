@@ -1,0 +1,252 @@
+"""One file of the archive: records of a UTC day as Parquet, with where they came from.
+
+Ids that follow from their records, most of a kind with an identity, are left out: ten bytes of a hash do not compress.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from accounting.booking.arithmetic import Integers
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed
+from siteward.records import Column, Kind, Type
+from siteward.records.identity import ID_BYTES, record_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DAY: Final = 86_400
+RECEIVED: Final = "_received"
+_IDENTITY: Final = b"siteward.identity"
+_TIME: Final = b"siteward.time"
+
+
+class ArchiveError(Exception):
+    """A file of the archive is not what it should be; the message names it and what is wrong."""
+
+    permanent = True
+
+
+class File(msgspec.Struct, frozen=True):
+    """One file of the archive.
+
+    Attributes:
+        kind: whose records.
+        day: first second of the UTC day of their partition times.
+        file: its path below the archive's folder.
+        digest: SHA-256 of its bytes, 64 hexadecimal digits.
+        records: in it.
+    """
+
+    kind: str
+    day: int
+    file: str
+    digest: str
+    records: int
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """A column whose values come again and again.
+
+    Attributes:
+        values: each once.
+        places: of each record's value among them.
+    """
+
+    values: Sequence[Any]
+    places: Integers
+
+
+Stored = Mapping[str, Sequence[Any] | Texts]
+"""Columns of records with where they came from, as the database holds them: times in microseconds since 1970 UTC."""
+
+
+def write(kind: Kind, folder: Path, day: int, stored: Stored) -> File:
+    """Write records into a file of their own, force it to disk and read it back.
+
+    Raises:
+        ArchiveError: it does not give back what was written.
+    """
+    import pyarrow as pa  # noqa: PLC0415  # heavy, and only who archives needs it.
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
+
+    columns = {name: _array(_type(kind, name), values) for name, values in stored.items()}
+    columns[ID] = pa.array(_untold(kind, stored), pa.binary(ID_BYTES))
+    metadata = {
+        b"siteward.kind": kind.name.encode(),
+        b"siteward.day": day_name(day).encode(),
+        _IDENTITY: msgspec.json.encode(kind.identity),
+        _TIME: kind.time.encode(),
+    }
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    # A name of its own: another process may write the same day, and who was slower removes what it wrote.
+    name = f"{day_name(day)}.{secrets.token_hex(8)}.parquet"
+    draft = folder / kind.name / f".{name}"
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    times = [column.name for column in kind.columns if column.type is Type.TIME]
+    pq.write_table(
+        table,
+        draft,
+        compression="zstd",
+        compression_level=9,
+        use_dictionary=[each for each in columns if each not in times],
+        column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),
+    )
+    with draft.open("rb") as opened:
+        os.fsync(opened.fileno())
+    digest = sha256(draft.read_bytes()).hexdigest()
+    if not pq.read_table(draft).equals(table):
+        message = f"{draft} does not give back what was written into it; is the disk full or broken?"
+        raise ArchiveError(message)
+    draft.replace(folder / kind.name / name)
+    _force(folder / kind.name)
+    return File(kind.name, day, f"{kind.name}/{name}", digest, len(table))
+
+
+def day_name(day: int) -> str:
+    """Such as `2026-03-01`."""
+    return datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
+
+
+def _force(folder: Path) -> None:
+    """Have a folder's names on disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _array(type_: pa.DataType, values: Sequence[Any] | Texts) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    if not isinstance(values, Texts) and len(values) and values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0], type_), len(values))
+    if isinstance(values, Texts):
+        known = [value for value in values.values if value is not None]
+        number_of = np.cumsum([value is not None for value in values.values]) - 1
+        is_unknown = np.array([value is None for value in values.values])[values.places]
+        places = pa.array(number_of[values.places].astype(np.int32), mask=is_unknown)
+        return pa.DictionaryArray.from_arrays(places, pa.array(known, type_)).dictionary_decode()
+    return pa.array(values, type_)
+
+
+def _type(kind: Kind, name: str) -> pa.DataType:
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    own = {
+        ID: pa.binary(ID_BYTES),
+        ENTRY: pa.int64(),
+        MESSAGE: pa.binary(ID_BYTES),
+        PRODUCER: pa.string(),
+        RECEIVED: pa.int64(),
+    }
+    return own[name] if name in own else _type_of(kind.column[name])
+
+
+def _type_of(column: Column) -> pa.DataType:
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    match column.type:
+        case Type.STRING:
+            return pa.string()
+        case Type.NUMBER:
+            return pa.float64()
+        case Type.TIME:
+            return pa.timestamp("us", "UTC")
+        case _:
+            return pa.int64()
+
+
+def _untold(kind: Kind, stored: Stored) -> list[bytes | None]:
+    """The id of each record whose id does not follow from it."""
+    needed = {name: plain(stored[name]) for name in {kind.time, "vo", *kind.identity}}
+    told = _ids(kind.name, kind.time, kind.identity, needed)
+    ids: list[bytes] = list(plain(stored[ID]))
+    return [None if one == other else one for one, other in zip(ids, told, strict=True)] if told else list(ids)
+
+
+def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
+    """The ids that follow from records; none where the kind has no identity."""
+    if not identity:
+        return []
+    values = zip(*(columns[name] for name in identity), strict=True)
+    of_all = zip(columns[time], columns["vo"], values, strict=True)
+    return [record_id(instant, kind, vo, each) for instant, vo, each in of_all]
+
+
+def plain(values: Sequence[Any] | Texts) -> Sequence[Any]:
+    """A value for each record."""
+    if isinstance(values, Texts):
+        return [values.values[place] for place in values.places.tolist()]
+    return values
+
+
+def checked_columns(folder: Path, file: File, names: Collection[str] = ()) -> dict[str, list[Any]]:
+    """The records of a file, after a look at whether it is what was written; times in microseconds since 1970 UTC.
+
+    Args:
+        folder: of the archive.
+        file: which.
+        names: the columns that are wanted, as far as the file has them; () for all.
+
+    Raises:
+        ArchiveError: it is missing, or other bytes.
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
+
+    path = folder / file.file
+    try:
+        digest = sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise ArchiveError(message) from error
+    if digest != file.digest:
+        message = f"{path} is not what was written: its digest is {digest}, not {file.digest}"
+        raise ArchiveError(message)
+    schema = pq.read_schema(path)
+    wanted = [name for name in schema.names if not names or name in names]
+    identity = msgspec.json.decode(schema.metadata[_IDENTITY], type=list[str])
+    time = schema.metadata[_TIME].decode()
+    needed = {time, "vo", *identity} if ID in wanted else set()
+    table = pq.read_table(path, columns=[name for name in schema.names if name in wanted or name in needed])
+    columns = {name: _listed(table[name]) for name in table.column_names}
+    if ID in wanted and None in columns[ID]:
+        told = _ids(file.kind, time, identity, columns)
+        columns[ID] = [other if one is None else one for one, other in zip(columns[ID], told, strict=True)]
+    return {name: columns[name] for name in wanted}
+
+
+def _listed(column: pa.ChunkedArray) -> list[Any]:
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    found: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return found
+
+
+def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
+    """The fields of the records of a file, or some of them; those that the kind has gained since have their default."""
+    count = len(stored[ID])
+    fields: dict[str, Sequence[Any]] = {}
+    for column in kind.columns:
+        if names and column.name not in names:
+            continue
+        values = stored.get(column.name, [column.default] * count)
+        # The series of a record is known by its values and their types; databases and files hold truth as integers.
+        is_truth = column.type is Type.BOOLEAN
+        fields[column.name] = [None if each is None else bool(each) for each in values] if is_truth else values
+    return fields
+
+
+def own_columns(kind: Kind) -> list[str]:
+    """The fields that a kind's table of records holds itself."""
+    return [column.name for column in kind.columns if not is_bucketed(column)]

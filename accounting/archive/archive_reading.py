@@ -1,0 +1,115 @@
+"""The archive beside the database: which time the records of a file reach, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection
+
+from accounting.archive.archive_file import File, checked_columns, fields_of
+from accounting.archive.archiving import files_in
+from accounting.booking.arithmetic import Integers
+from accounting.booking.buckets import DAY, SECOND
+from accounting.ledger import Ledger
+from accounting.query.cuts import Stretch
+from accounting.tables import ID, is_bucketed, times_of
+from siteward.records import Kind, Shape
+
+NEVER: Final = -(2**62)
+FOR_EVER: Final = 2**62
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A file whose records are needed and not there.
+
+    Attributes:
+        file: which.
+        reach: the time in which its records may have a part.
+        why: it cannot be read, in one sentence.
+    """
+
+    file: File
+    reach: Stretch
+    why: str
+
+
+class ArchiveReading:
+    """Reads files of an archive for one run, and remembers what it has learned of them."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        """Name the archive's folder, which need not be there."""
+        self._ledger = ledger
+        self._folder = folder
+        self._reaches: dict[str, Stretch | None] = {}
+
+    def files(self, connection: Connection, kind: Kind, stretch: Stretch) -> list[File]:
+        """The files of a kind whose records may have a part in a stretch, as a transaction sees the archive."""
+        found = (file for file in files_in(connection, self._ledger) if file.kind == kind.name)
+        return [file for file in found if _meet(self.reach(kind, file), stretch)]
+
+    def reach(self, kind: Kind, file: File) -> Stretch:
+        """The time in which records of a file may have a part: as it says itself, else what the kind allows."""
+        if file.file not in self._reaches:
+            self._reaches[file.file] = _told(self._folder / file.file, kind)
+        return self._reaches[file.file] or _possible(kind, file)
+
+    def columns(self, kind: Kind, file: File, names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
+        """The records of a file, with their ids and where they came from.
+
+        Args:
+            kind: of the records.
+            file: which.
+            names: the fields that are wanted, beside those that make the series; () for all, and where they came from.
+
+        Raises:
+            ArchiveError: it is missing, or not what was written.
+        """
+        wanted = {ID, *names, *(column.name for column in kind.columns if is_bucketed(column))} if names else ()
+        stored = checked_columns(self._folder, file, wanted)
+        return {**stored, **fields_of(kind, stored, wanted)}
+
+    def series(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> Integers:
+        """The number of the series of each of these records."""
+        bucketed = {column.name: columns[column.name] for column in kind.columns if is_bucketed(column)}
+        return np.array(self._ledger.series_of(kind, bucketed), np.int64)
+
+
+def _meet(one: Stretch, other: Stretch) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _told(path: Path, kind: Kind) -> Stretch | None:
+    """From the first to the last instant of a file's records, by its own statistics; None where it has none."""
+    import pyarrow as pa  # noqa: PLC0415  # heavy, and only who has an archive needs it.
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
+
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return None
+    names = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+    first, last = (names.index(name) for name in times_of(kind))
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    ranges = [(group.column(first).statistics, group.column(last).statistics) for group in groups]
+    if not ranges or any(each is None or not each.has_min_max for pair in ranges for each in pair):
+        return None
+    return min(low.min_raw for low, _ in ranges), max(high.max_raw for _, high in ranges) + 1
+
+
+def _possible(kind: Kind, file: File) -> Stretch:
+    """The same by the day of the partition times, and the longest that a record may last."""
+    first, last = file.day * SECOND, (file.day + DAY) * SECOND
+    if kind.shape is not Shape.INTERVAL:
+        return first, last
+    longest = kind.longest
+    match kind.time:
+        case "end":
+            return (NEVER if longest is None else first - longest), last
+        case "start":
+            return first, FOR_EVER if longest is None else last + longest + 1
+        case _:
+            return NEVER, FOR_EVER

@@ -1,0 +1,276 @@
+"""Records that are older than anybody asks for, as Parquet files of a day each; their buckets and ids stay.
+
+A file is written, forced to disk and read back before its records leave the database, in one transaction with the entry
+that names it. A record that comes, or is revised, while its file is written makes the file be written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy.sql import ColumnElement
+
+from accounting.archive.archive_file import (
+    DAY,
+    RECEIVED,
+    ArchiveError,
+    File,
+    Stored,
+    Texts,
+    checked_columns,
+    day_name,
+    fields_of,
+    own_columns,
+    plain,
+    write,
+)
+from accounting.archive.archived_ids import day_of, id_range, packed
+from accounting.corrections.correction_table import unfinished_in
+from accounting.ledger import Ledger
+from accounting.snapshot_tables import Tables
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
+from siteward.records import microseconds
+from siteward.records.identity import ID_BYTES
+from siteward.server.database import Conflict
+
+SECOND: Final = 1_000_000
+TRIES: Final = 10
+REMEMBERED: Final = 100_000
+"""Rows of another table."""
+LOOKED_UP: Final = 1_000
+"""Keys of one question."""
+AT_ONCE: Final = 100_000
+"""Records of one file: they are in memory while it is written, a kilobyte or two each."""
+
+
+def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
+    """Write the records of whole days before an instant into files, and take them out of the database.
+
+    Args:
+        ledger: whose.
+        folder: of the archive.
+        before: days that end at this instant or earlier.
+
+    Yields:
+        Each file when its records are out of the database.
+    """
+    last = microseconds(before) // SECOND // DAY * DAY
+    for tables in ledger.all_tables:
+        if tables.kind.since:
+            # What a late record of a counter changes is told by its neighbours, however old.
+            continue
+        begin, end = bytes(ID_BYTES), id_range(last)[0]
+        series = _Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
+        while (day := _next_day(ledger, tables, begin, end)) is not None:
+            begin = max(begin, id_range(day)[0])
+            while (part := _archived_part(ledger, tables, series, folder, day, begin)) is not None:
+                begin = part.end
+                yield part.file
+
+
+def _columns(
+    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool], count: int
+) -> dict[str, Sequence[Any]]:
+    """Columns of rows in order of their ids. Those that say the same throughout, most of a wide kind, cost little."""
+    # PostgreSQL compares no bytes before its version 18.
+    compared = [name for name in names if name != MESSAGE]
+    about = [
+        each
+        for name in compared
+        for each in (func.count(table.c[name]), func.min(table.c[name]), func.max(table.c[name]))
+    ]
+    told = connection.execute(select(*about).where(chosen)).one()
+    columns: dict[str, Sequence[Any]] = {}
+    for place, name in enumerate(compared):
+        known, least, most = told[3 * place : 3 * place + 3]
+        if known == 0 or (known == count and least == most):
+            columns[name] = [least] * count
+    varying = [name for name in names if name not in columns]
+    if varying:
+        rows = connection.execute(
+            select(*(table.c[name] for name in varying)).where(chosen).order_by(table.c[ID])
+        ).all()
+        columns |= dict(zip(varying, zip(*rows, strict=True), strict=True))
+    return columns
+
+
+class _Lookup:
+    """Columns of another table by its key; what was read is remembered."""
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self._table = table
+        self._names = names
+        self._found: dict[int, Any] = {}
+
+    def columns(self, connection: Connection, key: str, numbers: Sequence[int]) -> dict[str, Any]:
+        """The columns of the row of each number."""
+        distinct, places = np.unique(np.array(numbers, np.int64), return_inverse=True)
+        known = self._known(connection, key, distinct.tolist())
+        columns = zip(*(known[number] for number in distinct.tolist()), strict=True)
+        return {name: _texts(values, places) for name, values in zip(self._names, columns, strict=True)}
+
+    def _known(self, connection: Connection, key: str, numbers: list[int]) -> dict[int, Any]:
+        missing = [number for number in numbers if number not in self._found]
+        if len(self._found) + len(missing) > REMEMBERED:
+            self._found.clear()
+            missing = numbers
+        column = self._table.c[key]
+        question = select(column, *(self._table.c[name] for name in self._names))
+        for first in range(0, len(missing), LOOKED_UP):
+            rows = connection.execute(question.where(column.in_(missing[first : first + LOOKED_UP]))).all()
+            self._found |= {row[0]: row[1:] for row in rows}
+        return self._found
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """A file, and the smallest id after those in it."""
+
+    file: File
+    end: bytes
+
+
+def _next_day(ledger: Ledger, tables: Tables, begin: bytes, end: bytes) -> int | None:
+    identifier = tables.records.c[ID]
+    question = select(identifier).where(identifier >= begin, identifier < end).order_by(identifier).limit(1)
+    with ledger.database.read() as connection:
+        found = connection.execute(question).scalar()
+    return None if found is None else day_of(bytes(found))
+
+
+def _archived_part(
+    ledger: Ledger, tables: Tables, series: _Lookup, folder: Path, day: int, begin: bytes
+) -> _Part | None:
+    """Write the next records of a day; None where there are no more."""
+    for _ in range(TRIES):
+        with ledger.database.read() as connection:
+            _refuse_unfinished(connection, ledger, tables.kind.name)
+            stored = _read(connection, ledger, tables, series, begin, id_range(day)[1])
+        ids = plain(stored[ID])
+        if not ids:
+            return None
+        file = write(tables.kind, folder, day, stored)
+        part = _Part(file, (int.from_bytes(ids[-1], "big") + 1).to_bytes(ID_BYTES, "big"))
+        try:
+            if _took_out(ledger, tables, part, begin, stored):
+                return part
+        except Conflict:
+            pass
+        # Somebody wrote into the day meanwhile; a file that nothing names is no part of the archive.
+        (folder / file.file).unlink()
+    message = f"records of {tables.kind.name} came into {day_name(day)} {TRIES} times while it was written"
+    raise Conflict(message)
+
+
+def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> None:
+    """A correction would not find the records that it has not come to yet."""
+    numbers = unfinished_in(connection, ledger.common.corrections, kind)
+    if numbers:
+        message = f"correction {numbers[0]} of {kind} is not finished; approve or reverse it again, then archive"
+        raise ArchiveError(message)
+
+
+def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Lookup, begin: bytes, end: bytes) -> Stored:
+    """Records in order of their ids, some at a time, whole and with where they came from."""
+    records, names = tables.records, own_columns(tables.kind)
+    key = records.c[ID]
+    some = select(key).where(key >= begin, key < end).order_by(key).limit(AT_ONCE)
+    ids = [bytes(each) for each in connection.execute(some).scalars().all()]
+    if not ids:
+        return {ID: []}
+    chosen = (key >= ids[0]) & (key <= ids[-1])
+    values = _columns(connection, records, [SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen, len(ids))
+    common = ledger.common
+    stored: dict[str, Any] = {ID: ids, ENTRY: values[ENTRY], MESSAGE: list(map(bytes, values[MESSAGE]))}
+    stored[PRODUCER] = _Lookup(common.producers, ["name"]).columns(connection, PRODUCER, values[PRODUCER])["name"]
+    stored[RECEIVED] = _Lookup(common.entries, ["at"]).columns(connection, ENTRY, values[ENTRY])["at"]
+    stored |= series.columns(connection, SERIES, values[SERIES])
+    # In the order of the declaration, so that people find their way in the file.
+    return stored | {name: stored.get(name, values.get(name, ())) for name in tables.kind.names}
+
+
+def _texts(values: Sequence[Any], places: Any) -> Texts:  # noqa: ANN401  # an array of integers.
+    """The same with each value once."""
+    number_of = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    renumbered = np.array([number_of[value] for value in values], np.int64)
+    return Texts(list(number_of), renumbered[places])
+
+
+def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored: Stored) -> bool:
+    """Put the file's entry in place of its records, if they are still what was written."""
+    records, archived = tables.records, ledger.common.archived
+    chosen = (records.c[ID] >= begin) & (records.c[ID] < part.end)
+    ids, entries = plain(stored[ID]), plain(stored[ENTRY])
+    with ledger.database.write(repeatable=True) as connection:
+        ledger.check(connection, part.file.kind)
+        if unfinished_in(connection, ledger.common.corrections, part.file.kind):
+            return False
+        now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
+        found = connection.execute(now).all()
+        if [entry for _, entry in found] != list(entries) or [bytes(identifier) for identifier, _ in found] != ids:
+            return False
+        kept = packed(dict(zip(ids, plain(stored["revision"]), strict=True)))
+        entry = msgspec.structs.asdict(part.file) | {"at": ledger.clock(), "ids": kept}
+        connection.execute(archived.insert(), entry)
+        gone = connection.execute(delete(records).where(chosen)).rowcount
+        if gone != len(ids):
+            message = "a record came in while its day was taken out"
+            raise Conflict(message)
+    return True
+
+
+def restore(ledger: Ledger, folder: Path, file: str) -> int:
+    """Put the records of a file back into the database; their number. Their buckets are there already.
+
+    The file stays where it is, and is no part of the archive any more.
+
+    Raises:
+        ArchiveError: the archive has no such file, or it is not what was written.
+    """
+    entry = _entry_of(ledger, file)
+    tables = ledger.tables_of(entry.kind)
+    stored = checked_columns(folder, entry)
+    columns = fields_of(tables.kind, stored)
+    series = ledger.series_of(tables.kind, columns)
+    producers = ledger.producers_of(stored[PRODUCER])
+    raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
+    own = {name: stored[name] for name in (ID, ENTRY, MESSAGE)}
+    count = len(stored[ID])
+    archived = ledger.common.archived
+    with ledger.database.write() as connection:
+        ledger.check(connection, entry.kind)
+        mine = (archived.c.kind == entry.kind) & (archived.c.day == entry.day) & (archived.c.file == entry.file)
+        if connection.execute(delete(archived).where(mine)).rowcount != 1:
+            return 0  # Another process was faster.
+        put = {**own, SERIES: series, PRODUCER: producers, **raw}
+        if ledger.database.dialect.insert_new(connection, tables.records, put) != count:
+            message = f"{file}: some of its records are in the database already"
+            raise ArchiveError(message)
+    return count
+
+
+def files(ledger: Ledger) -> list[File]:
+    """Every file of the archive, by kind and day."""
+    with ledger.database.read() as connection:
+        return files_in(connection, ledger)
+
+
+def files_in(connection: Connection, ledger: Ledger) -> list[File]:
+    """The same as a transaction sees them."""
+    archived = ledger.common.archived
+    wanted = [archived.c[name] for name in File.__struct_fields__]
+    found = connection.execute(select(*wanted).order_by(archived.c.kind, archived.c.day, archived.c.file))
+    return [File(*row) for row in found]
+
+
+def _entry_of(ledger: Ledger, file: str) -> File:
+    for entry in files(ledger):
+        if entry.file == file:
+            return entry
+    message = f"the archive has no file {file!r}; `siteward ledger archived` lists them"
+    raise ArchiveError(message)

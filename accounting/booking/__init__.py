@@ -1,0 +1,1 @@
+"""From a batch of records to what changes in the ledger: accounts, postings, revisions, adjustments."""

@@ -1,0 +1,238 @@
+"""Counters since a start, booked as the differences from record to record.
+
+Every record keeps what its counters had counted before it, and since when: the last record before it says both, or the
+start of counting. Whatever comes between two records changes the later one only; and the one after that, where the
+later one does not know a counter and passes on what the earlier one said. All who write about one counter do so one
+after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.sql import ColumnElement
+
+from accounting.booking.dictionary import AT_ONCE
+from accounting.booking.postings import Account, account_of
+from accounting.tables import COUNTER, ID, SERIES, SINCE, KindTables, before_of
+from siteward.records import Kind
+
+HOUR: Final = 3_600_000_000
+"""Microseconds to which the times of a batch are rounded, so that few questions find all neighbours."""
+Fields = Mapping[Any, Any]
+"""One record: its row in the table of records."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a record adds to.
+
+    Attributes:
+        since: where its stretch of time begins, microseconds since 1970 UTC.
+        before: what each counter had counted by then.
+    """
+
+    since: int
+    before: dict[str, int]
+
+
+def step_of(kind: Kind, record: Fields) -> Step:
+    """The step that a record has now."""
+    return Step(record[SINCE], {name: record[before_of(name)] for name in kind.counters})
+
+
+def step_after(kind: Kind, previous: tuple[Fields, Step] | None, record: Fields) -> Step:
+    """The step that a record has to have.
+
+    Args:
+        kind: of the counter.
+        previous: the last record of the counter before it, and that one's step; None where there is none.
+        record: the record.
+    """
+    started, time = record[kind.since], record[kind.time]
+    if previous is None or started > previous[0][kind.time]:
+        # The first, or counted anew from then on.
+        return Step(min(started, time), dict.fromkeys(kind.counters, 0))
+    earlier, step = previous
+    said = {name: step.before[name] if earlier[name] is None else earlier[name] for name in kind.counters}
+    return Step(earlier[kind.time], said)
+
+
+def booked_columns(kind: Kind, rows: Sequence[Fields]) -> dict[str, list[Any]]:
+    """Rows of the table of records as columns that `accounting.booking.postings.account_of` takes; of any kind."""
+    if kind.since:
+        return differences(kind, [(row, step_of(kind, row)) for row in rows])
+    return {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
+
+
+def differences(kind: Kind, records: Sequence[tuple[Fields, Step]]) -> dict[str, list[Any]]:
+    """Records of counters as columns: what each counted since the record before, and since when."""
+    columns = {name: [record[name] for record, _ in records] for name in kind.names if name in records[0][0]}
+    columns[SINCE] = [step.since for _, step in records]
+    for name in kind.counters:
+        columns[name] = [None if record[name] is None else record[name] - step.before[name] for record, step in records]
+    return columns
+
+
+def counted(tables: KindTables, name: str) -> ColumnElement[Any]:
+    """A field of a record as it can be booked, as SQL."""
+    column = tables.records.c[name]
+    if name not in tables.kind.counters:
+        return column
+    return (column - tables.records.c[before_of(name)]).label(name)
+
+
+class Counters:
+    """One transaction's work on the counters of one kind."""
+
+    def __init__(self, connection: Connection, tables: KindTables) -> None:
+        """Begin within a transaction."""
+        assert tables.counters is not None
+        self._connection = connection
+        self._tables = tables
+        self._counters = tables.counters
+        self._kind = tables.kind
+
+    def lock(self, numbers: Iterable[int]) -> None:
+        """Wait until nobody else writes about these counters, and let nobody begin; the first thing to do."""
+        number = self._counters.c[COUNTER]
+        for some in _some(sorted(set(numbers))):
+            self._connection.execute(select(number).where(number.in_(some)).order_by(number).with_for_update()).all()
+
+    def foreseen(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
+        """The steps of records that are to be inserted, as columns, if all of them are new.
+
+        Where they are not, or another one comes with them, `booked` sets them right.
+
+        Args:
+            columns: by column of the table of records.
+        """
+        kind = self._kind
+        names = (COUNTER, kind.time, kind.since, *kind.counters)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)]
+        spots = [(int(row[COUNTER]), row[kind.time]) for row in rows]
+        following = {number: deque(records) for number, records in self._around(spots).items()}
+        latest: dict[int, tuple[Fields, Step]] = {}
+        steps: dict[int, Step] = {}
+        for place in sorted(range(len(rows)), key=lambda place: spots[place][1]):
+            number, time = spots[place]
+            waiting = following.get(number, deque())
+            while waiting and waiting[0][kind.time] < time:
+                record = waiting.popleft()
+                latest[number] = record, step_of(kind, record)
+            steps[place] = step_after(kind, latest.get(number), rows[place])
+            latest[number] = rows[place], steps[place]
+        ordered = [steps[place] for place in range(len(rows))]
+        found = {SINCE: [step.since for step in ordered]}
+        return found | {before_of(name): [step.before[name] for step in ordered] for name in kind.counters}
+
+    def booked(self, new: Sequence[bytes], spots: Sequence[tuple[int, int]], old: Sequence[Fields]) -> list[Account]:
+        """Give records that are in their table by now, and those after them, their steps; what is to be booked.
+
+        Args:
+            new: ids of records that have come, or taken another's place.
+            spots: of each, the number of its counter and its time.
+            old: those whose place they took, as they were.
+        """
+        kind = self._kind
+        changed: list[tuple[Fields, Step]] = []
+        taken = [(record, step_of(kind, record)) for record in old]
+        fresh = set(new)
+        for records in self._around(spots).values():
+            for record, step in self._followed(records, fresh):
+                if bytes(record[ID]) not in fresh:
+                    taken.append((record, step_of(kind, record)))
+                changed.append((record, step))
+        self._keep(changed)
+        return [
+            account_of(kind, differences(kind, records), np.array([each[SERIES] for each, _ in records]), sign)
+            for records, sign in ((taken, -1), (changed, 1))
+            if records
+        ]
+
+    def _around(self, spots: Sequence[tuple[int, int]]) -> dict[int, list[Fields]]:
+        """Records of each counter, in order: those at and between its times, and one neighbour on either side."""
+        ranges: dict[int, tuple[int, int]] = {}
+        for number, time in spots:
+            first, last = ranges.get(number, (time, time))
+            ranges[number] = min(first, time // HOUR * HOUR), max(last, -(-time // HOUR) * HOUR)
+        found: dict[bytes, Fields] = {}
+        by_range = sorted(ranges, key=lambda number: (ranges[number], number))
+        for (first, last), numbers in groupby(by_range, key=ranges.__getitem__):
+            for some in _some(numbers):
+                found |= {bytes(row[ID]): row for row in self._between(some, first, last)}
+        by_counter: dict[int, list[Fields]] = {}
+        for row in sorted(found.values(), key=lambda row: row[self._kind.time]):
+            by_counter.setdefault(row[COUNTER], []).append(row)
+        return by_counter
+
+    def _between(self, numbers: Sequence[int], first: int, last: int) -> list[Fields]:
+        records, number = self._tables.records, self._counters.c[COUNTER]
+        time = records.c[self._kind.time]
+        mine = select(records.c[ID]).where(records.c[COUNTER] == number).limit(1).correlate(self._counters)
+        neighbours = select(
+            mine.where(time < first).order_by(time.desc()).scalar_subquery(),
+            mine.where(time > last).order_by(time).scalar_subquery(),
+        ).where(number.in_(numbers))
+        ids = [each for pair in self._connection.execute(neighbours) for each in pair if each is not None]
+        within = records.c[COUNTER].in_(numbers) & (time >= first) & (time <= last)
+        rows = [*self._connection.execute(select(records).where(within)).mappings()]
+        for first_place in range(0, len(ids), AT_ONCE):
+            chosen = records.c[ID].in_(ids[first_place : first_place + AT_ONCE])
+            rows += self._connection.execute(select(records).where(chosen)).mappings()
+        return list(rows)
+
+    def _followed(self, records: Sequence[Fields], fresh: set[bytes]) -> list[tuple[Fields, Step]]:
+        """The records whose step changes, with the step they have to have."""
+        kind = self._kind
+        changed: list[tuple[Fields, Step]] = []
+        previous: tuple[Fields, Step] | None = None
+        pending = deque(records)
+        if bytes(records[0][ID]) not in fresh:
+            # What comes before everything new stays as it is.
+            first = pending.popleft()
+            previous = first, step_of(kind, first)
+        while pending:
+            record = pending.popleft()
+            step, was = step_after(kind, previous, record), step_of(kind, record)
+            if bytes(record[ID]) in fresh or step != was:
+                changed.append((record, step))
+            if not pending and any(
+                record[name] is None and step.before[name] != was.before[name] for name in was.before
+            ):
+                pending.extend(self._following(record))
+            previous = record, step
+        return changed
+
+    def _following(self, record: Fields) -> Sequence[Fields]:
+        """The records of a counter after one that passes on what it does not know itself."""
+        records = self._tables.records
+        time = records.c[self._kind.time]
+        mine = (records.c[COUNTER] == record[COUNTER]) & (time > record[self._kind.time])
+        return self._connection.execute(select(records).where(mine).order_by(time)).mappings().all()
+
+    def _keep(self, changed: Sequence[tuple[Fields, Step]]) -> None:
+        records = self._tables.records
+        names = {name: before_of(name) for name in self._kind.counters}
+        new: dict[str, Any] = {SINCE: bindparam("new_since")} | {
+            column: bindparam(f"new{column}") for column in names.values()
+        }
+        rows: list[dict[str, Any]] = [
+            {"the_id": bytes(record[ID]), "new_since": step.since}
+            | {f"new{column}": step.before[name] for name, column in names.items()}
+            for record, step in changed
+            if step != step_of(self._kind, record)
+        ]
+        if rows:
+            rows.sort(key=lambda row: row["the_id"])
+            self._connection.execute(update(records).where(records.c[ID] == bindparam("the_id")).values(new), rows)
+
+
+def _some(values: Iterable[int]) -> Iterator[list[int]]:
+    listed = list(values)
+    return (listed[first : first + AT_ONCE] for first in range(0, len(listed), AT_ONCE))

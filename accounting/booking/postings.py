@@ -1,0 +1,212 @@
+"""From records to what is added to buckets: limits, measures and products as columns of integers; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from accounting.booking.arithmetic import Integers, sums
+from accounting.booking.buckets import Tier, bucket_of, spread
+from accounting.booking.measures import MOST, MOST_OF_PRODUCT, additive, factors, knowable, known_of, ratio_parts
+from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, times_of
+from siteward.records import Kind, Measure, Refused
+
+Known = npt.NDArray[np.bool_]
+
+
+class Account(msgspec.Struct):
+    """Records as columns, ready to be booked.
+
+    Attributes:
+        series: number of each record's series.
+        start: microseconds since 1970 UTC.
+        end: the same; not before the start.
+        sign: 1 to add the record, -1 to take it away.
+        amounts: what is summed of each record, by bucket column; columns that are zero throughout are left out.
+        counts: 1 or 0 for each record, by bucket column; those that know a measure.
+    """
+
+    series: Integers
+    start: Integers
+    end: Integers
+    sign: Integers
+    amounts: dict[str, Integers]
+    counts: dict[str, Integers]
+
+
+class Postings(msgspec.Struct):
+    """What is added to one table of buckets: rows by column, in ascending order of their key."""
+
+    keys: dict[str, Integers]
+    sums: dict[str, npt.NDArray[Any]]
+
+
+def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integers, sign: int = 1) -> Account:
+    """Records of a kind as an account.
+
+    Args:
+        kind: any but of snapshots.
+        columns: values by field; times in microseconds since 1970 UTC. Within the limits of `beyond_limits`. Of
+            counters the differences, as `accounting.booking.counters` gives them.
+        series: number of each record's series.
+        sign: 1 to add them, -1 to take them away.
+    """
+    values, known = amounts_of(kind, columns)
+    amounts = {name: values[name] for name in additive(kind) if values[name].any()}
+    for part in ratio_parts(kind):
+        here = np.where(known[part.condition], values[part.measure], 0)
+        if here.any():
+            amounts[part.name] = here
+    counts = {known_of(name): known[name].astype(np.int64) for name in knowable(kind) if known[name].any()}
+    first, last = times_of(kind)
+    return Account(
+        series=series,
+        start=np.array(columns[first], np.int64),
+        end=np.array(columns[last], np.int64),
+        sign=np.full(len(series), sign, np.int64),
+        amounts=amounts,
+        counts=counts,
+    )
+
+
+def joined(accounts: Sequence[Account]) -> Account:
+    """Several accounts of one kind as one."""
+    lengths = [len(each.series) for each in accounts]
+
+    def column(chosen: Sequence[dict[str, Integers]], name: str) -> Integers:
+        return np.concatenate(
+            [each.get(name, np.zeros(length, np.int64)) for each, length in zip(chosen, lengths, strict=True)]
+        )
+
+    amounts, counts = [each.amounts for each in accounts], [each.counts for each in accounts]
+    return Account(
+        series=np.concatenate([each.series for each in accounts]),
+        start=np.concatenate([each.start for each in accounts]),
+        end=np.concatenate([each.end for each in accounts]),
+        sign=np.concatenate([each.sign for each in accounts]),
+        amounts={name: column(amounts, name) for name in dict.fromkeys(name for each in amounts for name in each)},
+        counts={name: column(counts, name) for name in dict.fromkeys(name for each in counts for name in each)},
+    )
+
+
+def chosen(account: Account, which: Known) -> Account:
+    """Some of an account's records."""
+    return Account(
+        series=account.series[which],
+        start=account.start[which],
+        end=account.end[which],
+        sign=account.sign[which],
+        amounts={name: values[which] for name, values in account.amounts.items()},
+        counts={name: values[which] for name, values in account.counts.items()},
+    )
+
+
+def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
+    """What records add over the time in which they ran."""
+    pieces = spread(account.start, account.end, tiers)
+    sign = account.sign[pieces.record]
+    started = pieces.started
+    columns: dict[str, Integers] = {STARTED: sign * started, CARRIED: sign * (1 - started)}
+    columns |= {name: sign * pieces.parts(amounts) for name, amounts in account.amounts.items()}
+    return posted(pieces.start, account.series[pieces.record], pieces.width, columns)
+
+
+def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
+    """What records add to the bucket of their end, whole."""
+    start, width = bucket_of(account.end, tiers)
+    columns = {RECORDS: account.sign}
+    columns |= {name: account.sign * amounts for name, amounts in (account.amounts | account.counts).items()}
+    return posted(start, account.series, width, columns)
+
+
+def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[str, npt.NDArray[Any]]) -> Postings:
+    """Rows of the same key added up.
+
+    Args:
+        start: of each row's bucket, seconds since 1970 UTC.
+        series: number of its series.
+        width: of the bucket, seconds.
+        columns: what is added, by bucket column; integers of 64 bits, or Python's own.
+    """
+    if not len(start):
+        return Postings({}, {})
+    order = np.lexsort((width, series, start))
+    start, series, width = start[order], series[order], width[order]
+    is_new = np.r_[True, (start[1:] != start[:-1]) | (series[1:] != series[:-1]) | (width[1:] != width[:-1])]
+    firsts = np.flatnonzero(is_new)
+    keys = {START: start[firsts], SERIES: series[firsts], WIDTH: width[firsts]}
+    return Postings(keys, {name: sums(values[order], firsts) for name, values in columns.items()})
+
+
+def amounts_of(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Integers], dict[str, Known]]:
+    """Values, zero where unknown, and whether they are known, of all measures and products that add up."""
+    needed = {name for measure in additive(kind) for name in factors(kind, measure)}
+    fields = {name: _integers(columns[name], optional=kind.column[name].optional) for name in needed}
+    values, known = {}, {}
+    for measure in additive(kind):
+        parts = [fields[name] for name in factors(kind, measure)]
+        values[measure] = reduce(np.multiply, (value for value, _ in parts))
+        known[measure] = reduce(np.logical_and, (is_known for _, is_known in parts))
+    return values, known
+
+
+def _largest(values: Sequence[Any]) -> int:
+    """The largest amount of any value, unknown ones left aside."""
+    known = [value for value in values if value is not None] if None in values else values
+    largest: int = max(abs(max(known, default=0)), abs(min(known, default=0)))
+    return largest
+
+
+def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+    if len(values) and values.count(values[0]) == len(values):
+        # Most measures of a wide kind are not used.
+        return np.full(len(values), values[0] or 0, np.int64), np.full(len(values), values[0] is not None)
+    if optional and None in values:
+        known = np.array([value is not None for value in values])
+        return np.array([value or 0 for value in values], np.int64), known
+    return np.array(values, np.int64), np.ones(len(values), np.bool_)
+
+
+def beyond_limits(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[int, Refused]:
+    """Records that nobody should book without a look at them, by position, each with field, value and reason.
+
+    A wall time of a million years, or a job of twenty: one of these would spoil a year's totals.
+    """
+    found: dict[int, Refused] = {}
+    if kind.longest is not None:
+        starts, ends = np.array(columns["start"], np.int64), np.array(columns["end"], np.int64)
+        for position in np.flatnonzero(ends - starts > kind.longest).tolist():
+            seconds = (columns["end"][position] - columns["start"][position]) // 1_000_000
+            reason = f"lasts longer than {kind.longest // 1_000_000} s; mend it, or raise the kind's `longest`"
+            found[position] = Refused(reason, kind=kind.name, field="end", value=f"{seconds} s after its start")
+    for name in {name for measure in additive(kind) for name in factors(kind, measure)}:
+        role = kind.column[name].role
+        limit = role.limit if isinstance(role, Measure) and role.limit is not None else MOST
+        values, _ = _integers(columns[name], optional=kind.column[name].optional)
+        if len(values) and (int(values.max()) > limit or int(values.min()) < -limit):
+            for position in np.flatnonzero((values > limit) | (values < -limit)).tolist():
+                reason = f"is beyond {limit}; mend it, or raise the measure's `limit`"
+                found.setdefault(position, Refused(reason, kind=kind.name, field=name, value=int(values[position])))
+    for name in kind.products:
+        _find_large_products(kind, columns, name, found)
+    return found
+
+
+def _find_large_products(
+    kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
+) -> None:
+    parts = [columns[factor] for factor in kind.products[name].factors]
+    bound = prod(map(_largest, parts))
+    if bound <= MOST_OF_PRODUCT:
+        return
+    for position, values in enumerate(zip(*parts, strict=True)):
+        product = reduce(lambda one, other: one * other, (value or 0 for value in values))
+        if abs(product) > MOST_OF_PRODUCT:
+            reason = f"is beyond {MOST_OF_PRODUCT}, more than a bucket holds; look at its factors"
+            found.setdefault(position, Refused(reason, kind=kind.name, field=name, value=product))

@@ -1,0 +1,62 @@
+"""The text form of a question for what a figure is made of, for HTTP and CLI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from accounting.checks.traced import Page
+from accounting.ledger import Ledger
+from accounting.query.usage import attributes_of
+from siteward.query import QueryError
+from siteward.records import id_bytes
+from siteward.usage import UsageQuery
+from siteward.usage_text import UsageText, parse_usage
+
+
+class TraceText(msgspec.Struct, frozen=True, kw_only=True):
+    """A question as it is typed; see siteward.usage_text.UsageText and accounting.checks.traced.Page."""
+
+    kind: str
+    measures: tuple[str, ...] = ("records",)
+    where: tuple[str, ...] = ()
+    window: str = ""
+    start: str = ""
+    end: str = ""
+    attribution: str = "prorated"
+    limit: int = 100
+    after_bucket: str = ""
+    after_record: str = ""
+
+
+def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQuery, Page]:
+    """The question that a text asks, and which portion of its answer.
+
+    Raises:
+        QueryError: naming the part at fault and what is possible.
+    """
+    asked = UsageText(
+        kind=text.kind,
+        measures=text.measures,
+        where=text.where,
+        window=text.window,
+        start=text.start,
+        end=text.end,
+        attribution=text.attribution,
+    )
+    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
+    query = parse_usage(asked, kinds, now, attributes_of(ledger))
+    return query, Page(limit=text.limit, after_bucket=text.after_bucket, after_record=text.after_record)
+
+
+def parse_record_id(text: str) -> bytes:
+    """A record's id.
+
+    Raises:
+        QueryError: it is none.
+    """
+    try:
+        return id_bytes(text)
+    except ValueError as error:
+        raise QueryError(str(error)) from error

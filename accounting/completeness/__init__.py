@@ -1,0 +1,1 @@
+"""What came of whom, and what was to be expected."""

@@ -1,0 +1,1 @@
+"""Records that said something wrong: changed, moved or void by entries that can be taken back."""

@@ -1,0 +1,119 @@
+"""Which records a correction selects, and whether all of them are in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, select
+from sqlalchemy.sql import ColumnElement
+
+from accounting.archive.archived_ids import day_of, first_id, unpacked
+from accounting.booking.dictionary import AT_ONCE
+from accounting.booking.rows import Row, whole_rows
+from accounting.corrections.correction import CorrectionError, Selection
+from accounting.query.conditions import conditions_of
+from accounting.tables import ID, CommonTables, KindTables, is_bucketed
+from siteward.query_text import parse_filters
+
+_MILLISECOND = 1_000
+_SHOWN = 3
+"""Files or ids that an error names."""
+
+
+def selected_rows(
+    connection: Connection, tables: KindTables, selection: Selection, after: bytes, most: int
+) -> list[Row]:
+    """Some of the records that a correction selects, in order of their ids.
+
+    Args:
+        connection: of the transaction.
+        tables: of the kind.
+        selection: what they meet.
+        after: the id after which to begin.
+        most: how many at most.
+    """
+    question = whole_rows(tables, tables.records).where(tables.records.c[ID] > after, *_conditions(tables, selection))
+    return [dict(row) for row in connection.execute(question.limit(most)).mappings()]
+
+
+def _conditions(tables: KindTables, selection: Selection) -> list[ColumnElement[bool]]:
+    records = tables.records
+    found: list[ColumnElement[bool]] = []
+    for condition in parse_filters(selection.where, tables.kind):
+        table = tables.series if is_bucketed(tables.kind.column[condition.field]) else records
+        found += conditions_of(table, [condition])
+    if selection.ids:
+        found.append(records.c[ID].in_([bytes.fromhex(each) for each in selection.ids]))
+    time = records.c[tables.kind.time]
+    if selection.start is not None:
+        found += [records.c[ID] >= first_id(selection.start // _MILLISECOND), time >= selection.start]
+    if selection.end is not None:
+        found += [records.c[ID] < first_id(-(-selection.end // _MILLISECOND)), time < selection.end]
+    return found
+
+
+def check_ids(connection: Connection, tables: KindTables, ids: Sequence[str]) -> None:
+    """Refuse ids of which there is no record that counts.
+
+    Raises:
+        CorrectionError: it names them.
+    """
+    wanted, table = [bytes.fromhex(each) for each in ids], tables.records
+    found: set[bytes] = set()
+    for first in range(0, len(wanted), AT_ONCE):
+        mine = select(table.c[ID]).where(table.c[ID].in_(wanted[first : first + AT_ONCE]))
+        found |= {bytes(each) for each in connection.execute(mine).scalars()}
+    missing = [each.hex() for each in wanted if each not in found]
+    if missing:
+        message = (
+            f"{tables.kind.name} has no record {_listed(missing)} that counts: it never came, or is void; give the ids "
+            "of others"
+        )
+        raise CorrectionError(message)
+
+
+def refuse_archived(connection: Connection, common: CommonTables, kind: str, selection: Selection) -> None:
+    """Refuse to correct what is, or may be, in the archive.
+
+    Raises:
+        CorrectionError: it names the files to restore.
+    """
+    if selection.ids:
+        refuse_archived_ids(connection, common, kind, [bytes.fromhex(each) for each in selection.ids])
+        return
+    archived = common.archived
+    assert selection.start is not None
+    assert selection.end is not None
+    first, last = day_of(first_id(selection.start // _MILLISECOND)), -(-selection.end // (_MILLISECOND * _MILLISECOND))
+    within = (archived.c.kind == kind, archived.c.day >= first, archived.c.day < last)
+    files = list(connection.execute(select(archived.c.file).where(*within).order_by(archived.c.file)).scalars())
+    if files:
+        message = (
+            f"records of the window are archived in {_listed(files)}; bring them back with `siteward ledger restore "
+            "FILE`, or leave their days out"
+        )
+        raise CorrectionError(message)
+
+
+def refuse_archived_ids(connection: Connection, common: CommonTables, kind: str, ids: Iterable[bytes]) -> None:
+    """Refuse to correct records that are in the archive.
+
+    Raises:
+        CorrectionError: it names the files to restore.
+    """
+    archived = common.archived
+    wanted = set(ids)
+    days = {day_of(each) for each in wanted}
+    present = connection.execute(select(archived.c.day).where(archived.c.kind == kind).distinct()).scalars()
+    files: list[str] = []
+    for day in sorted(days.intersection(map(int, present))):
+        of_day = select(archived.c.file, archived.c.ids).where(archived.c.kind == kind, archived.c.day == day)
+        files += [file for file, packed in connection.execute(of_day) if wanted & unpacked(bytes(packed)).keys()]
+    if files:
+        message = f"records of it are archived in {_listed(files)}; bring them back with `siteward ledger restore FILE`"
+        raise CorrectionError(message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,1 @@
+"""Months that are closed and signed, and what changed them since."""

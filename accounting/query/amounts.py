@@ -1,0 +1,82 @@
+"""What one group holds in one period: exact sums, and the values of its records where single values are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import fsum
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from accounting.query.observed import Observed
+from accounting.query.observed import together as observed_together
+from siteward.query import Value
+from siteward.usage import Quantity
+
+Sample = npt.NDArray[Any]
+"""Values of the records that know them: 64-bit integers, or numbers."""
+NO_SAMPLE: Final[Sample] = np.empty(0, np.int64)
+SAMPLED: Final = {
+    Quantity.MIN: 0,
+    Quantity.P50: 50,
+    Quantity.P90: 90,
+    Quantity.P95: 95,
+    Quantity.P99: 99,
+    Quantity.MAX: 100,
+}
+"""What is computed from single values, as the hundredth at which it lies."""
+
+
+class Amounts(msgspec.Struct, frozen=True):
+    """What one group holds in one period.
+
+    Attributes:
+        sums: by bucket column.
+        samples: by measure.
+        observed: of snapshots, in place of both; None of other kinds, and where there is nothing.
+    """
+
+    sums: Mapping[str, int]
+    samples: Mapping[str, Sample] = msgspec.field(default_factory=dict)
+    observed: Observed | None = None
+
+
+def together(parts: Sequence[Amounts]) -> Amounts:
+    """The amounts of disjoint sets of records, at least one, as those of all of them."""
+    first, *others = parts
+    if not others:
+        return first
+    sums = {name: sum(part.sums[name] for part in parts) for name in first.sums}
+    samples = {name: _joined([part.samples[name] for part in parts]) for name in first.samples}
+    observed = [part.observed for part in parts if part.observed is not None]
+    return Amounts(sums, samples, observed_together(observed) if observed else None)
+
+
+def percentile(sample: Sample, hundredths: int) -> Value:
+    """The value at so many hundredths of the way through the ordered values; None without any.
+
+    Between two of them by linear interpolation, rounded once. The first and the last are what they are.
+    """
+    if not len(sample):
+        return None
+    place, rest = divmod((len(sample) - 1) * hundredths, 100)
+    ordered = np.partition(sample, [place, min(place + 1, len(sample) - 1)])
+    low: int | float = ordered[place].item()
+    if hundredths in {0, 100}:
+        return low
+    high: int | float = ordered[min(place + 1, len(sample) - 1)].item()
+    # Of integers the numerator is exact, whatever their size.
+    return (low * 100 + (high - low) * rest) / 100 if isinstance(low, int) else low + (high - low) * (rest / 100)
+
+
+def mean(sample: Sample) -> Value:
+    """The sum divided by the number, rounded once, so that no order matters; None without any."""
+    values = sample.tolist()
+    return (sum(values) if sample.dtype.kind == "i" else fsum(values)) / len(values) if values else None
+
+
+def _joined(samples: Sequence[Sample]) -> Sample:
+    known = [sample for sample in samples if len(sample)]
+    return np.concatenate(known) if known else NO_SAMPLE

@@ -1,0 +1,260 @@
+"""Answers of the ledger: exact sums by any dimensions and calendar periods, from buckets and, at need, records."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC
+from typing import Final, NoReturn
+
+import msgspec
+from sqlalchemy import Connection
+
+from accounting.booking.buckets import SECOND
+from accounting.corrections.correction_table import unfinished_in
+from accounting.ledger import Ledger
+from accounting.query.amounts import Amounts, together
+from accounting.query.answers import Groups, Periods, answer_of, bounded
+from accounting.query.as_of_closing import ClosedMonths, check_as_of
+from accounting.query.bucket_sums import BucketSums, GroupSums, add_groups
+from accounting.query.calendar import periods_of
+from accounting.query.conditions import Group
+from accounting.query.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
+from accounting.query.derivation import Derivation, is_derived
+from accounting.query.quantities import check_wanted, columns_of, sampled_of
+from accounting.query.record_sums import Part, RecordSums
+from accounting.query.samples import Samples
+from accounting.query.sight import Key, Sight
+from accounting.query.snapshot_reading import SnapshotReading
+from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
+from accounting.topology.attributes import Topology
+from accounting.topology.topology_table import read_topology
+from siteward.query import Filter, QueryError
+from siteward.query_text import format_filters
+from siteward.records import Kind, microseconds, moment
+from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery
+from siteward.usage_text import groupable
+from siteward.viewer import Viewer
+
+MOST_PERIODS: Final = 10_000
+
+
+class Usage:
+    """Asks one ledger."""
+
+    def __init__(self, ledger: Ledger, key: Key) -> None:
+        """Take the ledger, and what gives the key of pseudonyms where they are needed."""
+        self.ledger = ledger
+        self._key = key
+
+    def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
+        """The answer to a question, from one state of the ledger, and from nothing but what the viewer may see.
+
+        Raises:
+            QueryError: it names what the kind does not have, or the viewer may not ask; or only the records could
+                tell, and they are too many or not there any more.
+        """
+        with self.ledger.database.read() as connection:
+            return self.ask_in(connection, query, viewer)
+
+    def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
+        """The same within a transaction that sees one state."""
+        kind = self.ledger.kinds.get(query.kind)
+        if kind is None:
+            _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.kinds)}")
+        topology = self.topology(connection, query)
+        fields = groupable(kind, topology.attributes)
+        query = _checked(kind, query, fields)
+        sight = Sight(kind, viewer, fields, self._key)
+        sight.check(query)
+        periods = list(periods_of(query.start, query.end, query.period))
+        if len(periods) > MOST_PERIODS:
+            _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
+        derivation = Derivation(kind, query, topology, sight)
+        noted: tuple[ClosedPeriod, ...] = ()
+        if kind.of_instants:
+            whole, parts = self._snapshots(connection, derivation, sight).groups(periods)
+        else:
+            tables = self.ledger.tables[query.kind]
+            closed = ClosedMonths(connection, self.ledger, tables, query)
+            reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
+            whole, parts = reading.groups(periods)
+            noted = closed.noted(derivation.base)
+        answer = answer_of(kind, query, periods, whole, parts)
+        return msgspec.structs.replace(
+            answer,
+            visible=format_filters(sight.conditions),
+            pseudonyms=tuple(name for name in query.by if name in sight.hidden),
+            closed=noted,
+            unfinished=tuple(unfinished_in(connection, self.ledger.common.corrections, query.kind)),
+        )
+
+    def _snapshots(self, connection: Connection, derivation: Derivation, sight: Sight) -> SnapshotReading:
+        ledger = self.ledger
+        tables = ledger.snapshots[derivation.base.kind]
+        dialect = ledger.database.dialect
+        return SnapshotReading(connection, dialect, tables, ledger.common, derivation, sight.conditions)
+
+    def sight(self, kind: Kind, viewer: Viewer) -> Sight:
+        """What a viewer sees of single records of a kind.
+
+        Raises:
+            QueryError: records of this kind do not say whether they are the viewer's.
+        """
+        return Sight(kind, viewer, kind.column, self._key)
+
+    def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
+        """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
+        kind = self.ledger.kinds[query.kind]
+        topology = self.topology(connection, query)
+        sight = Sight(kind, viewer, groupable(kind, topology.attributes), self._key)
+        return Derivation(kind, query, topology, sight), sight
+
+    def topology(self, connection: Connection, query: UsageQuery) -> Topology:
+        """The topology where the question needs one, else none."""
+        if any(map(is_derived, (*query.by, *(condition.field for condition in query.filters)))):
+            return read_topology(connection, self.ledger.common.topology)
+        return Topology(())
+
+
+def attributes_of(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """What may be grouped and filtered by beside dimensions: the attributes that the topology gives each."""
+    with ledger.database.read() as connection:
+        return read_topology(connection, ledger.common.topology).attributes
+
+
+class _Reading:
+    """One question within one state of the database."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        tables: KindTables,
+        derivation: Derivation,
+        visible: Sequence[Filter],
+        closed: ClosedMonths,
+    ) -> None:
+        self._derivation = derivation
+        query = self._query = derivation.base
+        self._kind = tables.kind
+        self._window = microseconds(query.start), microseconds(query.end)
+        counts = (STARTED, CARRIED) if query.attribution is Attribution.PRORATED else (RECORDS,)
+        # By the counts it shows whether all records are there.
+        names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
+        summed = ledger.common.summed
+        self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, summed)
+        self._since_closing = closed.changes(query, names) if query.as_of is AsOf.CLOSING else None
+        self._records = RecordSums(connection, tables, query, names, visible)
+        self._visible = visible
+        self._cut: list[Stretch] = []
+        self._parts: list[tuple[Stretch, Part]] = []
+        self._samples: Samples | None = None
+
+    def groups(self, periods: Periods) -> tuple[Groups, list[Groups]]:
+        """What each group holds in the whole window, and in each period."""
+        stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
+        self._read_records(edges_of(stretches))
+        parts = bounded(map(self._period, stretches))
+        return _whole(parts), parts
+
+    def _read_records(self, edges: Sequence[int]) -> None:
+        self._cut = cut_blocks(edges, self._buckets.blocks_around(edges, self._visible))
+        if not self._cut:
+            self._buckets.names = columns_of(self._kind, self._query)
+            if self._since_closing is not None:
+                self._since_closing.names = self._buckets.names
+        for stretch in joined_blocks(self._cut):
+            part = self._records.part_of(stretch)
+            booked = self._buckets.groups(stretch, stretch[0])
+            if _held(part.groups(stretch, stretch[0])) != _held(booked):
+                edge = next(edge for edge in edges if stretch[0] < edge < stretch[1])
+                self._refuse_cut(edge)
+            self._parts.append((stretch, part))
+        measures = sampled_of(self._kind, self._query)
+        if measures:
+            self._samples = self._records.samples(self._window, measures)
+
+    def _refuse_cut(self, edge: int) -> NoReturn:
+        first, last = next(block for block in self._cut if block[0] < edge < block[1])
+        _refuse(
+            f"{_text(edge)} lies within a bucket of {(last - first) // SECOND} s, from {_text(first)} on, and not all "
+            "of its records are there any more; ask for whole ones"
+        )
+
+    def _period(self, period: Stretch) -> Groups:
+        found: dict[Group, list[Amounts]] = {}
+        for piece in self._derivation.pieces(period):
+            for base, amounts in self._piece(piece, period[0]).items():
+                group = self._derivation.group(base, piece[0])
+                if group is not None:
+                    found.setdefault(group, []).append(amounts)
+        return {group: together(parts) for group, parts in found.items()}
+
+    def _piece(self, piece: Stretch, since: int) -> Groups:
+        """What each group of the base question holds in a part of a period that starts then."""
+        plan = plan_of(piece, self._cut)
+        found: list[GroupSums] = [] if plan.whole is None else [self._buckets.groups(plan.whole, since)]
+        for stretch in plan.cut:
+            part = next(part for around, part in self._parts if around[0] <= stretch[0] and stretch[1] <= around[1])
+            found.append(part.groups(stretch, since))
+        if self._since_closing is not None:
+            found.append(self._since_closing.taken_away(piece))
+        sums: GroupSums = {}
+        for groups in found:
+            add_groups(sums, groups)
+        return self._sampled(piece, {group: Amounts(here) for group, here in sums.items()})
+
+    def _sampled(self, period: Stretch, groups: Groups) -> Groups:
+        """The same groups with their single values."""
+        if self._samples is None:
+            return groups
+        samples = self._samples.groups(period)
+        booked = {group: amounts.sums[RECORDS] for group, amounts in groups.items() if amounts.sums[RECORDS]}
+        if {group: sample.count for group, sample in samples.items()} != booked:
+            _refuse(
+                f"not all records from {_text(period[0])} to {_text(period[1])} are there any more, and only they tell "
+                f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
+            )
+        return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
+
+
+def _whole(parts: Sequence[Groups]) -> Groups:
+    """What each group holds in all of the periods, which follow each other."""
+    found: dict[Group, list[Amounts]] = {}
+    for place, groups in enumerate(parts):
+        for group, amounts in groups.items():
+            # Who was running when a later period began has been counted in the one before.
+            sums = amounts.sums if place == 0 or CARRIED not in amounts.sums else {**amounts.sums, CARRIED: 0}
+            found.setdefault(group, []).append(Amounts(sums, amounts.samples))
+    return {group: together(each) for group, each in found.items()}
+
+
+def _held(groups: GroupSums) -> GroupSums:
+    """Groups that hold anything: what was taken away again leaves some that do not."""
+    return {group: sums for group, sums in groups.items() if any(sums.values())}
+
+
+def _text(instant: int) -> str:
+    return moment(instant).isoformat()
+
+
+def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQuery:
+    for name, instant in (("start", query.start), ("end", query.end)):
+        if instant.tzinfo is None:
+            _refuse(f"{name} {instant.isoformat()} has no time zone")
+    if query.end <= query.start:
+        _refuse(f"the window ends at {query.end.isoformat()}, not after its start at {query.start.isoformat()}")
+    for name in (*query.by, *(condition.field for condition in query.filters)):
+        if name not in fields:
+            known = [each for each in fields if is_derived(each) is is_derived(name)]
+            where = "topology" if is_derived(name) else "buckets"
+            _refuse(f"{name!r} is not in the {where} of {kind.name}; there are {', '.join(known) or 'none'}")
+    if query.top < 0:
+        _refuse(f"top {query.top} is negative; 0 keeps all groups")
+    check_wanted(kind, query)
+    check_as_of(query)
+    return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
+
+
+def _refuse(message: str) -> NoReturn:
+    raise QueryError(message)

@@ -1,0 +1,1 @@
+"""What sites and other values belong to, and since when."""
