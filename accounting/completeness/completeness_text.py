@@ -57,7 +57,7 @@ class ExpectedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProducerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """See `Producer` of accounting.completeness.comparing and `Silence` of its cadence; seconds, 0 where it is not silent."""
+    """A producer for people: see `accounting.completeness.comparing`; seconds, and 0 where it is not silent."""
 
     kind: str
     producer: str
