@@ -75,9 +75,12 @@ def running(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Pop
 
 
 def test_readme_examples_arrive(tmp_path: Path) -> None:
-    """What the README emits from Python, from the shell and with curl is what its query then counts: three jobs."""
-    environ = environment(tmp_path)
-    *emitting, (_, asking) = blocks("README.md", "python", "bash")
+    """What the README emits from Python, from the shell and with curl is what its query then counts: three jobs.
+
+    With the ledger switched on as it says, the commands of accounting answer.
+    """
+    environ = {**environment(tmp_path), "SITEWARD_COLLECTOR__LEAVE_OUT": "prometheus"}
+    *emitting, (_, asking), (_, accounting) = blocks("README.md", "python", "bash")
     assert [language for language, _ in emitting] == ["python", "bash", "bash"]
     with running(environ, "up") as process:
         address = tmp_path / "run" / "app.url"
@@ -88,6 +91,9 @@ def test_readme_examples_arrive(tmp_path: Path) -> None:
             run(language, text.replace("http://127.0.0.1:8080", address.read_text(encoding="utf-8")), environ)
         as_json = asking.replace("siteward ", "siteward --output json ")
         eventually(process, lambda: json.loads(run("bash", as_json, environ))["totals"], [7200 + 60 + 60, 3])
+        assert "job/core_time/rate" in run("bash", accounting, environ)
+        booked = "siteward --output json account job --measures records --where vo=example --start=-1d"
+        eventually(process, lambda: json.loads(run("bash", booked, environ))["totals"], [3])
 
 
 def test_tutorial_runs(tmp_path: Path) -> None:
