@@ -369,7 +369,7 @@ odd: Final = st.one_of(
     st.integers(0, DAY * SECOND).map(lambda instant: timedelta(microseconds=instant)),
 )
 few: Final = settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,

@@ -259,7 +259,7 @@ def questions(draw: st.DrawFn) -> UsageQuery:
 
 
 few: Final = settings(
-    max_examples=40,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     database=None,

@@ -209,7 +209,7 @@ def told(ledger: Ledger, query: UsageQuery, viewer: Viewer) -> UsageAnswer | str
 
 
 @settings(
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,
