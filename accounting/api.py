@@ -43,6 +43,7 @@ from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
 from siteward.usage_text import UsageText, attributions_of, groupable, parse_usage
 from siteward.usage_window import parse_zone
+from siteward.viewer import Visible
 
 log = get_logger(__name__)
 Answered = TypeVar("Answered")
@@ -108,6 +109,7 @@ def list_corrections(
     request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
 ) -> Response:
     """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
+    _refuse_some(request, "Corrections name people and records of all VOs", names=True)
     ledger = _ledger(request)
     return json_response({"corrections": list(map(correction_document, _asked(lambda: corrections_in(ledger, kind))))})
 
@@ -116,6 +118,7 @@ def list_periods(
     request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
 ) -> Response:
     """Every month that was closed at some time, and the digest of the signed ones."""
+    _refuse_some(request, "Months are closed for all VOs")
     ledger = _ledger(request)
     return json_response({"periods": list(map(period_document, _asked(lambda: periods_in(ledger, kind))))})
 
@@ -200,6 +203,7 @@ def answer_completeness(  # noqa: PLR0913, PLR0917  # as above.
     gaps: Annotated[bool, Query(description="Only what is missing, and who is silent.")] = False,  # noqa: FBT002  # a parameter.
 ) -> Response:
     """Answer what was expected from each producer, kind and day, what came, and which producers are silent."""
+    _refuse_some(request, "Producers send records of all VOs")
     text = CompletenessText(
         kinds=tuple(kind),
         producers=tuple(producer),
@@ -251,6 +255,13 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         after_record=after_record,
     )
     return json_response(_asked(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
+
+
+def _refuse_some(request: Request, why: str, *, names: bool = False) -> None:
+    """Refuse whoever sees some records only, or, where names are shown, no names."""
+    viewer = viewer_of(request.app.state.resources.settings)
+    if viewer.visible is not Visible.ALL or (names and not viewer.names):
+        raise Problem(403, f"{why}; ask somebody who may see all of it.")
 
 
 def _form(chosen: str, accepted: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, MetaData, delete, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from accounting.archive.archived_ids import day_of, unpacked
+from accounting.archive.archived_ids import day_of, revisions_among
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
 from accounting.booking.books import Arrived, Books
@@ -288,22 +288,26 @@ class _Booking:
         place_of = {
             identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
         }
-        of_days = archived.c.day.in_({day_of(identifier) for identifier in place_of})
+        by_day: dict[int, list[bytes]] = {}
+        for identifier in place_of:
+            by_day.setdefault(day_of(identifier), []).append(identifier)
+        of_days = archived.c.day.in_(by_day)
         columns = archived.c.file, archived.c.day, archived.c.ids
         question = select(*columns).where(archived.c.kind == self._kind.name, of_days)
         reasons: dict[int, Refused] = {}
         again: list[bytes] = []
         for file, day, ids in connection.execute(question):
-            revisions = unpacked(bytes(ids))
+            revisions = revisions_among(bytes(ids), by_day[day])
             if self._kind.of_instants:
                 # What was last or least cannot be told without the others of the day.
-                for identifier, place in place_of.items():
-                    if day_of(identifier) == day and identifier not in revisions and place not in reasons:
+                for identifier in by_day[day]:
+                    place = place_of[identifier]
+                    if identifier not in revisions and place not in reasons:
                         again.append(identifier)
                         found[place] = Outcome.REJECTED
                         reason = f"its day is archived in {file}; restore that file, then replay this one"
                         reasons[place] = Refused(reason, kind=self._kind.name, field=self._kind.time)
-            for identifier in place_of.keys() & revisions.keys():
+            for identifier in revisions:
                 place = place_of[identifier]
                 again.append(identifier)
                 found[place] = Outcome.DUPLICATE

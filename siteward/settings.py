@@ -121,8 +121,8 @@ class CollectorSettings(_Section):
     dead_letter_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """… among those of the last minutes and they are more than this share of them."""
     leave_out: tuple[str, ...] = ("ledger", "prometheus")
-    """Installed sinks that get no queue and no records. The ledger is one until there are reports that read it: a queue
-    and a second copy of every record cost something, and few ask for them yet."""
+    """Installed sinks that get no queue and no records. The ledger is one unless it is asked for: a queue and a second
+    copy of every record."""
 
 
 class MonitoringSettings(_Section):

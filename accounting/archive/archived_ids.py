@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 
@@ -53,12 +54,18 @@ def unpacked(data: bytes) -> dict[bytes, int]:
     return found
 
 
-def by_day(ids: Iterable[bytes]) -> dict[int, list[bytes]]:
-    """Ids by the day of their partition time."""
-    days: dict[int, list[bytes]] = {}
+def revisions_among(data: bytes, ids: Iterable[bytes]) -> dict[bytes, int]:
+    """The revisions of those of some ids that are among packed ones, which are not unpacked."""
+    body = msgspec.msgpack.decode(data, type=_Packed)
+    times = np.cumsum(np.array(msgspec.msgpack.decode(zlib.decompress(body.times)), np.int64))
+    found: dict[bytes, int] = {}
     for each in ids:
-        days.setdefault(day_of(each), []).append(each)
-    return days
+        time, tail = int.from_bytes(each[:_TIME_BYTES], "big"), each[_TIME_BYTES:]
+        first, last = (int(np.searchsorted(times, time, side)) for side in ("left", "right"))
+        for place in range(first, last):
+            if body.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES] == tail:
+                found[each] = body.revisions.get(place, 0)
+    return found
 
 
 def id_range(day: int) -> tuple[bytes, bytes]:

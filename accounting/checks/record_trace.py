@@ -38,6 +38,7 @@ from accounting.tables import (
     is_bucketed,
     times_of,
 )
+from siteward.query import QueryError
 from siteward.records import Kind, Type, id_text, moment
 from siteward.usage import Attribution
 from siteward.viewer import Viewer
@@ -66,9 +67,17 @@ def trace_record(usage: Usage, folder: Path, identifier: bytes, viewer: Viewer) 
                 found = found or _void(connection, ledger, tables, identifier)
             found = found or _archived(connection, ledger, tables, folder, identifier)
             if found is not None:
-                sight = usage.sight(tables.kind, viewer)
-                return _seen(found, sight) if sight.is_visible(found.fields) else unknown
+                sight = _sight(usage, tables.kind, viewer)
+                return _seen(found, sight) if sight and sight.is_visible(found.fields) else unknown
     return unknown
+
+
+def _sight(usage: Usage, kind: Kind, viewer: Viewer) -> Sight | None:
+    """What the viewer sees of a kind; None where it does not say whose its records are: a refusal would tell of one."""
+    try:
+        return usage.sight(kind, viewer)
+    except QueryError:
+        return None
 
 
 def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:

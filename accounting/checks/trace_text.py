@@ -45,6 +45,9 @@ def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQu
         end=text.end,
         attribution=text.attribution,
     )
+    if text.kind in ledger.snapshots:
+        message = f"{text.kind} is of snapshots, whose figures are no sums of parts; ask for `last`, `min` or `max`"
+        raise QueryError(message)
     kinds = {name: tables.kind for name, tables in ledger.tables.items()}
     query = parse_usage(asked, kinds, now, attributes_of(ledger))
     return query, Page(limit=text.limit, after_bucket=text.after_bucket, after_record=text.after_record)

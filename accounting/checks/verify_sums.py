@@ -56,7 +56,9 @@ def wrong_sums(ledger: Ledger, kinds: tuple[str, ...], start: int | None, end: i
                     continue
                 count = _wrong(ledger, buckets, sums, month)
                 if count:
-                    why = f"{count} series have other sums than their buckets; `siteward ledger rebuild` sums it again"
+                    why = (
+                        f"{count} series have other sums than their buckets: `siteward ledger rebuild`, then `compact`"
+                    )
                     yield BadMonth(name, moment(month * SECOND), sums.name, why)
 
 
@@ -82,5 +84,6 @@ def wrong_signatures(ledger: Ledger, kinds: tuple[str, ...]) -> Iterator[BadMont
     """Signed months whose figures as of closing are not what was signed."""
     for each in verified_periods(ledger):
         if not each.is_right and (not kinds or each.kind in kinds):
-            why = f"its figures as of closing are not those that {each.signed_by} signed"
+            since = f"; declared otherwise since: {', '.join(each.changed)}" if each.changed else ""
+            why = f"its figures as of closing are not those that {each.signed_by} signed{since}"
             yield BadMonth(each.kind, datetime.fromisoformat(f"{each.month}-01T00:00:00Z"), "signed", why)

@@ -48,7 +48,7 @@ def verify(
         findings = compare(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder), counts)
         shown = list(islice(findings, limit))
         unshown = sum(1 for _ in findings)
-        uncompared = [] if kinds else list(ledger.snapshots)
+        uncompared = [name for name in ledger.snapshots if not kinds or name in kinds]
     show(COLUMNS, map(_row, shown), chosen.output)
     if unshown:
         tell(f"and {unshown} more; --limit shows them")
@@ -74,10 +74,14 @@ def rebuild(
     and named.
     """
     from accounting.upkeep.rebuild import rebuild as compute  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.query import QueryError  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     rows: list[Sequence[object]] = []
     with opened(chosen.settings) as ledger:
+        if of_snapshots := [kind for kind in kinds or () if kind in ledger.snapshots]:
+            message = f"{of_snapshots[0]} is of snapshots: a day is made anew when a record of it comes or is revised"
+            raise QueryError(message)
         for done in compute(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder)):
             first, last = _day(done.first), _day(done.last - 1)
             rows.append((done.kind, first, last, done.records, done.changed, sum(each.days for each in done.untold)))
@@ -94,16 +98,11 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
     """
     from accounting.checks.verifying import Scope  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
-    from siteward.query import QueryError  # noqa: PLC0415  # as above.
     from siteward.query_text import find_named  # noqa: PLC0415  # as above.
     from siteward.records import microseconds  # noqa: PLC0415  # as above.
     from siteward.usage_window import parse_instant  # noqa: PLC0415  # as above.
 
-    for kind in kinds:
-        if kind in ledger.snapshots:
-            message = f"{kind} is of snapshots, whose buckets are made anew when a record of their day changes"
-            raise QueryError(message)
-    known = {name: name for name in ledger.tables}
+    known = {name: name for name in ledger.kinds}
     names = tuple(find_named(kind, known, "kind in the ledger") for kind in kinds)
     now = datetime.now(UTC)
     first, last = (microseconds(parse_instant(text, now)) if text else None for text in window)

@@ -34,15 +34,23 @@ def opened(settings: Settings) -> Iterator[Ledger]:
     from siteward.server.database import Conflict  # noqa: PLC0415  # as above.
     from siteward.sinks import SinkUnavailable  # noqa: PLC0415  # as above.
 
+    away = "the ledger's database does not answer as it should; try again"
     try:
-        with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
-            try:
-                yield ledger
-            except (Conflict, SQLAlchemyError) as error:
-                raise SinkUnavailable(ledger.database.told(error)) from error
+        ledger = open_ledger(settings, load_kinds(settings.kinds))
     except SinkUnavailable as error:
-        message = f"the ledger's database does not answer as it should; try again: {error}"
+        message = f"{away}: {error}"
         raise LedgerError(message) from error
+    with closing(ledger):
+        try:
+            yield ledger
+        except SinkUnavailable as error:
+            raise LedgerError(str(error)) from error
+        except Conflict as error:
+            message = f"others are at the same work; try again: {error}"
+            raise LedgerError(message) from error
+        except SQLAlchemyError as error:
+            message = f"{away}: {ledger.database.told(error)}"
+            raise LedgerError(message) from error
 
 
 def person(given: str) -> str:

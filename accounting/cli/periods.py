@@ -12,7 +12,9 @@ from siteward.cli.options import options
 from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
+    from accounting.ledger import Ledger
     from accounting.periods.closed_months import ClosedMonth
+    from siteward.settings import Settings
 
 commands = typer.Typer(**PLAIN)
 COLUMNS = ("kind", "month", "state", "closed by", "closed at", "signed by", "signed at", "digest")
@@ -43,13 +45,37 @@ def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
 def sign(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
-    """Stand for a closed month's figures as of closing: a digest of them is kept with your name."""
+    """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
+
+    Its buckets are compared with its records first: a month that is not what they say is not signed.
+    """
     from accounting.periods.signatures import sign as stand_for  # noqa: PLC0415  # as above.
 
-    with opened(options(context).settings) as ledger:
+    settings = options(context).settings
+    with opened(settings) as ledger:
+        _refuse_wrong(ledger, settings, kind, _month(month))
         period = stand_for(ledger, kind, _month(month), person(by))
         _tell(period)
         tell(f"SHA-256 of its figures: {period.digest}")
+
+
+def _refuse_wrong(ledger: Ledger, settings: Settings, kind: str, month: int) -> None:
+    """Refuse a month whose buckets are not what its records say; of one whose records are not all there, tell it."""
+    from accounting.booking.buckets import SECOND  # noqa: PLC0415  # as above.
+    from accounting.checks.verifying import Counts, Scope, Untold, checked_buckets  # noqa: PLC0415  # as above.
+    from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
+    from accounting.periods.closed_months import PeriodError  # noqa: PLC0415  # as above.
+    from accounting.upkeep.months import month_end  # noqa: PLC0415  # as above.
+
+    scope = Scope(archive_folder(settings), (kind,), month * SECOND, month_end(month) * SECOND)
+    found = list(checked_buckets(ledger, scope, Counts()))
+    wrong = sum(1 for each in found if not isinstance(each, Untold))
+    if wrong:
+        message = f"{wrong} sums of the month are not what its records say: `siteward ledger verify`, then `rebuild`"
+        raise PeriodError(message)
+    for each in found:
+        assert isinstance(each, Untold)
+        tell(f"not compared with records: {each.first.date()} to {each.last.date()}: {each.why}")
 
 
 @commands.command(short_help="Let a closed month change again.")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from accounting.cli.opened import opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.kinds import load_kinds
 from siteward.usage_text import bucketed
-
-if TYPE_CHECKING:
-    from accounting.ledger import Ledger
 
 commands = typer.Typer(help="Say what sites and storages belong to, and since when.", no_args_is_help=True, **PLAIN)
 
@@ -40,7 +35,7 @@ def import_file(
     from accounting.topology.topology_table import write_topology  # noqa: PLC0415
 
     form = "csv" if file.suffix == ".csv" else "toml"
-    with _ledger(context) as ledger:
+    with opened(options(context).settings) as ledger:
         dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
         entries = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
         now = int(time.time())
@@ -53,7 +48,7 @@ def list_entries(context: typer.Context) -> None:
     """List what is known, with the days from and to which it is valid."""
     from accounting.topology.topology_table import read_topology  # noqa: PLC0415  # see above.
 
-    with _ledger(context) as ledger, ledger.database.read() as connection:
+    with opened(options(context).settings) as ledger, ledger.database.read() as connection:
         entries = list(read_topology(connection, ledger.common.topology))
     columns = ("dimension", "value", "attribute", "attribute_value", "valid_from", "valid_to")
     rows = (
@@ -61,15 +56,6 @@ def list_entries(context: typer.Context) -> None:
         for each in entries
     )
     show(columns, rows, options(context).output)
-
-
-@contextmanager
-def _ledger(context: typer.Context) -> Iterator[Ledger]:
-    from accounting.opening import open_ledger  # noqa: PLC0415  # see above.
-
-    settings = options(context).settings
-    with closing(open_ledger(settings, load_kinds(settings.kinds))) as ledger:
-        yield ledger
 
 
 def _day(second: int | None) -> str | None:

@@ -131,5 +131,5 @@ def _enter(connection: Connection, ledger: Ledger, kind: str, action: str, by: s
 
 def _check_person(by: str) -> None:
     if not 0 < len(by.strip()) <= LONGEST_NAME:
-        message = f"author: give a name of 1 to {LONGEST_NAME} characters"
+        message = f"--by: give a name of 1 to {LONGEST_NAME} characters"
         raise PeriodError(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Table, case, func, select
+from sqlalchemy import Connection, FromClause, Table, case, func, or_, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
@@ -13,7 +13,7 @@ from accounting.booking.buckets import DAY, SECOND
 from accounting.query.conditions import Group, conditions_of, groups_of
 from accounting.query.cuts import Stretch, blocks_of, days_of
 from accounting.query.quantities import added
-from accounting.tables import CARRIED, SERIES, START, WIDTH, KindTables
+from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, KindTables
 from accounting.upkeep.month_marks import Piece, marked_months, pieces_of
 from siteward.query import Filter
 from siteward.server.database import Dialect
@@ -93,7 +93,7 @@ class BucketSums:
                 *conditions_of(series, self._query.filters),
             )
             .group_by(*by)
-            .having(func.count() > 0)
+            .having(self._holds(table))
         )
         found: GroupSums = {}
         rows = self._connection.execute(question).all()
@@ -104,6 +104,11 @@ class BucketSums:
                 for name, parts in zip(self.names, sums, strict=True)
             }
         return found
+
+    def _holds(self, table: FromClause) -> ColumnElement[bool]:
+        """Whether a group holds any record: one whose records were moved away leaves sums of nothing."""
+        counts = (STARTED, CARRIED) if STARTED in table.c else (RECORDS,)
+        return or_(*(func.sum(table.c[name]) != 0 for name in counts))
 
     def blocks_around(self, instants: Iterable[int], visible: Sequence[Filter]) -> list[Stretch]:
         """The blocks of buckets on the days within which instants lie; a day's start lies within none.

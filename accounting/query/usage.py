@@ -85,8 +85,11 @@ class Usage:
             visible=format_filters(sight.conditions),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
             closed=noted,
-            unfinished=tuple(unfinished_in(connection, self.ledger.common.corrections, query.kind)),
+            unfinished=() if sight.conditions else self._unfinished(connection, query.kind),
         )
+
+    def _unfinished(self, connection: Connection, kind: str) -> tuple[int, ...]:
+        return tuple(unfinished_in(connection, self.ledger.common.corrections, kind))
 
     def _snapshots(self, connection: Connection, derivation: Derivation, sight: Sight) -> SnapshotReading:
         ledger = self.ledger

@@ -13,6 +13,7 @@ class RecordCount(
     kind="record-count",
     identity=("counted", "producer", "site", "submit_host", "start", "end"),
     retention=timedelta(days=800),
+    longest=timedelta(days=400),
 ):
     """What a source says it has of one kind for a time, as APEL's sync records do; the ledger compares what came.
 

@@ -156,6 +156,16 @@ def test_a_signature_that_is_not_right_ends_with_one(told: Told, settings: Setti
     assert "1 of them are not what was signed" in told("verify-periods", code=1)
 
 
+def test_a_month_that_is_not_what_its_records_say_is_not_signed(told: Told, settings: Settings) -> None:
+    """Else it could never be made right: what was signed would be wrong."""
+    with closing(open_ledger(settings, load_kinds())) as ledger, ledger.database.write() as connection:
+        connection.exec_driver_sql("UPDATE accounting_job_by_end SET wall_time = wall_time + 1")
+    told("close", "job", "2026-03")
+    assert "sums of the month are not what its records say" in told("sign", "job", "2026-03", code=1)
+    told("rebuild", "job")
+    told("sign", "job", "2026-03")
+
+
 def test_self_approval_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings) -> None:
     """Where one person keeps the ledger."""
     alone = Settings(data=str(tmp_path), accounting=AccountingSettings(self_approval=True))

@@ -8,7 +8,7 @@ from alembic import op
 
 from siteward.server.database.columns import integer_column, text_column
 
-revision: Final = "r0005"
+revision: Final = "r0004"
 down_revision: Final = "r0003"
 _BY_KEY: Final[dict[str, Any]] = {
     "sqlite_strict": True,
