@@ -56,7 +56,7 @@ class LedgerSize(msgspec.Struct):
 
 LEDGER_SIZES: Final = {
     "full": LedgerSize(500_000, 20_000_000, 10_000_000, 1_000_000),
-    "short": LedgerSize(50_000, 100_000, 200_000, 50_000),
+    "short": LedgerSize(30_000, 60_000, 100_000, 30_000),
 }
 
 

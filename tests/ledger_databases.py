@@ -18,6 +18,8 @@ from siteward.records import Kind
 from siteward.server.database import Database
 
 SORTS: Final = ("sqlite", "postgresql", "mariadb")
+in_brief: Final = pytest.mark.parametrize("ledger_place", ["postgresql"], indirect=True)
+"""Of faults that the soak repeats on every database."""
 
 
 class Place(msgspec.Struct):

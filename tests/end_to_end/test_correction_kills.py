@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from examples import JOB, NOON, batch_of, job
-from ledger_databases import Place
+from ledger_databases import Place, in_brief
 from viewers import answered
 
 from accounting.corrections.correction import Correction, State
@@ -70,8 +71,21 @@ def killed_until(
     return kills
 
 
+@in_brief
 def test_a_killed_correction_goes_on(ledger_place: Place, tmp_path: Path, tell_counts: Callable[[str], None]) -> None:
     """Every record is corrected once, and taken back once, revisions that come meanwhile included."""
+    goes_on(ledger_place, tmp_path, tell_counts)
+
+
+@pytest.mark.soak
+def test_a_killed_correction_goes_on_everywhere(
+    ledger_place: Place, tmp_path: Path, tell_counts: Callable[[str], None]
+) -> None:
+    """The same on every database."""
+    goes_on(ledger_place, tmp_path, tell_counts)
+
+
+def goes_on(ledger_place: Place, tmp_path: Path, tell_counts: Callable[[str], None]) -> None:
     environ = {
         "SITEWARD_DATA": str(tmp_path),
         "SITEWARD_ACCOUNTING__URL": ledger_place.url,

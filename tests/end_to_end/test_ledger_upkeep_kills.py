@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 from examples import JOB, batch_of, job
-from ledger_databases import Place
+from ledger_databases import Place, in_brief
 from sqlalchemy import select
 from viewers import answered
 
@@ -179,6 +179,7 @@ def survives(folder: Path, place: Place, what: str, kills: int) -> None:
         check(upkept, ledger)
 
 
+@in_brief
 @pytest.mark.parametrize("what", ["archive", "compact", "rebuild"])
 def test_killed_upkeep_loses_nothing(
     ledger_place: Place, tmp_path: Path, what: str, tell_counts: Callable[[str], None]

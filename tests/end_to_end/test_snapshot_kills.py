@@ -16,7 +16,7 @@ import counter_model
 import pytest
 import snapshot_model
 from counter_model import MACHINE, machine_batch
-from ledger_databases import Place
+from ledger_databases import Place, in_brief
 from snapshot_model import LEVEL, Fields, level_batch
 from usage_model import newest
 from viewers import answered
@@ -192,6 +192,7 @@ def due(model: Any, records: list[Fields], kind: str, texts: tuple[str, ...], at
     }
 
 
+@in_brief
 def test_killed_writers_leave_snapshots_and_counters_right(
     ledger_place: Place, tell_counts: Callable[[str], None]
 ) -> None:
