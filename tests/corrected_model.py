@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Final
 
 from hypothesis import strategies as st
-from usage_model import USE, Fields, batch, cells, newest
+from ledger_databases import clear
+from usage_model import FIRST, SECOND, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
 from accounting.corrections.correction import Action, Correction
@@ -26,9 +27,7 @@ from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
-SECOND: Final = 1_000_000
 DAY: Final = 86_400
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 LATER: Final = datetime(2026, 6, 1, tzinfo=UTC)
 """When every month of the records is over."""
 WINDOW: Final = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
@@ -37,33 +36,10 @@ WANTED: Final = tuple(WantedUsage(Quantity.SUM, name) for name in ("wall_time", 
 Cells = dict[tuple[datetime, tuple[Any, ...]], tuple[Any, ...]]
 
 
-def used(number: int = 0, **changes: Any) -> Fields:
-    """A record that ended on 30 January; different numbers are different records."""
-    start = microseconds(FIRST) + 3600 * SECOND
-    fields: Fields = {
-        "vo": "one",
-        "start": start,
-        "end": start + 7200 * SECOND,
-        "site": "S",
-        "user": "u",
-        "code": None,
-        "name": str(number),
-        "wall_time": 7200,
-        "cpu_time": 7000,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
-    return fields
-
-
 def emptied(database: Database, now: datetime = LATER) -> Ledger:
     """A ledger of the kind `use` without anything in it, its tables made as in production."""
     made = Ledger(database, {"use": USE}, partial(microseconds, now), prepare(database, {"use": USE}))
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
+    clear(made)
     return made
 
 
@@ -240,7 +216,7 @@ def _records(draw: st.DrawFn) -> list[Fields]:
         # Of a record the end is always the same: it is in its id.
         end = microseconds(FIRST) + (number * 61 % 50 * DAY + number * 7919) * SECOND
         found.append(
-            used(
+            use(
                 number,
                 end=end,
                 start=end - draw(st.sampled_from([0, 1, 3600, 3 * DAY, 30 * DAY])) * SECOND,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Final
 
@@ -30,6 +31,13 @@ class Use(Interval, kind="use", identity=("name", "end"), longest=timedelta(days
 
 
 USE: Final = kind_of(Use)
+FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
+SECOND: Final = 1_000_000
+HOUR: Final = 3600 * SECOND
+SOON: Final = FIRST + timedelta(days=3)
+"""When everything lies in buckets of an hour."""
+LATER: Final = FIRST + timedelta(days=300)
+"""When everything lies in buckets of a day."""
 MEASURES: Final = ("wall_time", "cpu_time", "processors", "core_time")
 SHARES: Final = {
     Quantity.MIN: Fraction(0),
@@ -39,6 +47,43 @@ SHARES: Final = {
     Quantity.P99: Fraction(99, 100),
     Quantity.MAX: Fraction(1),
 }
+
+
+def use(number: int = 0, **changes: Any) -> Fields:
+    """One record of two hours on the first day; different numbers are different records."""
+    start = microseconds(FIRST) + HOUR
+    fields: Fields = {
+        "vo": "one",
+        "start": start,
+        "end": start + 2 * HOUR,
+        "site": "S",
+        "user": "u",
+        "code": None,
+        "name": str(number),
+        "wall_time": 7200,
+        "cpu_time": 7000,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
+    return fields
+
+
+def sited(number: int = 0, **changes: Any) -> Fields:
+    """The same at one of three sites, by its number."""
+    return use(number, **{"site": f"S{number % 3}"} | changes)
+
+
+def many(count: int, seed: int = 1) -> list[Fields]:
+    """Records of minutes to days at three sites, over forty days, from four producers."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        end = microseconds(FIRST) + chance.randrange(40 * 24 * 3600) * SECOND
+        start = end - chance.choice([0, 600, 7200, 86_400, 5 * 86_400]) * SECOND
+        made.append(sited(number, start=start, end=end, wall_time=chance.randrange(10**6), _producer=f"ce{number % 4}"))
+    return made
 
 
 def batch(records: Sequence[Fields]) -> Batch:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 from corrected_model import (
-    FIRST,
     WANTED,
     WINDOW,
     Model,
@@ -24,13 +22,10 @@ from corrected_model import (
     emptied,
     question,
     steps,
-    used,
 )
 from hypothesis import HealthCheck, given, settings
-from mariadb_server import MariaNode, MariaPlace
-from postgresql_server import PostgresNode, PostgresPlace
 from sqlalchemy import select
-from usage_model import USE, batch
+from usage_model import FIRST, USE, batch, use
 from viewers import answered
 
 from accounting.archive.archive_file import ArchiveError
@@ -50,21 +45,6 @@ from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database of each sort."""
-    if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
-            yield opened
-        return
-    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
-    with (
-        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
-        closing(Database(place.url, place.password)) as opened,
-    ):
-        yield opened
 
 
 @settings(
@@ -115,10 +95,10 @@ def kept(ledger: Ledger, name: str) -> list[tuple[Any, ...]]:
 def test_a_revision_that_moves_a_job_to_another_site_in_a_closed_period(ledger: Ledger) -> None:
     """Both sites show the adjustment, the signed digest stays right, present totals are right in both attributions."""
     january = parse_month("2026-01")
-    ledger.write(batch([used(), used(1, site="T")]))
+    ledger.write(batch([use(), use(1, site="T")]))
     close(ledger, "use", january, "dora")
     signed = sign(ledger, "use", january, "emil")
-    ledger.write(batch([used(site="T", wall_time=7201, revision=1)]))
+    ledger.write(batch([use(site="T", wall_time=7201, revision=1)]))
 
     assert totals(ledger) == everywhere(T=14401)
     of_closing = {"as_of": AsOf.CLOSING, "start": WINDOW[0], "end": WINDOW[0] + timedelta(days=31)}
@@ -147,8 +127,8 @@ def test_a_revision_that_moves_a_job_to_another_site_in_a_closed_period(ledger: 
 def test_a_digest_is_that_of_the_figures_alone(database: Database, is_compacted: bool) -> None:  # noqa: FBT001
     """In every database, whatever came first, came and went, or was put together."""
     ledger = emptied(database, FIRST + timedelta(days=3))
-    records = [used(number, site=f"S{number % 3}", code=number % 2 or None) for number in range(6)]
-    ledger.write(batch([*records[::-1], used(9, site="gone")] if is_compacted else records))
+    records = [use(number, site=f"S{number % 3}", code=number % 2 or None) for number in range(6)]
+    ledger.write(batch([*records[::-1], use(9, site="gone")] if is_compacted else records))
     if is_compacted:
         corrected_by(ledger, Action.VOID, "site=gone")
         ledger.clock = lambda: microseconds(FIRST + timedelta(days=90))
@@ -162,10 +142,10 @@ DIGEST: Final = "813fa8cb67a4bd3de89894143e4293eabf875d1b4823a3f868dd1c5c70f5fa8
 
 def test_what_was_replaced_is_kept(ledger: Ledger) -> None:
     """Every revision that ever counted stays as it came, whatever lies over it."""
-    ledger.write(batch([used(wall_time=1)]))
-    ledger.write(batch([used(wall_time=2, revision=1)]))
+    ledger.write(batch([use(wall_time=1)]))
+    ledger.write(batch([use(wall_time=2, revision=1)]))
     number = corrected_by(ledger, Action.CHANGE, given=("wall_time=10",)).number
-    ledger.write(batch([used(wall_time=3, revision=2), used(wall_time=4, revision=2)]))
+    ledger.write(batch([use(wall_time=3, revision=2), use(wall_time=4, revision=2)]))
     assert (kept(ledger, "records"), kept(ledger, "originals")) == ([(2, 10)], [(2, 3)])
     assert kept(ledger, "superseded") == [(0, 1), (1, 2)]
     reverse(ledger, number, "carl", "it was right")
@@ -175,25 +155,25 @@ def test_what_was_replaced_is_kept(ledger: Ledger) -> None:
 
 def test_a_void_record_counts_in_nothing_and_is_known(ledger: Ledger) -> None:
     """Not in sums, percentiles or windows within a bucket; again it is a duplicate, newer it replaces what is void."""
-    ledger.write(batch([used(), used(1)]))
+    ledger.write(batch([use(), use(1)]))
     number = corrected_by(ledger, Action.VOID, "name=0").number
     assert totals(ledger) == everywhere(S=7200)
-    assert ledger.write(batch([used()])).outcomes == [Outcome.DUPLICATE]
-    assert ledger.write(batch([used(wall_time=100, revision=1)])).outcomes == [Outcome.REPLACED]
-    assert ledger.write(batch([used(), used(wall_time=100, revision=1)])).outcomes == [Outcome.DUPLICATE] * 2
+    assert ledger.write(batch([use()])).outcomes == [Outcome.DUPLICATE]
+    assert ledger.write(batch([use(wall_time=100, revision=1)])).outcomes == [Outcome.REPLACED]
+    assert ledger.write(batch([use(), use(wall_time=100, revision=1)])).outcomes == [Outcome.DUPLICATE] * 2
     cut = {"end": FIRST + timedelta(hours=1, minutes=30), "wanted": WANTED[:1], "by": ()}
     assert list(asked(ledger, Attribution.PRORATED, **cut).values()) == [(1800,)]
     median = {"wanted": (WantedUsage(Quantity.P50, "wall_time"), WantedUsage(Quantity.RECORDS)), "by": ()}
     assert list(asked(ledger, Attribution.BY_END, **median).values()) == [(7200, 1)]
     with pytest.raises(CorrectionError, match=r"no record .* that counts: it never came, or is void"):
-        propose(ledger, draft_of(Action.VOID, ids=(used()["_id"].hex(),)))
+        propose(ledger, draft_of(Action.VOID, ids=(use()["_id"].hex(),)))
     reverse(ledger, number, "carl", "it was right")
     assert totals(ledger) == everywhere(S=7300)
 
 
 def test_reversing_one_of_several_gives_what_would_be_without_it(ledger: Ledger) -> None:
     """The others lie over the record as before, in their order."""
-    ledger.write(batch([used(), used(1, site="U")]))
+    ledger.write(batch([use(), use(1, site="U")]))
     first = corrected_by(ledger, Action.MOVE, "site=S", given=("site=T",)).number
     second = corrected_by(ledger, Action.CHANGE, "site=T", given=("wall_time=5",)).number
     third = corrected_by(ledger, Action.MOVE, "site=T", given=("site=V",)).number
@@ -210,14 +190,14 @@ def test_reversing_one_of_several_gives_what_would_be_without_it(ledger: Ledger)
 
 def test_a_correction_is_approved_by_another_person_as_it_was_proposed(ledger: Ledger) -> None:
     """Its author cannot, unless the settings say so; nor anybody, once it would change something else."""
-    ledger.write(batch([used()]))
+    ledger.write(batch([use()]))
     draft = draft_of(Action.MOVE, "site=S", given=("site=T",))
     assert preview(ledger, draft).records == 1
     number = propose(ledger, draft).number
     assert totals(ledger) == everywhere(S=7200)
     with pytest.raises(CorrectionError, match="proposed by anna, and is to be approved by another person"):
         approve(ledger, number, "anna")
-    ledger.write(batch([used(1)]))
+    ledger.write(batch([use(1)]))
     with pytest.raises(CorrectionError, match=r"would change something else by now .* approve it with --anew"):
         approve(ledger, number, "ben")
     done = approve(ledger, number, "anna", self_approval=True, anew=True)
@@ -231,7 +211,7 @@ def test_a_correction_is_approved_by_another_person_as_it_was_proposed(ledger: L
 
 def test_differences_are_shown_before_anything_is_written(ledger: Ledger) -> None:
     """Of each measure by attribution, month and moved value; afterwards they are what has changed."""
-    ledger.write(batch([used(start=microseconds(datetime(2025, 12, 31, 23, tzinfo=UTC)), wall_time=10**6)]))
+    ledger.write(batch([use(start=microseconds(datetime(2025, 12, 31, 23, tzinfo=UTC)), wall_time=10**6)]))
     draft = draft_of(Action.MOVE, "site=S", given=("site=T",))
     figures = preview(ledger, draft)
     shown = [
@@ -240,7 +220,7 @@ def test_differences_are_shown_before_anything_is_written(ledger: Ledger) -> Non
         if each.measure == "wall_time"
     ]
     december, january = parse_month("2025-12"), parse_month("2026-01")
-    lasting = used()["end"] - microseconds(datetime(2025, 12, 31, 23, tzinfo=UTC))
+    lasting = use()["end"] - microseconds(datetime(2025, 12, 31, 23, tzinfo=UTC))
     part = 10**6 * 3600 * 1_000_000 // lasting
     assert shown == [
         (Attribution.PRORATED, december, "S", -part),
@@ -255,7 +235,7 @@ def test_differences_are_shown_before_anything_is_written(ledger: Ledger) -> Non
 
 def test_archived_records_are_corrected_once_they_are_back(ledger: Ledger, tmp_path: Path) -> None:
     """Neither a correction nor its reversal leaves archived records out in silence: the file is named."""
-    ledger.write(batch([used(), used(1)]))
+    ledger.write(batch([use(), use(1)]))
     draft = draft_of(Action.MOVE, "site=S", given=("site=T",))
     number = propose(ledger, draft).number
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
@@ -265,14 +245,14 @@ def test_archived_records_are_corrected_once_they_are_back(ledger: Ledger, tmp_p
             CorrectionError, match=f"archived in {file.file}; bring them back with `siteward ledger restore"
         ):
             attempt()
-    single = draft_of(Action.VOID, ids=(used()["_id"].hex(),))
+    single = draft_of(Action.VOID, ids=(use()["_id"].hex(),))
     with pytest.raises(CorrectionError, match=f"archived in {file.file}"):
         propose(ledger, single)
     restore(ledger, tmp_path, file.file)
     approve(ledger, number, "ben")
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
     assert totals(ledger) == everywhere(T=14400)
-    assert ledger.write(batch([used(), used(1, revision=1)])).outcomes == [Outcome.DUPLICATE, Outcome.REJECTED]
+    assert ledger.write(batch([use(), use(1, revision=1)])).outcomes == [Outcome.DUPLICATE, Outcome.REJECTED]
     with pytest.raises(CorrectionError, match=f"archived in {file.file}"):
         reverse(ledger, number, "carl", "it was right")
     restore(ledger, tmp_path, file.file)
@@ -282,11 +262,11 @@ def test_archived_records_are_corrected_once_they_are_back(ledger: Ledger, tmp_p
 
 def test_a_revision_beyond_limits_under_a_correction_is_set_aside(ledger: Ledger) -> None:
     """The reason names the correction; a correction that would make such a record is refused before it is kept."""
-    ledger.write(batch([used()]))
+    ledger.write(batch([use()]))
     with pytest.raises(CorrectionError, match=r"would not be booked so: use.wall_time: is beyond 1000000000"):
         propose(ledger, draft_of(Action.CHANGE, given=("wall_time=1000000001",)))
     number = corrected_by(ledger, Action.CHANGE, given=("processors=10000000000000",)).number
-    written = ledger.write(batch([used(wall_time=10**6, revision=1)]))
+    written = ledger.write(batch([use(wall_time=10**6, revision=1)]))
     assert written.outcomes == [Outcome.REJECTED]
     assert f"under correction {number} that lies over it" in written.reasons[0].reason
     assert (kept(ledger, "records"), kept(ledger, "superseded")) == ([(0, 7200)], [])
@@ -299,16 +279,16 @@ def test_closed_months_are_guarded(ledger: Ledger) -> None:
         close(ledger, "use", parse_month("2026-06"), "dora")
     with pytest.raises(PeriodError, match="2026-01 of use is open; close it first"):
         sign(ledger, "use", january, "emil")
-    ledger.write(batch([used()]))
+    ledger.write(batch([use()]))
     close(ledger, "use", january, "dora")
     with pytest.raises(PeriodError, match="2026-01 of use is closed already"):
         close(ledger, "use", january, "dora")
-    ledger.write(batch([used(1)]))
+    ledger.write(batch([use(1)]))
     assert [each.cause for each in adjustments_of(ledger, "use", january)] == ["late record"]
     with pytest.raises(PeriodError, match="reason: give one"):
         reopen(ledger, "use", january, "dora", " ")
     reopen(ledger, "use", january, "dora", "a site was late")
-    ledger.write(batch([used(2)]))
+    ledger.write(batch([use(2)]))
     close(ledger, "use", january, "dora")
     assert adjustments_of(ledger, "use", january) == []
     assert answered(ledger, question(Attribution.BY_END)).closed == (ClosedPeriod("2026-01", "closed", adjusted=False),)
@@ -335,7 +315,7 @@ def test_half_of_a_correction_is_seen_and_finished(ledger: Ledger, monkeypatch: 
     """Until it is finished answers name it, nobody closes, archives or applies another one; the next run goes on."""
     monkeypatch.setattr(correcting, "AT_ONCE", 2)
     monkeypatch.setattr(deciding, "AT_ONCE", 2)
-    ledger.write(batch([used(number) for number in range(5)]))
+    ledger.write(batch([use(number) for number in range(5)]))
     number, other = (propose(ledger, draft_of(action, given=given)).number for action, given in HALVES)
     step = correcting._step
     done: list[Any] = []
@@ -370,7 +350,7 @@ HALVES: Final = ((Action.MOVE, ("site=T",)), (Action.CHANGE, ("wall_time=1",)))
 def test_closing_and_corrections_race_with_writers(database: Database) -> None:
     """Each record is in the figures as of closing or an adjustment; each correction lies over what it selected."""
     ledger = emptied(database)
-    records = [used(number, site=f"S{number % 3}") for number in range(240)]
+    records = [use(number, site=f"S{number % 3}") for number in range(240)]
     ledger.write(batch(records[:20]))
     failed: list[BaseException] = []
     began = threading.Barrier(4)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -14,9 +12,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mariadb_server import MariaNode, MariaPlace
-from postgresql_server import PostgresNode, PostgresPlace
-from usage_model import SHARES, USE, Fields, batch, cells, newest
+from ledger_databases import emptied
+from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
 from accounting.archive.archive_file import ArchiveError
@@ -36,66 +33,13 @@ from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
-SECOND: Final = 1_000_000
 DAY: Final = 86_400
-HOUR: Final = 3600 * SECOND
-SOON: Final = FIRST + timedelta(days=3)
-"""When everything lies in buckets of an hour."""
-LATER: Final = FIRST + timedelta(days=300)
-"""When everything lies in buckets of a day."""
-DATABASES: Final = ("sqlite", "postgresql", "mariadb")
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """An empty database of each sort."""
-    if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
-            yield opened
-        return
-    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
-    with (
-        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
-        closing(Database(place.url, place.password)) as opened,
-    ):
-        yield opened
 
 
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     """An empty ledger."""
-    return emptied(database, SOON)
-
-
-def emptied(database: Database, now: datetime) -> Ledger:
-    made = Ledger(database, {"use": USE}, lambda: microseconds(now))
-    made.metadata.create_all(database.engine)
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return made
-
-
-def use(number: int = 0, **changes: Any) -> Fields:
-    """One record; different numbers are different records."""
-    start = microseconds(FIRST) + 3600 * SECOND
-    fields: Fields = {
-        "vo": "one",
-        "start": start,
-        "end": start + 7200 * SECOND,
-        "site": "S",
-        "user": "u",
-        "code": None,
-        "name": str(number),
-        "wall_time": 7200,
-        "cpu_time": 7000,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
-    return fields
+    return emptied(database, USE, SOON)
 
 
 def ask(ledger: Ledger, *wanted: str, **changes: Any) -> Any:
@@ -206,7 +150,7 @@ def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
 
 def test_a_window_within_a_bucket_is_answered_from_records(database: Database) -> None:
     """The part of a day's bucket is what its records had used up by then, to the second, in both attributions."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     ledger.write(batch([use(), use(1, site="T", wall_time=10**6 + 1)]))
     end = FIRST + timedelta(hours=2, seconds=1)
     answer = ask(ledger, "sum:wall_time", "records", "started", end=end, by=("site",))
@@ -218,7 +162,7 @@ def test_a_window_within_a_bucket_is_answered_from_records(database: Database) -
 
 def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Database) -> None:
     """No figure is made up for a part of a bucket; the error names the bucket. Whole ones are answered as before."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     ledger.write(batch([use(), use(1, site="T")]))
     records = ledger.tables["use"].records
     with database.write() as connection:
@@ -234,7 +178,7 @@ def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Da
 
 def test_an_archived_bucket_is_cut_again_once_it_is_restored(database: Database, tmp_path: Path) -> None:
     """While its records are in a file, a part of a bucket is refused; back in their table, they answer as before."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
     end = FIRST + timedelta(hours=2, minutes=30)
     before = ask(ledger, "sum:wall_time", "p90:wall_time", end=end, attribution=Attribution.BY_END)
@@ -278,7 +222,7 @@ def test_answers_that_nobody_reads_are_refused(ledger: Ledger, monkeypatch: pyte
 
 def test_writers_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the same and of different records, in different orders: each record is booked once."""
-    first = emptied(database, SOON)
+    first = emptied(database, USE, SOON)
     records = [use(number, site=f"S{number % 13}") for number in range(400)]
     errors: list[BaseException] = []
 
@@ -388,7 +332,7 @@ def test_totals_are_those_of_the_records(
     database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
 ) -> None:
     """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is exact."""
-    ledger = emptied(database, now)
+    ledger = emptied(database, USE, now)
     rest = list(arrived)
     for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(batch(rest[:size]))
@@ -413,7 +357,7 @@ def test_totals_are_those_of_the_records(
 @given(arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(0, 3))
 def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields], query: UsageQuery, top: int) -> None:
     """In each period the top groups and Other add up to the period; cumulative, to all that was used until its end."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     ledger.write(batch(arrived))
     wanted = tuple(WantedUsage(quantity, "core_time") for quantity in (Quantity.SUM, Quantity.CUMULATIVE))
     asked = UsageQuery(**{**_fields(query), "wanted": wanted, "by": ("site", "user"), "top": top})
@@ -436,7 +380,7 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
 
 def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
     """Ten days of hours become ten days; each day says what it said before, running and started records included."""
-    ledger = emptied(database, FIRST + timedelta(days=11))
+    ledger = emptied(database, USE, FIRST + timedelta(days=11))
     records = [
         use(
             number,
@@ -462,7 +406,7 @@ def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -
 def test_compaction_while_others_write(database: Database) -> None:
     """Records that come in while their days are compacted are all there, in every total."""
     start = microseconds(FIRST)
-    ledger = emptied(database, FIRST)
+    ledger = emptied(database, USE, FIRST)
     records = [use(number, end=start + (number % 200 + 3) * 3600 * SECOND, start=start) for number in range(600)]
     ledger.write(batch(records[:200]))
     errors: list[BaseException] = []
@@ -491,7 +435,7 @@ def test_compaction_while_others_write(database: Database) -> None:
 
 def test_months_are_summed_once_and_again_when_they_change(database: Database) -> None:
     """A year is read from sums of months; a late record takes the mark of its month away, and of no other."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     ledger.write(batch([use(number, end=microseconds(FIRST) + number * DAY * SECOND * 9) for number in range(1, 20)]))
     question = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2027, 1, 1, tzinfo=UTC)}
     before = ask(ledger, "sum:core_time", "records", **question)
@@ -515,7 +459,7 @@ def test_months_are_summed_once_and_again_when_they_change(database: Database) -
 
 def test_months_are_summed_while_others_write(database: Database) -> None:
     """Late records that come in while their months are summed are in every total, and in the sums at the end."""
-    emptied(database, LATER)
+    emptied(database, USE, LATER)
     digests = prepare(database, {"use": USE})
     start = microseconds(FIRST)
     records = [use(number, start=start, end=start + (number % 60 + 1) * DAY * SECOND) for number in range(300)]
@@ -547,7 +491,7 @@ def test_months_are_summed_while_others_write(database: Database) -> None:
 
 def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tmp_path: Path) -> None:
     """Records leave for files and their totals stay; sent again they count no second time, and they can come back."""
-    ledger = emptied(database, SOON)
+    ledger = emptied(database, USE, SOON)
     records = [
         use(n, end=microseconds(FIRST) + n * HOUR, start=microseconds(FIRST), revision=n % 2) for n in range(1, 60)
     ]
@@ -578,7 +522,7 @@ def test_a_duplicate_of_an_archived_record_is_a_duplicate(database: Database, tm
 
 def test_an_archive_that_was_changed_is_noticed(database: Database, tmp_path: Path) -> None:
     """A file of other bytes, or none, is named and restores nothing."""
-    ledger = emptied(database, SOON)
+    ledger = emptied(database, USE, SOON)
     ledger.write(batch([use()]))
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
     path = tmp_path / file.file
@@ -603,7 +547,7 @@ def federated(ledger: Ledger, *entries: tuple[str, str, datetime | None, datetim
 
 def test_a_move_of_a_site_to_another_federation_does_not_rewrite_the_past(database: Database) -> None:
     """What it used before the move stays with the old one, to the second, and no later import may say otherwise."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, USE, LATER)
     start = microseconds(FIRST) + 12 * HOUR
     ledger.write(batch([use(0, start=start, end=start + 24 * HOUR, wall_time=86_401), use(1, site="T")]))
     move = FIRST + timedelta(days=1)
@@ -651,7 +595,7 @@ def test_what_a_site_belongs_to_can_be_asked_for(ledger: Ledger) -> None:
 
 def test_topologies_written_at_once_are_one_of_them(database: Database) -> None:
     """Two imports at the same time come one after the other: what is kept contradicts nothing."""
-    ledger = emptied(database, SOON)
+    ledger = emptied(database, USE, SOON)
     errors: list[BaseException] = []
 
     def write(place: int) -> None:
@@ -683,7 +627,7 @@ def test_sums_by_federation_are_those_of_the_records(
     database: Database, arrived: list[Fields], query: UsageQuery, now: datetime, moves: list[int]
 ) -> None:
     """Whatever the moves, windows and tiers: each federation has what its sites used while they were in it."""
-    ledger = emptied(database, now)
+    ledger = emptied(database, USE, now)
     ledger.write(batch(arrived))
     one, other = (FIRST + timedelta(days=day) for day in moves)
     stays = [("S", "A", None, one), ("T", "B", None, other)]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +12,8 @@ import pytest
 from counter_model import MACHINE, Fields, cells, machine_batch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mariadb_server import MariaNode, MariaPlace
-from postgresql_server import PostgresNode, PostgresPlace
-from usage_model import newest
+from ledger_databases import emptied
+from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
 from accounting.archive.archiving import archive
@@ -27,46 +24,15 @@ from siteward.query import QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
-SECOND: Final = 1_000_000
 DAY: Final = 86_400
-SOON: Final = FIRST + timedelta(days=3)
-"""When everything lies in buckets of an hour."""
-LATER: Final = FIRST + timedelta(days=300)
-"""When everything lies in buckets of a day."""
-USED: Final = (Attribution.PRORATED, Attribution.BY_END)
-
-
-@pytest.fixture(scope="module", params=("sqlite", "postgresql", "mariadb"))
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """An empty database of each sort."""
-    if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
-            yield opened
-        return
-    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
-    with (
-        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
-        closing(Database(place.url, place.password)) as opened,
-    ):
-        yield opened
 
 
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     """An empty ledger."""
-    return emptied(database, SOON)
-
-
-def emptied(database: Database, now: datetime) -> Ledger:
-    made = Ledger(database, {"machine": MACHINE}, lambda: microseconds(now))
-    made.metadata.create_all(database.engine)
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return made
+    return emptied(database, MACHINE, SOON)
 
 
 def machine(number: int = 0, day: float = 1, **changes: Any) -> Fields:
@@ -156,7 +122,7 @@ def test_a_machine_that_was_started_again_counts_from_zero(ledger: Ledger) -> No
 
 def test_a_window_within_a_bucket_is_answered_from_the_records(database: Database) -> None:
     """Also where the record that tells lies far beyond the window."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, MACHINE, LATER)
     ledger.write(machine_batch([machine(day=1), machine(day=9), machine(1, day=2, cpu_time=DAY)]))
     start, end = FIRST + timedelta(days=3, hours=1), FIRST + timedelta(days=4, hours=5, seconds=7)
     assert ask(ledger, "sum:wall_time", "records", start=start, end=end).totals == (DAY + 4 * 3600 + 7, 1)
@@ -175,7 +141,7 @@ def test_what_is_no_counter_is_no_sum(ledger: Ledger) -> None:
 
 def test_records_of_counters_stay(database: Database, tmp_path: Path) -> None:
     """The archive leaves them: a late record needs the one before and the one after it, however old."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, MACHINE, LATER)
     ledger.write(machine_batch([machine(day=1), machine(day=5)]))
     assert list(archive(ledger, tmp_path, LATER)) == []
     ledger.write(machine_batch([machine(day=2)]))
@@ -184,7 +150,7 @@ def test_records_of_counters_stay(database: Database, tmp_path: Path) -> None:
 
 def test_writers_of_one_machine_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the records of the same machines, in different orders, some revised, while days are compacted."""
-    first = emptied(database, FIRST)
+    first = emptied(database, MACHINE, FIRST)
     records = [machine(number, day=day / 3, processors=1 + day % 3) for day in range(1, 30) for number in range(7)]
     newer = [record | {"wall_time": record["wall_time"] - 5, "revision": 1} for record in records[::5]]
     arriving = [*records, *newer]
@@ -209,7 +175,7 @@ def test_writers_of_one_machine_at_once_lose_nothing(database: Database) -> None
     for thread in threads:
         thread.join()
     assert errors == []
-    for attribution in USED:
+    for attribution in OF_USAGE:
         asked = {"attribution": attribution, "period": Period.DAY}
         answer = ask(first, "sum:wall_time", "sum:core_time", "records", **asked)
         due = cells(newest(arriving), answer.query, periods_of(answer.query.start, answer.query.end, Period.DAY))
@@ -252,7 +218,7 @@ def questions(draw: st.DrawFn) -> UsageQuery:
         wanted=(*wanted, WantedUsage(Quantity.RECORDS)),
         start=start,
         end=end,
-        attribution=draw(st.sampled_from(USED)),
+        attribution=draw(st.sampled_from(OF_USAGE)),
         by=draw(st.sampled_from([(), ("site",)])),
         period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH])),
     )
@@ -278,7 +244,7 @@ def test_differences_are_those_of_the_records(
     database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
 ) -> None:
     """Whatever the order, batches, duplicates, revisions, restarts, tiers, compaction, window: every cell is exact."""
-    ledger = emptied(database, now)
+    ledger = emptied(database, MACHINE, now)
     rest = list(arrived)
     for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(machine_batch(rest[:size]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,8 +15,9 @@ import pytest
 from examples import batch_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledger_databases import emptied
 from sqlalchemy import Table
-from usage_model import USE, Fields, batch
+from usage_model import FIRST, HOUR, LATER, SECOND, SOON, USE, batch, many, sited
 from viewers import answered
 
 from accounting import LedgerError
@@ -37,54 +38,7 @@ from siteward.records import kind_of, microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
 
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
-SECOND: Final = 1_000_000
-HOUR: Final = 3600 * SECOND
-SOON: Final = FIRST + timedelta(days=3)
-LATER: Final = FIRST + timedelta(days=300)
 Opens = Callable[[], Database]
-
-
-def use(number: int = 0, **changes: Any) -> Fields:
-    """One record of two hours; different numbers are different records."""
-    start = microseconds(FIRST) + HOUR
-    fields: Fields = {
-        "vo": "one",
-        "start": start,
-        "end": start + 2 * HOUR,
-        "site": f"S{number % 3}",
-        "user": "u",
-        "code": None,
-        "name": str(number),
-        "wall_time": 7200,
-        "cpu_time": 7000,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
-    return fields
-
-
-def many(count: int, seed: int = 1) -> list[Fields]:
-    """Records of minutes to days, over forty days."""
-    chance = random.Random(seed)
-    made = []
-    for number in range(count):
-        end = microseconds(FIRST) + chance.randrange(40 * 24 * 3600) * SECOND
-        start = end - chance.choice([0, 600, 7200, 86_400, 5 * 86_400]) * SECOND
-        cpu = chance.choice([None, 0, chance.randrange(10**6)])
-        made.append(use(seed * 100_000 + number, start=start, end=end, cpu_time=cpu, wall_time=chance.randrange(10**6)))
-    return made
-
-
-def emptied(database: Database, now: datetime) -> Ledger:
-    made = Ledger(database, {"use": USE}, lambda: microseconds(now))
-    made.metadata.create_all(database.engine)
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return made
 
 
 def found(ledger: Ledger, folder: Path, **scope: Any) -> list[Finding]:
@@ -136,7 +90,7 @@ def _of(table: Table, row: tuple[Any, ...]) -> Any:
 
 def test_what_is_booked_is_what_the_records_say(open_database: Opens, tmp_path: Path) -> None:
     """In narrow buckets, wide ones, and days that have both: nothing differs, whatever the order of arrival."""
-    ledger = emptied(open_database(), SOON)
+    ledger = emptied(open_database(), USE, SOON)
     records = many(200)
     ledger.write(batch(records[:120]))
     assert found(ledger, tmp_path) == []
@@ -155,8 +109,8 @@ def test_what_is_booked_is_what_the_records_say(open_database: Opens, tmp_path: 
 
 def test_a_wrong_bucket_is_named(open_database: Opens, tmp_path: Path) -> None:
     """With kind, start, width, the dimensions of its series, the measure, and both figures."""
-    ledger = emptied(open_database(), SOON)
-    ledger.write(batch([use(), use(1)]))
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([sited(), sited(1)]))
     prorated = ledger.tables["use"].prorated
     with ledger.database.write() as connection:
         first = prorated.c[START] == int(FIRST.timestamp()) + 3600
@@ -175,7 +129,7 @@ def test_a_wrong_bucket_is_named(open_database: Opens, tmp_path: Path) -> None:
 
 def test_sums_of_months_and_signed_months_are_compared(open_database: Opens, tmp_path: Path) -> None:
     """A kept sum that is not its buckets' is named, and a rebuild makes it right; so is a month signed otherwise."""
-    ledger = emptied(open_database(), LATER)
+    ledger = emptied(open_database(), USE, LATER)
     ledger.write(batch(many(60)))
     assert sum_months(ledger)
     month = parse_month("2026-02")
@@ -207,7 +161,7 @@ def test_sums_of_months_and_signed_months_are_compared(open_database: Opens, tmp
 
 def test_archived_records_are_counted_too(open_database: Opens, tmp_path: Path) -> None:
     """With the archive's files everything is compared; without, days whose records they hold are named."""
-    ledger = emptied(open_database(), LATER)
+    ledger = emptied(open_database(), USE, LATER)
     ledger.write(batch(many(150)))
     assert len(list(archive(ledger, tmp_path, FIRST + timedelta(days=20)))) > 10
     assert found(ledger, tmp_path) == []
@@ -221,8 +175,8 @@ def test_archived_records_are_counted_too(open_database: Opens, tmp_path: Path) 
 
 def test_files_of_the_archive_that_are_wrong_are_named(open_database: Opens, tmp_path: Path) -> None:
     """Other bytes, no file, other ids, and records that came into the database past the ledger."""
-    ledger = emptied(open_database(), LATER)
-    records = [use(number, end=microseconds(FIRST) + (number * 24 + 2) * HOUR) for number in range(4)]
+    ledger = emptied(open_database(), USE, LATER)
+    records = [sited(number, end=microseconds(FIRST) + (number * 24 + 2) * HOUR) for number in range(4)]
     ledger.write(batch(records))
     changed, gone, other, twice = list(archive(ledger, tmp_path, FIRST + timedelta(days=5)))
     (tmp_path / changed.file).write_bytes(b"PAR1")
@@ -243,7 +197,7 @@ def test_files_of_the_archive_that_are_wrong_are_named(open_database: Opens, tmp
 
 def test_rebuilding_makes_wrong_buckets_right(open_database: Opens, tmp_path: Path) -> None:
     """Whatever was wrong, in hours and days, and whatever is archived; what was right is left alone."""
-    ledger = emptied(open_database(), SOON)
+    ledger = emptied(open_database(), USE, SOON)
     ledger.write(batch(many(150)))
     for now in (SOON, FIRST + timedelta(days=25), LATER):
         ledger.clock = partial(microseconds, now)
@@ -261,7 +215,7 @@ def test_rebuilding_makes_wrong_buckets_right(open_database: Opens, tmp_path: Pa
 
 def test_days_without_all_records_are_left_alone(open_database: Opens, tmp_path: Path) -> None:
     """What nobody can compute anew stays as it is booked, and is named."""
-    ledger = emptied(open_database(), LATER)
+    ledger = emptied(open_database(), USE, LATER)
     ledger.write(batch(many(100)))
     list(archive(ledger, tmp_path, FIRST + timedelta(days=10)))
     before = figures(ledger)
@@ -274,7 +228,7 @@ def test_days_without_all_records_are_left_alone(open_database: Opens, tmp_path:
 def test_rebuilding_while_others_write(open_database: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers, compaction and two rebuilds at once: every record is in the totals, once."""
     monkeypatch.setattr(recount, "MOST_DAYS", 3)
-    ledger = emptied(open_database(), SOON)
+    ledger = emptied(open_database(), USE, SOON)
     ledger.write(batch(many(150)))
     damage(ledger, 2)
     errors: list[BaseException] = []
@@ -314,7 +268,7 @@ def test_rebuilding_while_others_write(open_database: Opens, tmp_path: Path, mon
 def test_a_rebuild_goes_on_where_it_was(open_database: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that died has left its note: the next one does the rest, then what the first was not asked for."""
     monkeypatch.setattr(recount, "MOST_DAYS", 1)
-    ledger = emptied(open_database(), LATER)
+    ledger = emptied(open_database(), USE, LATER)
     ledger.write(batch(many(100)))
     damage(ledger, 3)
     start, end = microseconds(FIRST), microseconds(FIRST + timedelta(days=10))
@@ -332,7 +286,7 @@ def test_a_rebuild_goes_on_where_it_was(open_database: Opens, tmp_path: Path, mo
 
 def test_archives_at_once_keep_every_record(open_database: Opens, tmp_path: Path) -> None:
     """Two processes archive the same days: each record is in one file that is there, whoever was faster."""
-    ledger = emptied(open_database(), LATER)
+    ledger = emptied(open_database(), USE, LATER)
     records = many(120)
     ledger.write(batch(records))
     errors: list[BaseException] = []
@@ -389,7 +343,7 @@ def test_rebuilt_is_what_was_booked(
     open_database: Opens, tmp_path: Path, seed: int, days: list[int], size: int
 ) -> None:
     """Whatever comes in when, is compacted when, and is damaged where: rebuilding gives what was there before."""
-    ledger = emptied(open_database(), FIRST)
+    ledger = emptied(open_database(), USE, FIRST)
     records = many(size, seed)
     now = FIRST
     for place, later in enumerate(days):

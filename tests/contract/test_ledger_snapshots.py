@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +11,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mariadb_server import MariaNode, MariaPlace
-from postgresql_server import PostgresNode, PostgresPlace
+from ledger_databases import emptied
 from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, cells, level_batch
-from usage_model import newest
+from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
 from accounting.archive.archiving import archive, restore
@@ -31,44 +28,13 @@ from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
-SECOND: Final = 1_000_000
 DAY: Final = 86_400
-HOUR: Final = 3600 * SECOND
-SOON: Final = FIRST + timedelta(days=3)
-"""When everything lies in buckets of an hour."""
-LATER: Final = FIRST + timedelta(days=300)
-"""When everything lies in buckets of a day."""
-
-
-@pytest.fixture(scope="module", params=("sqlite", "postgresql", "mariadb"))
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """An empty database of each sort."""
-    if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}")) as opened:
-            yield opened
-        return
-    node: PostgresNode | MariaNode = request.getfixturevalue(request.param)
-    with (
-        closing(PostgresPlace(node) if isinstance(node, PostgresNode) else MariaPlace(node)) as place,
-        closing(Database(place.url, place.password)) as opened,
-    ):
-        yield opened
 
 
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     """An empty ledger."""
-    return emptied(database, SOON)
-
-
-def emptied(database: Database, now: datetime) -> Ledger:
-    made = Ledger(database, {"level": LEVEL}, lambda: microseconds(now))
-    made.metadata.create_all(database.engine)
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return made
+    return emptied(database, LEVEL, SOON)
 
 
 def level(number: int = 0, **changes: Any) -> Fields:
@@ -128,7 +94,7 @@ def test_means_know_what_was_there(ledger: Ledger) -> None:
 
 def test_a_weekly_mean_over_a_month(database: Database) -> None:
     """Days with few cycles weigh less than days with many: a week's mean is no mean of its days' means."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, LEVEL, LATER)
     records = [
         level(0, time=after(days=day, hours=hour), used=1000 * day + hour)
         for day in range(31)
@@ -202,7 +168,7 @@ def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
 
 def test_snapshots_of_an_archived_day_wait_for_it(database: Database, tmp_path: Path) -> None:
     """A duplicate is one, what is new comes into the dead letters with the file to restore, and fits in afterwards."""
-    ledger = emptied(database, SOON)
+    ledger = emptied(database, LEVEL, SOON)
     ledger.write(level_batch([level(0), level(0, time=after(days=1))]))
     before = ask(ledger, "sum:used", "last:used", "min:used")
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
@@ -220,7 +186,7 @@ def test_snapshots_of_an_archived_day_wait_for_it(database: Database, tmp_path: 
 
 def test_writers_and_compaction_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the same cycles in parts, revisions among them, while their days are put together."""
-    first = emptied(database, FIRST)
+    first = emptied(database, LEVEL, FIRST)
     records = [
         level(number, time=after(hours=number % 7 * 5), producer=f"p{number % 3}", site=f"S{number % 5}", used=number)
         for number in range(280)
@@ -324,7 +290,7 @@ few: Final = settings(
 
 def arriving(database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], now: datetime) -> Ledger:
     """A ledger to which records came in batches, some days between them, with compaction here and there."""
-    ledger = emptied(database, now)
+    ledger = emptied(database, LEVEL, now)
     rest = list(arrived)
     for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
         ledger.write(level_batch(rest[:size]))
@@ -374,7 +340,7 @@ def test_other_is_exact(database: Database, arrived: list[Fields], query: UsageQ
 
 def test_a_moved_site_stays_where_it_was(database: Database) -> None:
     """By federation, each has what its site held while it was there, and both have what there was altogether."""
-    ledger = emptied(database, LATER)
+    ledger = emptied(database, LEVEL, LATER)
     records = [level(0, time=after(days=day), used=100) for day in range(4)]
     ledger.write(level_batch(records))
     move = int((FIRST + timedelta(days=1)).timestamp())

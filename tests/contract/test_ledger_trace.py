@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from usage_model import USE, Fields, batch
+from ledger_databases import emptied
+from usage_model import FIRST, HOUR, LATER, SOON, USE, batch, many, sited
 from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
@@ -28,52 +28,7 @@ from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, Attribution, Quantity, UsageQuery, WantedUsage
 
-FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
-SECOND: Final = 1_000_000
-HOUR: Final = 3600 * SECOND
-SOON: Final = FIRST + timedelta(days=3)
-LATER: Final = FIRST + timedelta(days=300)
 Opens = Callable[[], Database]
-
-
-def use(number: int = 0, **changes: Any) -> Fields:
-    """One record of two hours; different numbers are different records."""
-    start = microseconds(FIRST) + HOUR
-    fields: Fields = {
-        "vo": "one",
-        "start": start,
-        "end": start + 2 * HOUR,
-        "site": f"S{number % 3}",
-        "user": "u",
-        "code": None,
-        "name": str(number),
-        "wall_time": 7200,
-        "cpu_time": 7000,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    fields.setdefault("_id", (fields["end"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
-    return fields
-
-
-def many(count: int, seed: int = 1) -> list[Fields]:
-    chance = random.Random(seed)
-    made = []
-    for number in range(count):
-        end = microseconds(FIRST) + chance.randrange(40 * 24 * 3600) * SECOND
-        start = end - chance.choice([0, 600, 7200, 86_400, 5 * 86_400]) * SECOND
-        made.append(use(number, start=start, end=end, wall_time=chance.randrange(10**6), _producer=f"ce{number % 4}"))
-    return made
-
-
-def emptied(database: Database, now: datetime) -> Ledger:
-    made = Ledger(database, {"use": USE}, lambda: microseconds(now))
-    made.metadata.create_all(database.engine)
-    with database.write() as connection:
-        for table in made.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return made
 
 
 def question(*wanted: str, **changes: Any) -> UsageQuery:
@@ -100,9 +55,9 @@ def pages(ledger: Ledger, query: UsageQuery, limit: int) -> Iterator[Trace]:
 
 def test_a_figure_leads_to_its_records(open_database: Opens) -> None:
     """To the buckets with their series, the records with their parts, and who sent which when."""
-    ledger = emptied(open_database(), SOON)
-    ledger.write(batch([use(0, _producer="ce1"), use(1), use(3, wall_time=10)]))
-    ledger.write(batch([use(3, wall_time=20, revision=2)]))
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([sited(0, _producer="ce1"), sited(1), sited(3, wall_time=10)]))
+    ledger.write(batch([sited(3, wall_time=20, revision=2)]))
     end = FIRST + timedelta(hours=2)
     found = trace(asking(ledger), question(end=end, filters=(Filter("site", ("S0",)),)), Page(), EVERYTHING)
     assert (found.figure, found.parts, found.complete, found.why) == ((14_440, 2), (14_440, 2), True, "")
@@ -110,7 +65,7 @@ def test_a_figure_leads_to_its_records(open_database: Opens) -> None:
     assert (bucket.start, bucket.width, bucket.series["site"]) == (FIRST + timedelta(hours=1), 3600, "S0")
     assert (bucket.amounts, bucket.whole) == ((14_440, 2), True)
     one, other = found.records
-    assert (one.id, one.parts, one.producer) == (use(0)["_id"].hex(), (14_400, 1), "ce1")
+    assert (one.id, one.parts, one.producer) == (sited(0)["_id"].hex(), (14_400, 1), "ce1")
     assert (other.parts, other.revision, other.producer, other.received) == ((40, 1), 2, "test", SOON)
     assert (one.start, one.end, one.message) == (FIRST + timedelta(hours=1), FIRST + timedelta(hours=3), "0" * 32)
     assert one.entry != other.entry
@@ -118,8 +73,8 @@ def test_a_figure_leads_to_its_records(open_database: Opens) -> None:
 
 def test_a_cut_bucket_is_said_to_be_cut(open_database: Opens) -> None:
     """The window takes half an hour of a day: the bucket is shown whole, the records with their part."""
-    ledger = emptied(open_database(), LATER)
-    ledger.write(batch([use()]))
+    ledger = emptied(open_database(), USE, LATER)
+    ledger.write(batch([sited()]))
     found = trace(
         asking(ledger), question("sum:wall_time", end=FIRST + timedelta(hours=1, minutes=30)), Page(), EVERYTHING
     )
@@ -130,8 +85,8 @@ def test_a_cut_bucket_is_said_to_be_cut(open_database: Opens) -> None:
 
 def test_records_in_the_archive_are_told_of(open_database: Opens, tmp_path: Path) -> None:
     """The parts that are there are not the figure; the file that holds the others is named."""
-    ledger = emptied(open_database(), LATER)
-    ledger.write(batch([use(), use(1, end=microseconds(FIRST) + 30 * HOUR)]))
+    ledger = emptied(open_database(), USE, LATER)
+    ledger.write(batch([sited(), sited(1, end=microseconds(FIRST) + 30 * HOUR)]))
     (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
     found = trace(asking(ledger), question(attribution=Attribution.BY_END), Page(), EVERYTHING)
     assert (found.figure, found.parts, found.complete) == ((57_600, 2), (28_800, 1), False)
@@ -145,8 +100,8 @@ def test_records_in_the_archive_are_told_of(open_database: Opens, tmp_path: Path
 
 def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
     """The error says what can be."""
-    ledger = emptied(open_database(), SOON)
-    ledger.write(batch([use()]))
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([sited()]))
     for wanted, hint in (
         ("ratio:efficiency", "trace what it is computed from: cpu_time, core_time"),
         ("rate:core_time", "trace the measure itself: core_time"),
@@ -192,7 +147,7 @@ def test_the_parts_add_up_to_the_figure(
     limit: int,
 ) -> None:
     """Whatever the window, tiers, filters, and portions in which they are listed; a site's move to a federation too."""
-    ledger = emptied(open_database(), now)
+    ledger = emptied(open_database(), USE, now)
     move = int((FIRST + timedelta(days=12)).timestamp())
     entries = [
         Entry("site", "S0", "federation", "A", None, move),
@@ -221,9 +176,9 @@ def test_the_parts_add_up_to_the_figure(
 
 def test_a_record_leads_to_its_buckets(open_database: Opens, tmp_path: Path) -> None:
     """With the part in each, of both attributions, also of a record in the archive; an unknown id is explained."""
-    ledger = emptied(open_database(), SOON)
-    ledger.write(batch([use(0, _producer="ce1"), use(1)]))
-    identifier = use(0)["_id"]
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([sited(0, _producer="ce1"), sited(1)]))
+    identifier = sited(0)["_id"]
     found = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
     assert (found.state, found.kind, found.producer, found.received) == ("booked", "use", "ce1", SOON)
     assert (found.fields["site"], found.fields["simulated"]) == ("S0", False)
