@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+SINK: Final = "ledger"
+"""Name of the sink that books."""
+
 
 class LedgerError(Exception):
     """The ledger cannot be used as it is; the message says what differs and what a person has to do."""

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from accounting import SINK
 from accounting.archive.archiving import archive
 from accounting.completeness.comparing import Asked, completeness
 from accounting.ledger import Ledger
@@ -24,7 +25,6 @@ EVERY: Final = 3600.0
 """Seconds between two rounds; tiers change by whole days."""
 DAY: Final = 86_400.0
 """Seconds between two rounds of archiving, which moves whole days."""
-SINK: Final = "ledger"
 log = get_logger(__name__)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from accounting.cli.opened import opened
+from accounting.cli.opened import opened, tell_if_off
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.cli.query import asked_app, refusals_of_questions
@@ -124,6 +124,8 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
         siteward.client.ClientError: the app refuses, or the one at the URL does not answer.
     """
     client = asked_app(settings, url)
+    if client is not None and not url:
+        tell_if_off(settings)
     if client is None:
         return _ask_ledger(text, zone, settings)
     with refusals_of_questions():

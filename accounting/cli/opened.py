@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from accounting import SINK
+from siteward.cli.output import tell
+
 if TYPE_CHECKING:
     from accounting.ledger import Ledger
     from siteward.settings import Settings
@@ -40,6 +43,7 @@ def opened(settings: Settings) -> Iterator[Ledger]:
     except SinkUnavailable as error:
         message = f"{away}: {error}"
         raise LedgerError(message) from error
+    tell_if_off(settings)
     with closing(ledger):
         try:
             yield ledger
@@ -51,6 +55,12 @@ def opened(settings: Settings) -> Iterator[Ledger]:
         except SQLAlchemyError as error:
             message = f"{away}: {ledger.database.told(error)}"
             raise LedgerError(message) from error
+
+
+def tell_if_off(settings: Settings) -> None:
+    """Say that nothing comes in: figures of an installation that books nothing look like those of one without usage."""
+    if SINK in settings.collector.leave_out:
+        tell('the ledger is switched off here: take "ledger" out of collector.leave_out for it to book what comes')
 
 
 def person(given: str) -> str:

@@ -31,7 +31,7 @@ from siteward.kinds.storage_occupancy import StorageOccupancy
 from siteward.records import kind_of, microseconds
 from siteward.server.app import create_app
 from siteward.server.asking import refuse_unknown
-from siteward.settings import AccountingSettings, Settings, SettingsError
+from siteward.settings import AccountingSettings, CollectorSettings, Settings, SettingsError
 from siteward.usage_json import UsageDocument
 
 HERE: Final = "http://127.0.0.1"
@@ -380,3 +380,15 @@ def test_counters_over_http(app: TestClient, with_snapshots: Settings) -> None:
     prorated = asked(app, **parts).json()
     assert [row["values"][0] for row in prorated["rows"]] == [43_200, 86_400, 43_200]
     assert prorated["attribution"] == "prorated"
+
+
+def test_a_ledger_that_is_switched_off_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Else its figures look like those of a grid without usage; where it is on nothing is said."""
+    told = "the ledger is switched off here"
+    for leave_out, is_off in ((("ledger", "prometheus"), True), (("prometheus",), False)):
+        chosen = Settings(data=str(tmp_path), collector=CollectorSettings(leave_out=leave_out))
+        for command in (("account", "job"), ("ledger", "completeness")):
+            assert ran(monkeypatch, chosen, *command) == 0
+            assert (told in capsys.readouterr().err) is is_off
