@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from siteward.settings import Settings
+from siteward.write_ahead import write_ahead
 
 FILE: Final = "collectors.sqlite"
 VERSION: Final = 1
@@ -95,7 +96,7 @@ class Database:
         self.close()
 
     def _prepare(self, path: Path) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        write_ahead(self._connection)
         # What stands here is why a message may be acknowledged: it must survive a power failure.
         self._connection.execute("PRAGMA synchronous = FULL")
         if self._version() == VERSION:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from siteward.broker import BrokerError, BrokerUnavailable
+from siteward.write_ahead import write_ahead
 
 VERSION: Final = 1
 BUSY_SECONDS: Final = 10.0
 """How long to wait for another process's transaction; they take milliseconds unless the disk hangs."""
-_SWITCH_TRIES: Final = 200
 _DURABLE: Final = {False: "PRAGMA synchronous = NORMAL", True: "PRAGMA synchronous = FULL"}
 
 
@@ -152,7 +151,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         connection.execute("PRAGMA page_size = 16384")
-        _switch_to_wal(connection)
+        write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have made the tables between the two looks.
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -162,19 +161,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     elif version != VERSION:
         message = f"{path} has version {version}; this Siteward reads {VERSION}"
         raise UnreadableFile(message)
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for others here, whatever the timeout, so we do."""
-    for attempt in range(_SWITCH_TRIES):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if attempt == _SWITCH_TRIES - 1:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _told(error: sqlite3.Error | OSError, path: Path) -> BrokerError:

@@ -17,6 +17,7 @@ from sqlalchemy.sql import ColumnElement
 from siteward.server.database import Columns, Grouped, Values
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
+from siteward.write_ahead import write_ahead
 
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
@@ -99,7 +100,7 @@ class Sqlite:
 def _prepare(connection: sqlite3.Connection, _: object) -> None:
     # Transactions begin where we say, not before the first write: two that read first could never both go on.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    write_ahead(connection)
     # What is acknowledged to the broker must survive a power failure.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
