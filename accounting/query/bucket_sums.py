@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Table, case, func, or_, select
+from sqlalchemy import Connection, FromClause, Table, case, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
@@ -107,8 +107,8 @@ class BucketSums:
 
     def _holds(self, table: FromClause) -> ColumnElement[bool]:
         """Whether a group holds any record: one whose records were moved away leaves sums of nothing."""
-        counts = (STARTED, CARRIED) if STARTED in table.c else (RECORDS,)
-        return or_(*(func.sum(table.c[name]) != 0 for name in counts))
+        # Of the group, not of a row: what a revision took away may stand in a row of another width.
+        return func.sum(table.c[STARTED] + table.c[CARRIED] if STARTED in table.c else table.c[RECORDS]) != 0
 
     def blocks_around(self, instants: Iterable[int], visible: Sequence[Filter]) -> list[Stretch]:
         """The blocks of buckets on the days within which instants lie; a day's start lies within none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from accounting.booking.buckets import SECOND
@@ -89,8 +90,9 @@ def sampled_of(kind: Kind, query: UsageQuery) -> list[str]:
 
 def is_sampled(kind: Kind, wanted: WantedUsage) -> bool:
     """Whether only single records tell it: all percentiles, and the mean of what does not add up."""
-    alone = wanted.measure in kind.column and wanted.measure not in additive(kind)
-    return wanted.quantity in SAMPLED or (wanted.quantity is Quantity.MEAN and alone)
+    if wanted.quantity is not Quantity.MEAN:
+        return wanted.quantity in SAMPLED
+    return wanted.measure in kind.column and wanted.measure not in additive(kind)
 
 
 def _is_of_records(kind: Kind, wanted: WantedUsage) -> bool:
@@ -98,6 +100,7 @@ def _is_of_records(kind: Kind, wanted: WantedUsage) -> bool:
     return wanted.quantity in OF_RECORDS and wanted.measure == Quantity.RECORDS and wanted.measure not in kind.column
 
 
+@lru_cache(maxsize=1024)
 def _columns(kind: Kind, wanted: WantedUsage, attribution: Attribution) -> tuple[str, ...]:
     match wanted.quantity:
         case _ if is_sampled(kind, wanted) or _is_of_records(kind, wanted):
