@@ -35,6 +35,7 @@ from accounting.corrections.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
+from siteward.cycles import cycles_left_alone
 from siteward.records import microseconds
 from siteward.records.identity import ID_BYTES
 from siteward.server.database import Conflict
@@ -69,34 +70,48 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
         series = _Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
         while (day := _next_day(ledger, tables, begin, end)) is not None:
             begin = max(begin, id_range(day)[0])
-            while (part := _archived_part(ledger, tables, series, folder, day, begin)) is not None:
+            while True:
+                with cycles_left_alone():
+                    part = _archived_part(ledger, tables, series, folder, day, begin)
+                if part is None:
+                    break
                 begin = part.end
                 yield part.file
 
 
 def _columns(
-    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool], count: int
+    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool]
 ) -> dict[str, Sequence[Any]]:
     """Columns of rows in order of their ids. Those that say the same throughout, most of a wide kind, cost little."""
     # PostgreSQL compares no bytes before its version 18.
-    compared = [name for name in names if name != MESSAGE]
+    compared = [name for name in names if name not in {ID, MESSAGE}]
     about = [
         each
         for name in compared
         for each in (func.count(table.c[name]), func.min(table.c[name]), func.max(table.c[name]))
     ]
-    told = connection.execute(select(*about).where(chosen)).one()
+    count, *told = connection.execute(select(func.count(), *about).where(chosen)).one()
     columns: dict[str, Sequence[Any]] = {}
     for place, name in enumerate(compared):
         known, least, most = told[3 * place : 3 * place + 3]
         if known == 0 or (known == count and least == most):
             columns[name] = [least] * count
     varying = [name for name in names if name not in columns]
-    if varying:
-        rows = connection.execute(
-            select(*(table.c[name] for name in varying)).where(chosen).order_by(table.c[ID])
-        ).all()
-        columns |= dict(zip(varying, zip(*rows, strict=True), strict=True))
+    return columns | _listed(connection, table, varying, chosen)
+
+
+def _listed(
+    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool], *, locked: bool = False
+) -> dict[str, list[Any]]:
+    """Columns of rows in order of their ids, to be kept from others until the transaction's end if they are locked.
+
+    Rows come some at a time, so that they are never all in memory.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    question = select(*(table.c[name] for name in names)).where(chosen).order_by(table.c[ID])
+    for rows in connection.execute(question.with_for_update() if locked else question).partitions(LOOKED_UP):
+        for column, values in zip(columns.values(), zip(*rows, strict=True), strict=True):
+            column.extend(values)
     return columns
 
 
@@ -106,26 +121,38 @@ class _Lookup:
     def __init__(self, table: Table, names: Sequence[str]) -> None:
         self._table = table
         self._names = names
-        self._found: dict[int, Any] = {}
+        self._forget()
 
-    def columns(self, connection: Connection, key: str, numbers: Sequence[int]) -> dict[str, Any]:
+    def _forget(self) -> None:
+        self._row_of: dict[int, int] = {}
+        self._values: list[dict[Any, int]] = [{} for _ in self._names]
+        self._places: list[list[int]] = [[] for _ in self._names]
+
+    def columns(self, connection: Connection, key: str, numbers: Sequence[int]) -> dict[str, Texts]:
         """The columns of the row of each number."""
-        distinct, places = np.unique(np.array(numbers, np.int64), return_inverse=True)
-        known = self._known(connection, key, distinct.tolist())
-        columns = zip(*(known[number] for number in distinct.tolist()), strict=True)
-        return {name: _texts(values, places) for name, values in zip(self._names, columns, strict=True)}
+        distinct, records = np.unique(np.array(numbers, np.int64), return_inverse=True)
+        self._learn(connection, key, distinct.tolist())
+        row_of = self._row_of
+        rows = [row_of[number] for number in distinct.tolist()]
+        found = {}
+        for name, values, places in zip(self._names, self._values, self._places, strict=True):
+            mine = np.array([places[row] for row in rows] if len(values) > 1 else [0] * len(rows), np.int64)
+            found[name] = Texts(list(values), mine[records])
+        return found
 
-    def _known(self, connection: Connection, key: str, numbers: list[int]) -> dict[int, Any]:
-        missing = [number for number in numbers if number not in self._found]
-        if len(self._found) + len(missing) > REMEMBERED:
-            self._found.clear()
+    def _learn(self, connection: Connection, key: str, numbers: list[int]) -> None:
+        missing = [number for number in numbers if number not in self._row_of]
+        if len(self._row_of) + len(missing) > REMEMBERED:
+            self._forget()
             missing = numbers
         column = self._table.c[key]
         question = select(column, *(self._table.c[name] for name in self._names))
         for first in range(0, len(missing), LOOKED_UP):
             rows = connection.execute(question.where(column.in_(missing[first : first + LOOKED_UP]))).all()
-            self._found |= {row[0]: row[1:] for row in rows}
-        return self._found
+            for number, *row in rows:
+                self._row_of[number] = len(self._row_of)
+                for values, places, value in zip(self._values, self._places, row, strict=True):
+                    places.append(values.setdefault(value, len(values)))
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -179,12 +206,12 @@ def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Looku
     """Records in order of their ids, some at a time, whole and with where they came from."""
     records, names = tables.records, own_columns(tables.kind)
     key = records.c[ID]
-    some = select(key).where(key >= begin, key < end).order_by(key).limit(AT_ONCE)
-    ids = [bytes(each) for each in connection.execute(some).scalars().all()]
+    later = connection.execute(select(key).where(key >= begin, key < end).order_by(key).offset(AT_ONCE).limit(1))
+    chosen = (key >= begin) & (key < (later.scalar() or end))
+    values = _columns(connection, records, [ID, SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen)
+    ids = list(map(bytes, values[ID]))
     if not ids:
         return {ID: []}
-    chosen = (key >= ids[0]) & (key <= ids[-1])
-    values = _columns(connection, records, [SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen, len(ids))
     common = ledger.common
     stored: dict[str, Any] = {ID: ids, ENTRY: values[ENTRY], MESSAGE: list(map(bytes, values[MESSAGE]))}
     stored[PRODUCER] = _Lookup(common.producers, ["name"]).columns(connection, PRODUCER, values[PRODUCER])["name"]
@@ -192,13 +219,6 @@ def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Looku
     stored |= series.columns(connection, SERIES, values[SERIES])
     # In the order of the declaration, so that people find their way in the file.
     return stored | {name: stored.get(name, values.get(name, ())) for name in tables.kind.names}
-
-
-def _texts(values: Sequence[Any], places: Any) -> Texts:  # noqa: ANN401  # an array of integers.
-    """The same with each value once."""
-    number_of = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    renumbered = np.array([number_of[value] for value in values], np.int64)
-    return Texts(list(number_of), renumbered[places])
 
 
 def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored: Stored) -> bool:
@@ -210,9 +230,8 @@ def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored:
         ledger.check(connection, part.file.kind)
         if unfinished_in(connection, ledger.common.corrections, part.file.kind):
             return False
-        now = select(records.c[ID], records.c[ENTRY]).where(chosen).order_by(records.c[ID]).with_for_update()
-        found = connection.execute(now).all()
-        if [entry for _, entry in found] != list(entries) or [bytes(identifier) for identifier, _ in found] != ids:
+        now = _listed(connection, records, [ID, ENTRY], chosen, locked=True)
+        if now[ENTRY] != list(entries) or list(map(bytes, now[ID])) != ids:
             return False
         kept = packed(dict(zip(ids, plain(stored["revision"]), strict=True)))
         entry = msgspec.structs.asdict(part.file) | {"at": ledger.clock(), "ids": kept}

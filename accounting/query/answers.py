@@ -49,29 +49,30 @@ def answer_of(kind: Kind, query: UsageQuery, periods: Periods, whole: Groups, pa
         parts: what each group holds in each period.
     """
 
-    def values(amounts: Amounts, edges: Edges, so_far: Amounts) -> tuple[Value, ...]:
-        lasting = microseconds(edges[1]) - microseconds(edges[0])
+    def values(amounts: Amounts, lasting: int, so_far: Amounts) -> tuple[Value, ...]:
         return tuple(
-            value_of(kind, wanted, query, so_far if wanted.quantity is Quantity.CUMULATIVE else amounts, lasting)
-            for wanted in query.wanted
+            [
+                value_of(kind, wanted, query, so_far if wanted.quantity is Quantity.CUMULATIVE else amounts, lasting)
+                for wanted in query.wanted
+            ]
         )
 
     sampled = sampled_of(kind, query)
     nothing = Amounts(dict.fromkeys(columns_of(kind, query), 0), dict.fromkeys(sampled, NO_SAMPLE))
-    window = (query.start, query.end)
+    window = _lasting((query.start, query.end))
     top = _top(query, {group: values(amounts, window, amounts)[0] for group, amounts in whole.items()})
     is_cumulative = any(wanted.quantity is Quantity.CUMULATIVE for wanted in query.wanted)
     so_far: dict[Group | None, Amounts] = {}
     rows: list[UsageRow] = []
     for edges, groups in zip(periods, parts, strict=True):
-        here = _others_joined(groups, top)
-        so_far |= {group: _sums_of(so_far.get(group, nothing), amounts) for group, amounts in here.items()}
+        here, lasting = _others_joined(groups, top), _lasting(edges)
+        if is_cumulative:
+            so_far |= {group: _sums_of(so_far.get(group, nothing), amounts) for group, amounts in here.items()}
         # What was used before stays used, also in a period without anything.
         shown = so_far if is_cumulative else here
-        rows += [
-            UsageRow(*edges, group or (), values(here.get(group, nothing), edges, so_far[group]), other=group is None)
-            for group in sorted(shown, key=_order)
-        ]
+        for group in sorted(shown, key=_order):
+            told = values(here.get(group, nothing), lasting, shown[group])
+            rows.append(UsageRow(*edges, group or (), told, other=group is None))
     total = together([nothing, *whole.values()])
     return UsageAnswer(
         query=query,
@@ -81,6 +82,11 @@ def answer_of(kind: Kind, query: UsageQuery, periods: Periods, whole: Groups, pa
         groups=len(whole),
         types=tuple(type_of(kind, wanted) for wanted in query.wanted),
     )
+
+
+def _lasting(edges: Edges) -> int:
+    """Microseconds."""
+    return microseconds(edges[1]) - microseconds(edges[0])
 
 
 def _sums_of(one: Amounts, other: Amounts) -> Amounts:
