@@ -226,7 +226,9 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
     window: Annotated[str, Query(description="A calendar word; or give start and end.")] = "",
     start: Annotated[str, Query(description="First instant, as of usage.")] = "",
     end: Annotated[str, Query(description="First instant after the window; now by default.")] = "",
-    attribution: Annotated[str, Query(description="`prorated` or `by-end`.")] = "prorated",
+    attribution: Annotated[
+        str, Query(description="`prorated`, the default, `by-end`, or of snapshots `at-instant`.")
+    ] = "",
     limit: Annotated[int, Query(description="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, Query(description="Go on with buckets: `more_buckets` of the answer before.")] = "",
     after_record: Annotated[str, Query(description="Go on with records: `more_records` of the answer before.")] = "",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Final
 
+from usage_model import FIRST
+from viewers import answered
+
+from accounting.ledger import Ledger
 from siteward.records import Dimension, Measure, Product, Ratio, Snapshot, kind_of, microseconds
 from siteward.sinks import Batch
-from siteward.usage import Quantity, UsageQuery, WantedUsage
+from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
 Fields = dict[str, Any]
 
@@ -39,6 +43,44 @@ OF_MEASURES: Final = (
     Quantity.MAX,
 )
 ALONE: Final = (Quantity.RECORDS, Quantity.INSTANTS, Quantity.CYCLES, Quantity.INCOMPLETE)
+
+
+def level(number: int = 0, **changes: Any) -> Fields:
+    """One record; different numbers or times are different records."""
+    fields: Fields = {
+        "vo": "one",
+        "time": microseconds(FIRST),
+        "producer": "p",
+        "cycle_size": 1,
+        "site": "S",
+        "user": "",
+        "name": str(number),
+        "used": 100,
+        "files": 10,
+        "copies": 2,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    fields.setdefault("_id", (fields["time"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
+    return fields
+
+
+def after(**span: float) -> int:
+    """So long after the first instant of the tests, microseconds since 1970 UTC."""
+    return microseconds(FIRST + timedelta(**span))
+
+
+def wanted(*texts: str) -> tuple[WantedUsage, ...]:
+    """Such as `sum:used`."""
+    parts = [text.partition(":") for text in texts]
+    return tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
+
+
+def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
+    """The answer to a question about three months."""
+    question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=60)} | changes
+    attribution = changes.pop("attribution", Attribution.AT_INSTANT)
+    return answered(ledger, UsageQuery(kind="level", wanted=wanted(*texts), **question | {"attribution": attribution}))
 
 
 def level_batch(records: Sequence[Fields]) -> Batch:

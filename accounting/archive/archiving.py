@@ -279,11 +279,12 @@ def files(ledger: Ledger) -> list[File]:
         return files_in(connection, ledger)
 
 
-def files_in(connection: Connection, ledger: Ledger) -> list[File]:
-    """The same as a transaction sees them."""
+def files_in(connection: Connection, ledger: Ledger, day: int | None = None) -> list[File]:
+    """The same as a transaction sees them; of one day, where its first second is given."""
     archived = ledger.common.archived
     wanted = [archived.c[name] for name in File.__struct_fields__]
-    found = connection.execute(select(*wanted).order_by(archived.c.kind, archived.c.day, archived.c.file))
+    question = select(*wanted) if day is None else select(*wanted).where(archived.c.day == day)
+    found = connection.execute(question.order_by(archived.c.kind, archived.c.day, archived.c.file))
     return [File(*row) for row in found]
 
 

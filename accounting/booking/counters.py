@@ -20,6 +20,7 @@ from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.postings import Account, account_of
+from accounting.snapshot_tables import Tables
 from accounting.tables import COUNTER, ID, SERIES, SINCE, KindTables, before_of
 from siteward.records import Kind
 
@@ -79,7 +80,7 @@ def differences(kind: Kind, records: Sequence[tuple[Fields, Step]]) -> dict[str,
     return columns
 
 
-def counted(tables: KindTables, name: str) -> ColumnElement[Any]:
+def counted(tables: Tables, name: str) -> ColumnElement[Any]:
     """A field of a record as it can be booked, as SQL."""
     column = tables.records.c[name]
     if name not in tables.kind.counters:

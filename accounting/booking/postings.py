@@ -51,7 +51,7 @@ def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integer
     """Records of a kind as an account.
 
     Args:
-        kind: any but of snapshots.
+        kind: whose; what snapshots add up to, but not what was least, most or last.
         columns: values by field; times in microseconds since 1970 UTC. Within the limits of `beyond_limits`. Of
             counters the differences, as `accounting.booking.counters` gives them.
         series: number of each record's series.

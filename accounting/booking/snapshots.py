@@ -221,7 +221,7 @@ class Snapshots:
 
     def _seen_anew(self, day: int, series: Sequence[int]) -> Postings:
         records = self._tables.records
-        chosen = select(records).where(_of_day(records, day), records.c[SERIES].in_(series))
+        chosen = select(records).where(of_day(records, day), records.c[SERIES].in_(series))
         rows = as_rows(self._connection.execute(chosen).mappings().all(), self._tables)
         return seen(self._kind, rows.columns, rows.series, self._tiers)
 
@@ -234,7 +234,7 @@ class Snapshots:
         question = (
             select(*by, func.count(), func.max(records.c.cycle_size))
             .select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
-            .where(_of_day(records, day), series.c.producer.in_(numbers))
+            .where(of_day(records, day), series.c.producer.in_(numbers))
             .group_by(*by)
         )
         found = self._connection.execute(question).all()
@@ -275,7 +275,8 @@ def of_stretch(records: Table, first: int, last: int) -> ColumnElement[bool]:
     return and_(records.c[ID] >= _id_from(first // 1000), records.c[ID] < _id_from(-(-last // 1000)))
 
 
-def _of_day(records: Table, day: int) -> ColumnElement[bool]:
+def of_day(records: Table, day: int) -> ColumnElement[bool]:
+    """Those of a UTC day, by its first second."""
     return of_stretch(records, day * SECOND, (day + DAY) * SECOND)
 
 

@@ -16,7 +16,7 @@ from accounting.archive.archived_ids import day_of, unpacked
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND, tiers_at
 from accounting.booking.counters import booked_columns
-from accounting.booking.postings import Postings, account_of, by_end, prorated
+from accounting.booking.postings import Postings, account_of, amounts_of, by_end, prorated
 from accounting.checks.grids import grid_of
 from accounting.checks.traced import MOST_LISTED, BookedPart, RecordTrace
 from accounting.corrections.originals import originals_of
@@ -195,8 +195,9 @@ def _shown(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
 def _parts(
     connection: Connection, ledger: Ledger, tables: Tables, columns: Mapping[str, Sequence[Any]], series: int
 ) -> Iterator[BookedPart]:
-    """What a record has in each bucket, the widest of those that lie over each other; of snapshots none is told."""
+    """What a record has in each bucket, the widest of those that lie over each other."""
     if isinstance(tables, SnapshotTables):
+        yield from _seen_in(connection, tables, columns, series)
         return
     first, last = (columns[name][0] // (DAY * SECOND) * DAY for name in times_of(tables.kind))
     account = account_of(tables.kind, columns, np.array([series], np.int64))
@@ -210,6 +211,25 @@ def _parts(
             listed += 1
             if listed <= MOST_LISTED:
                 yield part
+
+
+def _seen_in(
+    connection: Connection, tables: SnapshotTables, columns: Mapping[str, Sequence[Any]], series: int
+) -> Iterator[BookedPart]:
+    """What a snapshot adds to the bucket of its instant."""
+    (instant,) = columns[tables.kind.time]
+    day = instant // (DAY * SECOND) * DAY
+    around = [
+        (width, start)
+        for start, width in _layout(connection, tables.buckets, series, day, day)
+        if start <= instant // SECOND < start + width
+    ]
+    values, _ = amounts_of(tables.kind, columns)
+    parts = {"records": 1} | {name: int(value[0]) for name, value in values.items() if value[0]}
+    for width, start in sorted(around)[-1:]:
+        yield BookedPart(
+            attribution=str(Attribution.AT_INSTANT), start=moment(start * SECOND), width=width, parts=parts
+        )
 
 
 def _layout(connection: Connection, table: Table, series: int, first: int, last: int) -> list[tuple[int, int]]:

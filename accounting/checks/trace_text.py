@@ -24,7 +24,7 @@ class TraceText(msgspec.Struct, frozen=True, kw_only=True):
     window: str = ""
     start: str = ""
     end: str = ""
-    attribution: str = "prorated"
+    attribution: str = ""
     limit: int = 100
     after_bucket: str = ""
     after_record: str = ""
@@ -45,11 +45,7 @@ def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQu
         end=text.end,
         attribution=text.attribution,
     )
-    if text.kind in ledger.snapshots:
-        message = f"{text.kind} is of snapshots, whose figures are no sums of parts; ask for `last`, `min` or `max`"
-        raise QueryError(message)
-    kinds = {name: tables.kind for name, tables in ledger.tables.items()}
-    query = parse_usage(asked, kinds, now, attributes_of(ledger))
+    query = parse_usage(asked, ledger.kinds, now, attributes_of(ledger))
     return query, Page(limit=text.limit, after_bucket=text.after_bucket, after_record=text.after_record)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection, Select, Table, and_, or_, select
 
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
@@ -20,10 +20,10 @@ from accounting.ledger import Ledger
 from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
 from accounting.query.derivation import Derivation
-from accounting.query.quantities import columns_of
 from accounting.query.record_sums import Part, RecordSums, id_from, id_times
 from accounting.query.sight import Sight
 from accounting.query.usage import Usage
+from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import (
     CARRIED,
     ENTRY,
@@ -35,7 +35,6 @@ from accounting.tables import (
     START,
     STARTED,
     WIDTH,
-    KindTables,
     times_of,
 )
 from siteward.query import Filter, QueryError
@@ -110,13 +109,23 @@ class _Tracing:
         self._connection = connection
         self._ledger = ledger
         self._query = query
-        self._tables = ledger.tables[query.kind]
+        self._tables = ledger.tables_of(query.kind)
         self._kind = self._tables.kind
         self._is_prorated = query.attribution is Attribution.PRORATED
-        counts = (STARTED, CARRIED) if self._is_prorated else (RECORDS,)
-        self._names = list(dict.fromkeys([*columns_of(self._kind, query), *counts]))
+        self._names = list(dict.fromkeys(name for wanted in query.wanted for name in self._of(wanted)))
+        self._names += [name for name in self._counts if name not in self._names]
         self._window = microseconds(query.start), microseconds(query.end)
         self._pieces = list(self._found_pieces(derivation))
+
+    @property
+    def _counts(self) -> tuple[str, ...]:
+        return (STARTED, CARRIED) if self._is_prorated else (RECORDS,)
+
+    @property
+    def _buckets(self) -> Table:
+        if isinstance(self._tables, SnapshotTables):
+            return self._tables.buckets
+        return self._tables.prorated if self._is_prorated else self._tables.by_end
 
     def _found_pieces(self, derivation: Derivation) -> Iterator[Piece]:
         series = self._tables.series
@@ -192,8 +201,7 @@ class _Tracing:
         return traced, f"{piece.number}-{start}-{number_of_series}-{width}"
 
     def _buckets_of(self, piece: Piece, after: Sequence[int]) -> Select[Any]:
-        buckets = self._tables.prorated if self._is_prorated else self._tables.by_end
-        series = self._tables.series
+        buckets, series = self._buckets, self._tables.series
         start, number, width = (buckets.c[name] for name in (START, SERIES, WIDTH))
         first, last = piece.stretch[0] // SECOND, -(-piece.stretch[1] // SECOND)
         conditions = [start + width > first, start > first - 86_400, start < last]
@@ -280,9 +288,7 @@ class _Tracing:
     def _of(self, wanted: WantedUsage) -> tuple[str, ...]:
         if wanted.quantity is Quantity.SUM:
             return (wanted.measure,)
-        if wanted.quantity is Quantity.STARTED:
-            return (STARTED,)
-        return (STARTED, CARRIED) if self._is_prorated else (RECORDS,)
+        return (STARTED,) if wanted.quantity is Quantity.STARTED else self._counts
 
 
 def _beyond(columns: Sequence[Any], values: Sequence[int]) -> Any:  # noqa: ANN401  # a condition of SQL.
@@ -306,8 +312,7 @@ def _token(text: str, parts: int, name: str, base: int = 10) -> list[int]:
 
 
 def _check_traced(ledger: Ledger, name: str, wanted: WantedUsage) -> None:
-    tables: KindTables | None = ledger.tables.get(name)
-    kind: Kind | None = tables.kind if tables else None
+    kind: Kind | None = ledger.kinds.get(name)
     if kind is None or wanted.quantity in TRACED:
         return
     if wanted.quantity is Quantity.RATIO and wanted.measure in kind.ratios:
@@ -315,7 +320,8 @@ def _check_traced(ledger: Ledger, name: str, wanted: WantedUsage) -> None:
         _refuse(
             f"{wanted.name} is no sum of parts; trace what it is computed from: {ratio.numerator}, {ratio.denominator}"
         )
-    _refuse(f"{wanted.name} is no sum of parts; trace the measure itself: {wanted.measure}")
+    itself = f"sum:{wanted.measure}" if kind.of_instants and wanted.measure else wanted.measure or Quantity.RECORDS
+    _refuse(f"{wanted.name} is no sum of parts; trace the measure itself: {itself}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -17,9 +17,11 @@ from accounting.archive.archiving import files_in
 from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.dictionary import AT_ONCE
 from accounting.checks.recount import Differences, Slice, extent, recount, slices
+from accounting.checks.snapshot_recount import TableRecount, recount_day, snapshot_extent
 from accounting.checks.verify_sums import BadMonth, wrong_signatures, wrong_sums
 from accounting.ledger import Ledger
-from accounting.tables import ID, SERIES, START, WIDTH, KindTables
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.tables import ID, PRODUCER, SERIES, START, WIDTH, KindTables
 from siteward.records import moment
 from siteward.usage import Attribution
 
@@ -32,9 +34,10 @@ class Difference(msgspec.Struct, frozen=True):
         attribution: of the buckets.
         start: of the bucket, or of several that lie over each other.
         width: seconds.
-        series: its dimensions.
-        measure: what is summed, or counted: `started`, `carried`, `records`.
-        booked: what there is.
+        series: its dimensions; of how often a producer looked, that producer.
+        measure: what is summed, or counted: `started`, `carried`, `records`; of snapshots also what was least, most
+            and last.
+        booked: what there is; None where it is not known.
         computed: what there should be.
     """
 
@@ -44,8 +47,8 @@ class Difference(msgspec.Struct, frozen=True):
     width: int
     series: dict[str, Any]
     measure: str
-    booked: int
-    computed: int
+    booked: int | None
+    computed: int | None
 
 
 class BadFile(msgspec.Struct, frozen=True):
@@ -116,6 +119,10 @@ class Scope(msgspec.Struct, frozen=True):
     def tables(self, ledger: Ledger) -> list[KindTables]:
         """Those of the kinds."""
         return [tables for name, tables in ledger.tables.items() if not self.kinds or name in self.kinds]
+
+    def snapshots(self, ledger: Ledger) -> list[SnapshotTables]:
+        """Those of the kinds of snapshots."""
+        return [tables for name, tables in ledger.snapshots.items() if not self.kinds or name in self.kinds]
 
     def days(self, found: Slice | None) -> Slice | None:
         """Of the days that there are, those within."""
@@ -202,6 +209,29 @@ def checked_buckets(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Di
             yield from untold(tables.kind.name, found.left_out, found.unreadable)
 
 
+def checked_snapshots(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Difference | Untold]:
+    """The same of snapshots, a day at a time."""
+    for tables in scope.snapshots(ledger):
+        reading = ArchiveReading(ledger, scope.folder)
+        with ledger.database.read() as connection:
+            whole = scope.days(snapshot_extent(connection, ledger, tables))
+        left_out: list[int] = []
+        unreadable: list[Unreadable] = []
+        for day in whole.days if whole else ():
+            with ledger.database.read() as connection:
+                found = recount_day(connection, ledger, tables, reading, day)
+                counts.days += not found.unreadable
+                counts.records += found.records
+                counts.buckets += found.buckets
+                differences = [
+                    each for one in found.tables for each in _snapshots_told(connection, ledger, tables, one)
+                ]
+            yield from differences
+            unreadable += found.unreadable
+            left_out += [day] if found.unreadable else []
+        yield from untold(tables.kind.name, left_out, unreadable)
+
+
 def checked_months(ledger: Ledger, scope: Scope, _counts: Counts) -> Iterator[BadMonth]:
     """The kept sums of months against their buckets, and signed months against what was signed."""
     yield from wrong_sums(ledger, scope.kinds, scope.start, scope.end)
@@ -211,6 +241,7 @@ def checked_months(ledger: Ledger, scope: Scope, _counts: Counts) -> Iterator[Ba
 CHECKS: Final[tuple[Callable[[Ledger, Scope, Counts], Iterator[Finding]], ...]] = (
     checked_files,
     checked_buckets,
+    checked_snapshots,
     checked_months,
 )
 """All that is looked at, in this order; each yields what is not as it should be."""
@@ -239,7 +270,33 @@ def told(connection: Connection, tables: KindTables, differences: Differences) -
                 )
 
 
-def series_in(connection: Connection, tables: KindTables, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+def _snapshots_told(
+    connection: Connection, ledger: Ledger, tables: SnapshotTables, recount: TableRecount
+) -> Iterator[Difference]:
+    differing = recount.differing
+    if not differing:
+        return
+    if recount.of == SERIES:
+        names = series_in(connection, tables, differing)
+    else:
+        producers = ledger.common.producers
+        chosen = select(producers.c[PRODUCER], producers.c.name).where(producers.c[PRODUCER].in_(differing))
+        names = {row[0]: {"producer": row[1]} for row in connection.execute(chosen)}
+    for number in differing:
+        for (start, width), name, booked, computed in recount.differences(number):
+            yield Difference(
+                kind=tables.kind.name,
+                attribution=str(Attribution.AT_INSTANT),
+                start=moment(start * SECOND),
+                width=width,
+                series=names.get(number, {recount.of: number}),
+                measure=name.removeprefix("_"),
+                booked=booked,
+                computed=computed,
+            )
+
+
+def series_in(connection: Connection, tables: Tables, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
     """The dimensions of some series, by number."""
     found: dict[int, dict[str, Any]] = {}
     wanted = sorted(set(numbers))

@@ -48,13 +48,10 @@ def verify(
         findings = compare(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder), counts)
         shown = list(islice(findings, limit))
         unshown = sum(1 for _ in findings)
-        uncompared = [name for name in ledger.snapshots if not kinds or name in kinds]
     show(COLUMNS, map(_row, shown), chosen.output)
     if unshown:
         tell(f"and {unshown} more; --limit shows them")
     tell(_told(counts))
-    if uncompared:
-        tell(f"not compared with records: snapshots of {', '.join(uncompared)}")
     if counts.differences:
         tell("`siteward ledger rebuild` makes buckets what their records come to")
     if counts.differences or counts.bad_files or counts.bad_months:
@@ -74,14 +71,10 @@ def rebuild(
     and named.
     """
     from accounting.upkeep.rebuild import rebuild as compute  # noqa: PLC0415  # `--help` needs none of it.
-    from siteward.query import QueryError  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     rows: list[Sequence[object]] = []
     with opened(chosen.settings) as ledger:
-        if of_snapshots := [kind for kind in kinds or () if kind in ledger.snapshots]:
-            message = f"{of_snapshots[0]} is of snapshots: a day is made anew when a record of it comes or is revised"
-            raise QueryError(message)
         for done in compute(ledger, scope(ledger, chosen.settings, kinds or (), (start, end), folder)):
             first, last = _day(done.first), _day(done.last - 1)
             rows.append((done.kind, first, last, done.records, done.changed, sum(each.days for each in done.untold)))

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")] = "",
-    measures: Annotated[str, typer.Option(help="What adds up: measures, products, records, started.")] = "records",
+    measures: Annotated[
+        str, typer.Option(help="What adds up: measures, products, records, started, sum:used.")
+    ] = "records",
     where: Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, vo!=x.")] = None,
     window: Annotated[str, typer.Option(help="A calendar word: 2026-03, last-month; or give start and end.")] = "",
     start: Annotated[str, typer.Option(help="First instant, as in `siteward account`.")] = "",
     end: Annotated[str, typer.Option(help="First instant after the window; now by default.")] = "",
-    attribution: Annotated[str, typer.Option(help="prorated or by-end.")] = "prorated",
+    attribution: Annotated[str, typer.Option(help="prorated, the default, or by-end; of snapshots at-instant.")] = "",
     limit: Annotated[int, typer.Option(help="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, typer.Option(help="Go on with buckets, as the answer before said.")] = "",
     after_record: Annotated[str, typer.Option(help="Go on with records, as the answer before said.")] = "",

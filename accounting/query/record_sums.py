@@ -18,7 +18,8 @@ from accounting.query.bucket_sums import GroupSums
 from accounting.query.conditions import Group, conditions_of, groups_of
 from accounting.query.cuts import Stretch
 from accounting.query.samples import Samples
-from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, KindTables, times_of
+from accounting.snapshot_tables import Tables
+from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, times_of
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, Shape
 from siteward.records.identity import HASH_BYTES, ID_BYTES
@@ -40,7 +41,7 @@ class RecordSums:
     def __init__(
         self,
         connection: Connection,
-        tables: KindTables,
+        tables: Tables,
         query: UsageQuery,
         names: Sequence[str],
         visible: Sequence[Filter],

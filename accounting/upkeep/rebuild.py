@@ -19,36 +19,18 @@ from accounting import LedgerError
 from accounting.archive.archive_reading import ArchiveReading
 from accounting.booking.buckets import SECOND
 from accounting.checks.recount import KEYS, Recount, Slice, extent, recount, slices
-from accounting.checks.verifying import Scope, Untold, untold
+from accounting.checks.verifying import Scope, untold
 from accounting.ledger import Ledger
 from accounting.tables import KindTables
 from accounting.upkeep.month_marks import forget_months
+from accounting.upkeep.rebuilt import Rebuilt
+from accounting.upkeep.snapshot_rebuild import rebuild_snapshots
 from siteward.log import get_logger
 from siteward.records import moment
 from siteward.server.database import Conflict
 
 TRIES: Final = 10
 log = get_logger(__name__)
-
-
-class Rebuilt(msgspec.Struct, frozen=True):
-    """A portion of days of a kind that is right now.
-
-    Attributes:
-        kind: whose buckets.
-        first: first second of the first day.
-        last: first second of the day after the last.
-        records: looked at.
-        changed: buckets that were not what their records come to.
-        untold: days that were left alone, since not all of their records are there.
-    """
-
-    kind: str
-    first: int
-    last: int
-    records: int
-    changed: int
-    untold: tuple[Untold, ...]
 
 
 class _Run(msgspec.Struct, frozen=True):
@@ -78,6 +60,8 @@ def rebuild(ledger: Ledger, scope: Scope) -> Iterator[Rebuilt]:
     """
     for tables in scope.tables(ledger):
         yield from _Rebuilding(ledger, tables, scope).portions()
+    for snapshots in scope.snapshots(ledger):
+        yield from rebuild_snapshots(ledger, snapshots, scope)
 
 
 class _Rebuilding:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_databases import emptied
-from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, cells, level_batch
+from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, after, ask, cells, level, level_batch, wanted
 from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
@@ -35,41 +35,6 @@ DAY: Final = 86_400
 def ledger(database: Database) -> Ledger:
     """An empty ledger."""
     return emptied(database, LEVEL, SOON)
-
-
-def level(number: int = 0, **changes: Any) -> Fields:
-    """One record; different numbers or times are different records."""
-    fields: Fields = {
-        "vo": "one",
-        "time": microseconds(FIRST),
-        "producer": "p",
-        "cycle_size": 1,
-        "site": "S",
-        "user": "",
-        "name": str(number),
-        "used": 100,
-        "files": 10,
-        "copies": 2,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    fields.setdefault("_id", (fields["time"] // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"))
-    return fields
-
-
-def after(**span: float) -> int:
-    return microseconds(FIRST + timedelta(**span))
-
-
-def wanted(*texts: str) -> tuple[WantedUsage, ...]:
-    parts = [text.partition(":") for text in texts]
-    return tuple(WantedUsage(Quantity(quantity), measure) for quantity, _, measure in parts)
-
-
-def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
-    question = {"start": FIRST - timedelta(days=30), "end": FIRST + timedelta(days=60)} | changes
-    attribution = changes.pop("attribution", Attribution.AT_INSTANT)
-    return answered(ledger, UsageQuery(kind="level", wanted=wanted(*texts), **question | {"attribution": attribution}))
 
 
 def test_a_snapshot_is_booked_once(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from snapshot_model import LEVEL, after, level, level_batch
 from usage_model import FIRST, HOUR, LATER, SOON, USE, batch, many, sited
 from viewers import EVERYTHING, answered, asking
 
@@ -114,6 +115,43 @@ def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
         trace(asking(ledger), question(), Page(after_record="x"), EVERYTHING)
     with pytest.raises(QueryError, match="kind 'uses' is not in the ledger"):
         trace(asking(ledger), question(kind="uses"), Page(), EVERYTHING)
+
+
+def test_a_figure_of_snapshots_leads_to_its_records(open_database: Opens, tmp_path: Path) -> None:
+    """To the buckets of its series and the records in them; sums are sums of parts, means are not."""
+    ledger = emptied(open_database(), LEVEL, SOON)
+    records = [
+        level(0, used=7),
+        level(1, used=9, time=after(hours=1)),
+        level(2, used=30, time=after(hours=1), site="T"),
+        level(3, used=5, time=after(days=3)),
+    ]
+    ledger.write(level_batch(records))
+    asked = question(
+        "sum:used",
+        "records",
+        kind="level",
+        attribution=Attribution.AT_INSTANT,
+        end=FIRST + timedelta(days=1),
+        filters=(Filter("site", ("S",)),),
+    )
+    for now, widths in ((SOON, [3600, 3600]), (LATER, [86_400])):
+        ledger.clock = lambda now=now: microseconds(now)  # type: ignore[misc]  # bound at once.
+        compact(ledger)
+        found = trace(asking(ledger), asked, Page(), EVERYTHING)
+        assert (found.figure, found.parts, found.complete) == ((16, 2), (16, 2), True)
+        assert [each.width for each in found.buckets] == widths
+        assert {each.series["site"] for each in found.buckets} == {"S"}
+        assert [(each.id, each.parts, each.producer) for each in found.records] == [
+            (records[0]["_id"].hex(), (7, 1), "sender"),
+            (records[1]["_id"].hex(), (9, 1), "sender"),
+        ]
+        one = trace_record(asking(ledger), tmp_path, records[1]["_id"], EVERYTHING)
+        (part,) = one.buckets
+        assert (one.state, part.attribution, part.width) == ("booked", "at-instant", widths[0])
+        assert part.parts == {"records": 1, "used": 9, "files": 10, "copies": 2, "stored": 18}
+    with pytest.raises(QueryError, match="trace the measure itself: sum:used"):
+        trace(asking(ledger), question("mean:used", kind="level"), Page(), EVERYTHING)
 
 
 few: Final = settings(
