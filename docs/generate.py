@@ -112,7 +112,7 @@ def _more(kind: Kind) -> Iterator[str]:
     """What a kind's class says beyond its first paragraph, and what the ledger does with its records."""
     if kind.record:
         yield from inspect.cleandoc(kind.record.__doc__ or "").split("\n\n")[1:]
-    longest = f"longer than {kind.declaration.longest.days} days" if kind.declaration.longest else ""
+    longest = f"longer than {kind.longest // 86_400_000_000} days" if kind.longest else ""
     limited = any(isinstance(column.role, Measure) and column.role.limit is not None for column in kind.measures)
     reasons = " or ".join(filter(None, (longest, "with a value above its limit" if limited else "")))
     if kind.since:

@@ -105,11 +105,11 @@ def _possible(kind: Kind, file: File) -> Stretch:
     first, last = file.day * SECOND, (file.day + DAY) * SECOND
     if kind.shape is not Shape.INTERVAL:
         return first, last
-    longest = kind.longest
+    assert kind.longest is not None
     match kind.time:
         case "end":
-            return (NEVER if longest is None else first - longest), last
+            return first - kind.longest, last
         case "start":
-            return first, FOR_EVER if longest is None else last + longest + 1
+            return first, last + kind.longest + 1
         case _:
             return NEVER, FOR_EVER

@@ -92,6 +92,17 @@ class Spread(msgspec.Struct):
         return started
 
 
+def pieces_of(starts: Integers, ends: Integers, tiers: Iterable[Tier]) -> Integers:
+    """Over how many buckets `spread` spreads each interval."""
+    found = np.zeros(len(starts), np.int64)
+    stop = np.maximum(ends, starts + 1)
+    for tier in tiers:
+        width = tier.width * SECOND
+        first, last = np.maximum(starts, tier.start) // width, (np.minimum(stop, tier.end) - 1) // width
+        found += np.where((starts < tier.end) & (stop > tier.start), last - first + 1, 0)
+    return found
+
+
 def spread(starts: Integers, ends: Integers, tiers: Iterable[Tier]) -> Spread:
     """Spread intervals over buckets.
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers, sums
-from accounting.booking.buckets import Tier, bucket_of, spread
+from accounting.booking.buckets import Tier, bucket_of, pieces_of, spread
 from accounting.booking.measures import MOST, MOST_OF_PRODUCT, additive, factors, knowable, known_of, ratio_parts
 from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, times_of
 from siteward.records import Kind, Measure, Refused
+
+MOST_PIECES: Final = 500_000
+"""Parts of records in buckets that are in memory at once, a few hundred bytes each."""
 
 Known = npt.NDArray[np.bool_]
 
@@ -109,6 +112,41 @@ def chosen(account: Account, which: Known) -> Account:
 
 def prorated(account: Account, tiers: Iterable[Tier]) -> Postings:
     """What records add over the time in which they ran."""
+    tiers = list(tiers)
+    return merged([_spread_over(each, tiers) for each in _portions(account, tiers)])
+
+
+def merged(parts: Sequence[Postings]) -> Postings:
+    """Rows of several postings, those of the same key added up."""
+    parts = [part for part in parts if part.keys]
+    if len(parts) < 2:  # noqa: PLR2004  # one needs nothing.
+        return parts[0] if parts else Postings({}, {})
+    start, series, width = (np.concatenate([part.keys[name] for part in parts]) for name in (START, SERIES, WIDTH))
+    names = dict.fromkeys(name for part in parts for name in part.sums)
+    return posted(
+        start, series, width, {name: np.concatenate([column_of(part, name) for part in parts]) for name in names}
+    )
+
+
+def column_of(postings: Postings, name: str) -> npt.NDArray[Any]:
+    """A column; those that are zero throughout are left out of postings."""
+    if name in postings.sums:
+        return postings.sums[name]
+    return np.zeros(len(postings.keys[START]) if postings.keys else 0, np.int64)
+
+
+def _portions(account: Account, tiers: Sequence[Tier]) -> Iterator[Account]:
+    """An account's records in order, so many at a time that memory holds their pieces, even if each lasts years."""
+    number = np.cumsum(pieces_of(account.start, account.end, tiers))
+    portion = number // MOST_PIECES
+    if not len(portion) or portion[-1] == 0:
+        yield account
+        return
+    for each in np.unique(portion).tolist():
+        yield chosen(account, portion == each)
+
+
+def _spread_over(account: Account, tiers: Sequence[Tier]) -> Postings:
     pieces = spread(account.start, account.end, tiers)
     sign = account.sign[pieces.record]
     started = pieces.started
@@ -180,11 +218,12 @@ def beyond_limits(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[int,
     """
     found: dict[int, Refused] = {}
     if kind.longest is not None:
-        starts, ends = np.array(columns["start"], np.int64), np.array(columns["end"], np.int64)
+        first, last = (kind.since, kind.time) if kind.since else ("start", "end")
+        starts, ends = np.array(columns[first], np.int64), np.array(columns[last], np.int64)
         for position in np.flatnonzero(ends - starts > kind.longest).tolist():
-            seconds = (columns["end"][position] - columns["start"][position]) // 1_000_000
+            seconds = (columns[last][position] - columns[first][position]) // 1_000_000
             reason = f"lasts longer than {kind.longest // 1_000_000} s; mend it, or raise the kind's `longest`"
-            found[position] = Refused(reason, kind=kind.name, field="end", value=f"{seconds} s after its start")
+            found[position] = Refused(reason, kind=kind.name, field=last, value=f"{seconds} s after its {first}")
     for name in {name for measure in additive(kind) for name in factors(kind, measure)}:
         role = kind.column[name].role
         limit = role.limit if isinstance(role, Measure) and role.limit is not None else MOST

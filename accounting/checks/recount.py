@@ -16,7 +16,7 @@ from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND, tiers_at
 from accounting.booking.counters import counted
 from accounting.booking.measures import additive, factors
-from accounting.booking.postings import Account, Postings, account_of, by_end, posted, prorated
+from accounting.booking.postings import Account, Postings, account_of, by_end, column_of, merged, posted, prorated
 from accounting.checks.grids import Grid, grid_of
 from accounting.ledger import Ledger
 from accounting.query.cuts import Stretch
@@ -175,19 +175,7 @@ class _Sum:
 
     @property
     def total(self) -> Postings:
-        if not self._parts:
-            return Postings({}, {})
-        start, series, width = (np.concatenate([part.keys[name] for part in self._parts]) for name in KEYS)
-        names = dict.fromkeys(name for part in self._parts for name in part.sums)
-        columns = {name: np.concatenate([_column(part, name) for part in self._parts]) for name in names}
-        return posted(start, series, width, columns)
-
-
-def _column(postings: Postings, name: str) -> Column:
-    """A column; those that are zero throughout are left out of postings."""
-    if name in postings.sums:
-        return postings.sums[name]
-    return np.zeros(len(postings.keys[START]) if postings.keys else 0, np.int64)
+        return merged(self._parts)
 
 
 def _layout(connection: Connection, table: Table, days: Slice) -> list[tuple[int, int]]:
@@ -273,7 +261,7 @@ def _compared(table: Table, booked: Postings, computed: Postings, left_out: Sequ
     start, series, width = (np.concatenate([side.keys[name] for side in sides]) for name in KEYS)
     columns: dict[str, Column] = {}
     for name in names:
-        of_booked, of_computed = _column(booked, name), _column(computed, name)
+        of_booked, of_computed = column_of(booked, name), column_of(computed, name)
         columns[f"booked {name}"] = np.concatenate([of_booked, np.zeros_like(of_computed)])
         columns[f"computed {name}"] = np.concatenate([np.zeros_like(of_booked), of_computed])
     joined = posted(start, series, width, columns)

@@ -265,12 +265,10 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
         return first, None
     if kind.shape is not Shape.INTERVAL or (kind.time == "end" and not is_prorated):
         return first, last
-    longest = kind.longest
+    assert kind.longest is not None
     if kind.time == "end":
-        return first, None if longest is None else last + longest + 1
-    if kind.time == "start":
-        return None if longest is None else first - longest, last
-    return None, None
+        return first, last + kind.longest + 1
+    return (first - kind.longest, last) if kind.time == "start" else (None, None)
 
 
 def id_from(time: int) -> bytes:

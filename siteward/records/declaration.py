@@ -233,8 +233,8 @@ def _adds_up(column: Column | None) -> bool:
 def _longest_problems(declaration: Declaration) -> Iterator[str]:
     if declaration.longest is None:
         return
-    if declaration.shape is not Shape.INTERVAL:
-        yield f"option 'longest' is for intervals; a record of shape {declaration.shape} lasts no time"
+    if declaration.shape is not Shape.INTERVAL and not declaration.since:
+        yield f"option 'longest' is for intervals and counters; a record of shape {declaration.shape} lasts no time"
     if declaration.longest <= timedelta(0):
         yield "option 'longest' must be longer than nothing"
 

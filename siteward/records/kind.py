@@ -15,7 +15,7 @@ from siteward.records.declaration import Column, Declaration, Shape, Type, check
 from siteward.records.fields import Dimension, Measure
 from siteward.records.identity import microseconds, moment, record_id
 from siteward.records.refusal import Refused
-from siteward.records.shapes import EARLIEST, LATEST, Record
+from siteward.records.shapes import DEFAULT_LONGEST, EARLIEST, LATEST, Record
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
@@ -40,7 +40,8 @@ class Kind:
         ratios: quotients of sums, by name.
         ahead: how far in the future its times may lie, microseconds.
         retention: how long the monitoring store keeps records; None is for ever.
-        longest: longest interval that the ledger books without a person looking at it, microseconds; None is any.
+        longest: longest interval, or time that a counter has counted, that the ledger books without a person looking
+            at it, microseconds; None of records that last no time.
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
         booked: whether the accounting ledger takes its records.
@@ -84,7 +85,8 @@ class Kind:
             forbid_unknown_fields=True,
         )
         self.ahead = declaration.ahead // _MICROSECOND
-        self.longest = None if declaration.longest is None else declaration.longest // _MICROSECOND
+        lasts = self.shape is Shape.INTERVAL or self.since
+        self.longest = (declaration.longest or DEFAULT_LONGEST) // _MICROSECOND if lasts else None
         self.tiers = tuple(
             (None if age is None else age // _SECOND, width // _SECOND) for age, width in declaration.tiers
         )

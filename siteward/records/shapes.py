@@ -70,8 +70,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
             partition: the immutable time under which records are filed; by default `time`, or `end` of an interval.
             retention: how long the monitoring store keeps them; by default for ever.
             ahead: how far in the future times may lie; by default one day.
-            longest: longest interval that is booked without a person looking at it; by default any. A longer record
-                is accepted, and set aside by the ledger.
+            longest: longest interval, or time since `since`, that is booked without a person looking at it; by
+                default twenty years. A longer record is accepted, and set aside by the ledger.
             tiers: ages and widths of the ledger's buckets: by default by the hour for eight days, then by the day.
             booked: whether the accounting ledger takes its records; false for what nobody accounts for.
             since: the time from which a snapshot's counters count; given where it has measures that are counters.
@@ -113,6 +113,7 @@ EARLIEST: Final = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
 LATEST: Final = datetime.fromisoformat("2100-01-01T00:00:00+00:00")
 """No record is later, whatever its kind allows: 9999 is what an open end looks like."""
 DEFAULT_AHEAD: Final = timedelta(days=1)
+DEFAULT_LONGEST: Final = timedelta(days=20 * 366)
 """How far a record may lie in the future unless its kind says otherwise: clocks differ, but not by more."""
 DEFAULT_TIERS: Final[tuple[Tier, ...]] = ((timedelta(days=8), timedelta(hours=1)), (None, timedelta(days=1)))
 """The ledger's buckets unless a kind says otherwise; never coarser than a UTC day, so that months stay exact."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounting.booking.arithmetic import shares, sums
-from accounting.booking.buckets import DAY, SECOND, Tier, bucket_of, spread, tiers_at
+from accounting.booking.buckets import DAY, SECOND, Tier, bucket_of, pieces_of, spread, tiers_at
 from siteward.records import microseconds
 
 EARLY: Final = -(2**61)
@@ -103,6 +103,18 @@ def test_a_record_across_tiers_loses_nothing(start: int, lasting: int, value: in
         assert begin % width == 0
         (tier,) = (tier for tier in tiers if tier.start <= begin * SECOND < tier.end)
         assert tier.width == width
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**16), st.integers(0, 10**13)), min_size=1, max_size=5),
+    st.integers(0, 10**16),
+)
+def test_pieces_are_counted_before_they_are_made(lasting: list[tuple[int, int]], now: int) -> None:
+    """As many as there will be."""
+    tiers = tiers_at(now, ((8 * DAY, 3600), (None, DAY)))
+    starts, spans = (integers(*column) for column in zip(*lasting, strict=True))
+    made = np.bincount(spread(starts, starts + spans, tiers).record, minlength=len(lasting))
+    assert pieces_of(starts, starts + spans, tiers).tolist() == made.tolist()
 
 
 def test_tiers_change_by_whole_days() -> None:

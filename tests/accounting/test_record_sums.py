@@ -20,6 +20,7 @@ from siteward.query import QueryError
 from siteward.records import Combine, Event, Interval, Measure, kind_of
 from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
+TWENTY_YEARS = 20 * 366 * 24 * 3_600_000_000
 HOUR = 3600 * 1_000_000
 
 
@@ -64,13 +65,16 @@ def test_means_depend_on_no_order() -> None:
 
 
 def test_ids_bound_what_is_looked_at() -> None:
-    """By the partition time, and the longest interval that is booked; without a bound, everything is."""
+    """By the partition time, and the longest interval that is booked."""
     stretch = (100 * HOUR, 101 * HOUR)
     longest = USE.longest or 0
     assert id_times(USE, stretch, is_prorated=False) == stretch
     assert id_times(USE, stretch, is_prorated=True) == (stretch[0], stretch[1] + longest + 1)
     for is_prorated in (False, True):
-        assert id_times(kind_of(Rented), stretch, is_prorated=is_prorated) == (None, stretch[1])
+        assert id_times(kind_of(Rented), stretch, is_prorated=is_prorated) == (
+            stretch[0] - 20 * 366 * 24 * HOUR,
+            stretch[1],
+        )
         assert id_times(kind_of(Booked), stretch, is_prorated=is_prorated) == (98 * HOUR, stretch[1])
 
 

@@ -120,6 +120,28 @@ def test_a_machine_that_was_started_again_counts_from_zero(ledger: Ledger) -> No
     assert [row.values[0] for row in answer.rows] == [DAY, DAY, DAY]
 
 
+def test_a_machine_that_was_started_decades_ago_waits_for_a_person(ledger: Ledger) -> None:
+    """Its use would be spread over all that time; the others of its batch are booked."""
+    written = ledger.write(machine_batch([machine(1, started=0), machine(2)]))
+    assert written.outcomes == [Outcome.REJECTED, Outcome.STORED]
+    assert written.reasons[0].field == "time"
+    assert "lasts longer than 632448000 s; mend it, or raise the kind's `longest`" in str(written.reasons[0])
+    assert ask(ledger, "sum:wall_time").totals == (DAY,)
+
+
+def test_what_lasts_for_years_is_booked_some_at_a_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same totals, day by day, as all at once."""
+    records = [machine(number, started=microseconds(FIRST) - (number + 1) * 400 * DAY * SECOND) for number in range(9)]
+    ledger.write(machine_batch(records))
+    question = {"start": FIRST - timedelta(days=4000), "end": FIRST + timedelta(days=9), "period": Period.MONTH}
+    at_once = ask(ledger, "sum:wall_time", "records", **question).rows
+    monkeypatch.setattr("accounting.booking.postings.MOST_PIECES", 1000)
+    again = emptied(ledger.database, MACHINE, SOON)
+    again.write(machine_batch(records))
+    assert ask(again, "sum:wall_time", "records", **question).rows == at_once
+    assert sum(row.values[0] for row in at_once) == 9 * DAY
+
+
 def test_a_window_within_a_bucket_is_answered_from_the_records(database: Database) -> None:
     """Also where the record that tells lies far beyond the window."""
     ledger = emptied(database, MACHINE, LATER)

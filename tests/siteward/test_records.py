@@ -13,6 +13,7 @@ from examples import JOB, NOON, NOW, job
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siteward.kinds.cloud_vm import CloudVm
 from siteward.kinds.downtime import Downtime
 from siteward.kinds.host import Host
 from siteward.records import (
@@ -284,7 +285,7 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"shape": "cloud"}, "cloud"),
         ({"measures": {"x": {"doc": "d", "unit": "1", "maximum": 5, "limit": 6}}}, "limit 6, above its maximum 5"),
         ({"measures": {"x": {"doc": "d", "unit": "1", "minimum": 5, "limit": 4}}}, "limit 4, below its minimum 5"),
-        ({"shape": "event", "identity": ["time"]}, "'longest' is for intervals"),
+        ({"shape": "event", "identity": ["time"]}, "'longest' is for intervals and counters"),
         ({"longest_days": 0}, "'longest' must be longer than nothing"),
         ({"ratios": {"r": MEAN_SHOTS | {"numerator": "dose"}}}, "'dose', which is neither a product"),
         ({"ratios": {"r": MEAN_SHOTS | {"denominator": "revision"}}}, "'revision', which is neither a product"),
@@ -335,9 +336,11 @@ def test_what_the_ledger_reads_of_a_kind() -> None:
 
 
 def test_a_kind_that_says_nothing_of_accounting_has_defaults() -> None:
-    """Buckets by the hour for eight days, then by the day; no interval too long, no value too large."""
+    """Buckets by the hour for eight days, then by the day; no value too large, what lasts at most twenty years."""
     kind = kind_of(Host)
     assert (kind.longest, kind.tiers, kind.ratios) == (None, ((8 * 86_400, 3600), (None, 86_400)), {})
+    lasting = {key: value for key, value in TABLE.items() if key != "longest_days"}
+    assert kind_from_table("beam", lasting).longest == kind_of(CloudVm).longest == 7320 * 86_400_000_000
 
 
 def test_a_kind_says_whether_it_is_booked() -> None:
