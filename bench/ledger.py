@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import psutil  # type: ignore[import-untyped]  # it ships no types.
 from sqlalchemy import func, select
 
+from accounting.archive.archived_ids import first_id, packed
 from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
 from accounting.query.usage import Usage
@@ -24,6 +26,8 @@ from bench.asked import Asked
 from bench.booking import Place, booked, curve, opened, together
 from bench.jobs import BATCH, DAY, JOB, SERIES, SITES, USERS, batches
 from siteward.records import moment
+from siteward.records.identity import HASH_BYTES
+from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer, Visible
 
@@ -42,6 +46,7 @@ LEAST_ARCHIVED: Final = 50_000
 """Records per second."""
 MOST_BYTES: Final = 20
 """Of a record in the archive."""
+ARCHIVED_DAYS: Final = 730
 MEMORY: Final = {"postgresql": {"shared_buffers": "512MB"}, "mariadb": {"innodb-buffer-pool-size": "512M"}}
 
 
@@ -52,11 +57,12 @@ class LedgerSize(msgspec.Struct):
     grown: int
     asked: int
     moved: int
+    archived: int
 
 
 LEDGER_SIZES: Final = {
-    "full": LedgerSize(500_000, 20_000_000, 10_000_000, 1_000_000),
-    "short": LedgerSize(30_000, 60_000, 100_000, 30_000),
+    "full": LedgerSize(500_000, 20_000_000, 10_000_000, 1_000_000, 100_000_000),
+    "short": LedgerSize(30_000, 60_000, 100_000, 30_000, 730_000),
 }
 
 
@@ -75,6 +81,7 @@ def report(size: LedgerSize, asked: Asked) -> Iterator[str]:
     yield "\n| what | figure | asked |\n|---|---|---|"
     yield from _questions(size.asked, asked)
     yield from _compaction(size.moved, asked)
+    yield from _duplicates(size.archived, asked)
 
 
 def _booking(sort: str, records: int, asked: Asked) -> Iterator[str]:
@@ -183,6 +190,45 @@ def _compaction(records: int, asked: Asked) -> Iterator[str]:
         assert _buckets(ledger) < before
     cell = asked.judge("compaction", f"at least {LEAST_COMPACTED:,}/s", met=rate >= LEAST_COMPACTED)
     yield f"| compacted, {count:,} buckets | {rate:,.0f} buckets/s | {cell} |"
+
+
+def _duplicates(archived: int, asked: Asked) -> Iterator[str]:
+    """What it costs to know records again that were archived, beside new ones: of one day, and of every day."""
+    now = time.time_ns() // 1000
+    with _places("sqlite", 1) as (place,), closing(opened(place)) as ledger:
+        of_last, of_all = _archived_ids(ledger, now, archived)
+        new, one, other = batches(3, now - DAY, now - DAY // 24)
+        seconds = []
+        for batch, known in ((new, []), (one, of_last), (other, of_all)):
+            mixed = msgspec.structs.replace(batch, ids=[*known, *batch.ids[len(known) :]])
+            began = time.perf_counter()
+            outcomes = ledger.write(mixed).outcomes
+            seconds.append(time.perf_counter() - began)
+            assert outcomes.count(Outcome.DUPLICATE) == len(known)
+    first, *others = seconds
+    cell = asked.judge("known again", "at most as long as new ones", met=others[0] <= first)
+    yield f"| beside {archived:,} archived ids: {BATCH:,} new records | {first:.2f} s | |"
+    yield f"| … {len(of_last):,} archived ones of one day come again | {others[0]:.2f} s | {cell} |"
+    yield f"| … {len(of_all):,} archived ones of {ARCHIVED_DAYS} days come again | {others[1]:.2f} s | |"
+
+
+def _archived_ids(ledger: Ledger, now: int, count: int) -> tuple[list[bytes], list[bytes]]:
+    """Enter so many ids as archived; some of the last day's, and some of every day's."""
+    chance = np.random.default_rng(1)
+    of_last: list[bytes] = []
+    of_all: list[bytes] = []
+    for number in range(ARCHIVED_DAYS):
+        begin = (now // DAY - ARCHIVED_DAYS + number) * DAY
+        times = (begin + np.sort(chance.integers(DAY, size=count // ARCHIVED_DAYS))) // 1000
+        hashes = chance.bytes(HASH_BYTES * len(times))
+        tails = (hashes[first : first + HASH_BYTES] for first in range(0, len(hashes), HASH_BYTES))
+        of_last = [first_id(time_)[:-HASH_BYTES] + tail for time_, tail in zip(times.tolist(), tails, strict=True)]
+        of_all += of_last[: BATCH // ARCHIVED_DAYS]
+        row = {"kind": JOB.name, "day": begin // 1_000_000, "file": str(number), "digest": "", "records": len(of_last)}
+        kept = packed(dict.fromkeys(of_last, 0))
+        with ledger.database.write() as connection:
+            connection.execute(ledger.common.archived.insert(), row | {"at": now, "ids": kept})
+    return of_last[:BATCH], of_all
 
 
 def _buckets(ledger: Ledger) -> int:
