@@ -23,7 +23,7 @@ run: $(VENV)/.run ## collector, stores and web page on http://127.0.0.1:8080, wi
 	$(BIN)/siteward up --demo $(ARGS)
 
 test: $(VENV)/.dev ## every test but the long fault runs; ARGS="-x tests/records" for some
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" --durations=25 $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 	$(BIN)/ruff check .
