@@ -1,17 +1,18 @@
 """How much a producer usually sends and how often, learned from what came: median and spread of four weeks; pure.
 
-What is expected of a stretch of hours is the median of what came in the same hours of each of the four weeks before, so
-that nights and weekends are learned. Two such weeks have to be known. A stretch lacks records where fewer came than
-that by more than some spreads, and by more than come in one hour, which may have been the next one; or where none came
-and the time between two hours with records is longer than it usually is around that hour of the week. Hours are judged
-only when what is in them is usually there: a producer that sends once a day is not late at noon.
+What is expected of a stretch of hours is the median of what came in the same hours of four weeks before, so that nights
+and weekends are learned: the last four in which anything came, so that an outage is not. Two of them have to be known.
+A stretch lacks records where fewer came than that by more than some spreads, and by more than come in one hour, which
+may have been the next one; or where none came and the time between two hours with records is longer than it usually is
+around that hour of the week. Hours are judged only when what is in them is usually there: a producer that sends once a
+day is not late at noon.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from statistics import median_low
 from typing import Final
 
@@ -21,6 +22,10 @@ HOUR: Final = 3600
 WEEK: Final = 7 * 24 * HOUR
 WEEKS: Final = 4
 LEAST_WEEKS: Final = 2
+SILENT_WEEKS: Final = 9
+"""Two months, after which a silent producer is forgotten."""
+MOST_WEEKS: Final = SILENT_WEEKS + WEEKS
+"""Within which the weeks lie that tell what is usual."""
 SPREADS: Final = 4
 """Spreads beyond what is usual at which somebody is told."""
 _SLACK: Final = 300
@@ -83,7 +88,7 @@ class Cadence:
     """What came from one producer of one kind, and what is to be expected after it."""
 
     def __init__(self, arrivals: Iterable[Arrival]) -> None:
-        """Take what came, at least four weeks more than what is asked about; hours without records are left out."""
+        """Take what came, `MOST_WEEKS` more than what is asked about; hours without records are left out."""
         self._arrivals = sorted((each for each in arrivals if each.records > 0), key=lambda each: each.hour)
         self._hours = [each.hour for each in self._arrivals]
         self._sums = [0, *accumulate(each.records for each in self._arrivals)]
@@ -94,7 +99,7 @@ class Cadence:
 
     def due(self, now: int, spreads: int = SPREADS) -> int:
         """The instant up to which hours are judged: what is in them is usually there by now."""
-        recent = self._arrivals[bisect_left(self._hours, now - WEEKS * WEEK) :]
+        recent = self._arrivals[bisect_left(self._hours, now - WEEKS * WEEK) :] or self._arrivals
         lateness = [max(each.last - each.hour - HOUR, 0) for each in recent]
         if not lateness:
             return now // HOUR * HOUR
@@ -127,10 +132,10 @@ class Cadence:
     def silence(self, now: int, spreads: int = SPREADS) -> Silence | None:
         """Whether nothing comes any more though it should; None where it comes, or nobody knows what is usual.
 
-        One that was silent for four weeks is forgotten.
+        One that was silent for `SILENT_WEEKS` is forgotten.
         """
         last = self.last
-        if last is None or last < now - WEEKS * WEEK:
+        if last is None or last < now - SILENT_WEEKS * WEEK:
             return None
         interval = self._interval(last)
         if interval is None:
@@ -162,9 +167,10 @@ class Cadence:
         return max((each.records for each in here), default=0)
 
     def _weeks_before(self, instant: int) -> list[int]:
-        """The same instant of the weeks before, as far as they are known."""
-        starts = (instant - week * WEEK for week in range(1, WEEKS + 1))
-        return [start for start in starts if self._hours and start >= self._hours[0]]
+        """The same instant of the last weeks before in which anything came, as far as they are known."""
+        starts = (instant - week * WEEK for week in range(1, MOST_WEEKS + 1))
+        known = (start for start in starts if self._hours and start >= self._hours[0])
+        return list(islice((start for start in known if self.came(start, start + WEEK)), WEEKS))
 
 
 def _usual(samples: Sequence[int]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, or_, select
 
 from accounting.booking.buckets import DAY, SECOND
-from accounting.completeness.cadence import HOUR, SPREADS, WEEK, WEEKS, Arrival, Cadence, Silence
+from accounting.completeness.cadence import HOUR, MOST_WEEKS, SILENT_WEEKS, SPREADS, WEEK, Arrival, Cadence, Silence
 from accounting.ledger import Ledger
 from accounting.query.record_sums import id_from
 from accounting.query.usage import Usage
@@ -26,7 +26,7 @@ OPERATOR: Final = Viewer(visible=Visible.ALL, names=True)
 MOST_ROWS: Final = 50_000
 """Rows of one answer; nobody reads more."""
 COUNTS: Final = kind_of(RecordCount).name
-HISTORY: Final = (WEEKS + 1) * WEEK
+HISTORY: Final = (MOST_WEEKS + 1) * WEEK
 """Seconds before the window that have to be known for what is usual in it."""
 
 
@@ -36,7 +36,7 @@ class Model(StrEnum):
     COUNT = "count"
     """The source itself, with a record of the kind `record-count`."""
     CADENCE = "cadence"
-    """The median of the same hours in the four weeks before."""
+    """The median of the same hours in the last four weeks before in which anything came."""
     UNKNOWN = "unknown"
     """Nobody: fewer than two weeks before are known, or a count cannot be compared."""
 
@@ -133,7 +133,7 @@ def completeness(ledger: Ledger, asked: Asked) -> Completeness:
         if len(rows) > MOST_ROWS:
             _refuse(f"the answer has more than {MOST_ROWS} rows; ask for fewer days, or one kind or producer")
         last = cadence.last
-        if last is not None and last >= now - WEEKS * WEEK:
+        if last is not None and last >= now - SILENT_WEEKS * WEEK:
             producers.append(
                 Producer(kind=kind, producer=producer, last=last, silence=cadence.silence(now, asked.spreads))
             )
@@ -148,7 +148,7 @@ def _cadences(
     arrivals, producers = ledger.common.arrivals, ledger.common.producers
     hour = arrivals.c.hour
     # The window with the weeks before it, and what tells how late records usually are now, and who is silent.
-    known = or_((hour >= asked.start - HISTORY) & (hour < asked.end + WEEK), hour >= now - 2 * HISTORY)
+    known = or_((hour >= asked.start - HISTORY) & (hour < asked.end + WEEK), hour >= now - HISTORY)
     names = [*asked.kinds] or [*ledger.kinds]
     for kind in sorted(names):
         question = (

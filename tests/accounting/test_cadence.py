@@ -109,7 +109,20 @@ def test_silence_is_found(lateness: int, stopped: int) -> None:
     found = cadence.silence(overdue_from + 7 * HOUR)
     assert found is not None
     assert (found.last, found.usual) == (last, HOUR)
-    assert cadence.silence(last + 5 * WEEK) is None, "it is forgotten after four weeks"
+    assert cadence.silence(last + 8 * WEEK) is not None, "it is remembered for two months"
+    assert cadence.silence(last + 10 * WEEK) is None, "it is forgotten after nine weeks"
+
+
+def test_an_outage_does_not_become_usual() -> None:
+    """Every day of five weeks without records is missed, and after them what is usual is what was before."""
+    stopped, again = NOW - 6 * WEEK, NOW - WEEK
+    came = arrivals(lambda hour: 0 if stopped <= hour < again else 5, NOW, lambda _: 60)
+    cadence = Cadence(came)
+    for day in range(stopped, again, DAY):
+        assert cadence.missing(day, day + DAY, NOW) == 5 * 24
+    for day in range(again, NOW - DAY, DAY):
+        assert cadence.expected(day, day + DAY) == Expectation(120, 6, 5)
+        assert cadence.missing(day, day + DAY, NOW) == 0
 
 
 def test_a_producer_that_varies_is_given_its_spread() -> None:
