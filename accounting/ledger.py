@@ -19,7 +19,7 @@ from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.booking.entries import Entry, enter, entry_number
 from accounting.booking.postings import account_of, amounts_of, beyond_limits
 from accounting.booking.revising import Revising
-from accounting.booking.rows import Row
+from accounting.booking.rows import account_of_rows
 from accounting.completeness.arrivals import count_arrivals
 from accounting.migrations.standing import digest_in
 from accounting.snapshot_tables import SnapshotTables, Tables
@@ -234,7 +234,9 @@ class _Booking:
     ) -> dict[int, Refused]:
         """Add what new records, and newer revisions, change."""
         reasons: dict[int, Refused] = {}
-        changes = Revising(connection, self._ledger, self._batch, rows, self._entry).changes(inserted, found, reasons)
+        revised = Revising(connection, self._ledger, self._batch, rows, self._entry).revised(inserted, found, reasons)
+        pairs = ((revised.old, -1), (revised.new, 1))
+        changes = [(Cause.REVISION, account_of_rows(self._kind, some, sign)) for some, sign in pairs if some]
         reasons |= self._archived(connection, found)
         new = np.array([outcome is Outcome.STORED for outcome in found])
         if new.any():
@@ -248,16 +250,16 @@ class _Booking:
         self, connection: Connection, books: Books, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
     ) -> dict[int, Refused]:
         """The same where a record's part depends on others."""
-        old: list[Row] = []
-        if inserted < len(self._batch):
-            old = books.replaced(self._batch, rows, self._entry, found)
-        reasons = self._archived(connection, found)
-        new = np.array([outcome in {Outcome.STORED, Outcome.REPLACED} for outcome in found])
-        if new.any():
-            columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
-            arrived = Arrived(list(columns[ID]), columns, np.array(columns[SERIES], np.int64), self._entry)
+        reasons: dict[int, Refused] = {}
+        revised = Revising(connection, self._ledger, self._batch, rows, self._entry).revised(inserted, found, reasons)
+        reasons |= self._archived(connection, found)
+        new = np.array([outcome is Outcome.STORED for outcome in found])
+        columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
+        columns = {name: [*values, *(row[name] for row in revised.new)] for name, values in columns.items()}
+        if columns[ID]:
+            arrived = Arrived(columns[ID], columns, np.array(columns[SERIES], np.int64), self._entry)
             posting = self._posting(connection, self._tables) if isinstance(self._tables, KindTables) else None
-            books.post(arrived, old, self._now, posting)
+            books.post(arrived, revised.old, self._now, posting)
         return reasons
 
     def _posting(self, connection: Connection, tables: KindTables) -> Posting:

@@ -15,6 +15,8 @@ from accounting.tables import (
     START,
     WIDTH,
     KindTables,
+    corrected_table,
+    originals_table,
     record_table,
     series_table,
     sum_column,
@@ -57,7 +59,9 @@ class SnapshotTables:
     Attributes:
         kind: whose.
         series: every combination of bucketed dimensions that there is, numbered; the producer is one of them.
-        records: every record as it came.
+        records: every record as it counts. One that is void is not here.
+        originals: the newest revision, as it came, of each record that is corrected.
+        corrected: which corrections lie over which records.
         superseded: older revisions, as they came, with the entry of the one that replaced them.
         buckets: what records of a series add up to, and what they were least, most and last.
         cycles: how often each producer looked.
@@ -68,6 +72,8 @@ class SnapshotTables:
         self.kind = kind
         self.series = series_table(kind, metadata)
         self.records = record_table(kind, metadata)
+        self.originals = originals_table(kind, metadata)
+        self.corrected = corrected_table(kind, metadata)
         self.superseded = superseded_table(kind, metadata)
         self.buckets = Table(
             table_name(kind, "seen"),
@@ -96,12 +102,12 @@ class SnapshotTables:
     @property
     def all(self) -> tuple[Table, ...]:
         """All of them."""
-        return self.series, *self.of_records, self.buckets, self.cycles
+        return self.series, *self.of_records, self.corrected, self.buckets, self.cycles
 
     @property
     def of_records(self) -> list[Table]:
         """Those that hold records, or did."""
-        return [self.records, self.superseded]
+        return [self.records, self.originals, self.superseded]
 
 
 Tables = KindTables | SnapshotTables

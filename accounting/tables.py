@@ -200,17 +200,10 @@ class KindTables:
         sums = sums_of(kind)
         self.series = series_table(kind, metadata)
         self.records = record_table(kind, metadata)
-        self.originals = Table(f"{name}_originals", metadata, _identifier(), *_record_columns(kind), **BY_KEY)
+        self.originals = originals_table(kind, metadata)
         self.superseded = superseded_table(kind, metadata)
         self.counters = _counter_table(kind, metadata) if kind.since else None
-        self.corrected = Table(
-            f"{name}_corrected",
-            metadata,
-            integer_column(CORRECTION, key=True),
-            _identifier(),
-            Index(f"{name}_corrected_ids", ID),
-            **BY_KEY,
-        )
+        self.corrected = corrected_table(kind, metadata)
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
         whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
         self.by_end = _buckets(f"{name}_by_end", metadata, whole)
@@ -275,6 +268,18 @@ def record_table(kind: Kind, metadata: MetaData) -> Table:
     if kind.since:
         Index(table_name(kind, "by_counter"), table.c[COUNTER], table.c[kind.time])
     return table
+
+
+def originals_table(kind: Kind, metadata: MetaData) -> Table:
+    """The newest revision, as it came, of each of a kind's records that is corrected."""
+    return Table(table_name(kind, "originals"), metadata, _identifier(), *_record_columns(kind), **BY_KEY)
+
+
+def corrected_table(kind: Kind, metadata: MetaData) -> Table:
+    """Which corrections lie over which of a kind's records."""
+    name = table_name(kind, "corrected")
+    number = integer_column(CORRECTION, key=True)
+    return Table(name, metadata, number, _identifier(), Index(f"{name}_ids", ID), **BY_KEY)
 
 
 def superseded_table(kind: Kind, metadata: MetaData) -> Table:

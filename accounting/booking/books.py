@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import tiers_at
-from accounting.booking.counters import Counters
-from accounting.booking.dictionary import AT_ONCE
-from accounting.booking.rows import Row, plain, put_rows, replace_rows
+from accounting.booking.counters import Change, Counters, spots_of, stepped
+from accounting.booking.rows import Row, account_of_rows
 from accounting.booking.snapshots import Rows, Snapshots, as_rows
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, ENTRY, ID, REPLACED, CommonTables
+from accounting.tables import COUNTER, ID, CommonTables
+from siteward.records import Kind
 from siteward.server.database import Dialect
-from siteward.sinks import Batch, Outcome
 
 Found = Sequence[Mapping[Any, Any]]
 """Rows of a table of records."""
@@ -38,6 +37,13 @@ class Arrived(msgspec.Struct):
     columns: Mapping[str, Any]
     series: Integers
     entry: int
+
+
+class Booked(msgspec.Struct):
+    """Records that counted and do not any more, and those that count now; as `account_of_rows` takes them."""
+
+    old: Sequence[Row]
+    new: Sequence[Row]
 
 
 class Books:
@@ -73,32 +79,6 @@ class Books:
         """Whether what a record adds depends on others: of snapshots and counters."""
         return isinstance(self._tables, SnapshotTables) or bool(self._tables.kind.since)
 
-    def replaced(self, batch: Batch, rows: Mapping[str, Any], entry: int, found: list[Outcome]) -> list[Row]:
-        """Put newer revisions in the place of older ones, which are kept; the older ones.
-
-        Args:
-            batch: each id once.
-            rows: its columns as the table of records has them.
-            entry: under which they come.
-            found: outcomes by position, which are entered.
-        """
-        table = self._tables.records
-        position_of = {identifier: position for position, identifier in enumerate(batch.ids)}
-        old: list[Row] = []
-        for first in range(0, len(batch), AT_ONCE):
-            ids = batch.ids[first : first + AT_ONCE]
-            known = select(table).where(table.c[ID].in_(ids), table.c[ENTRY] != entry).order_by(table.c[ID])
-            for row in self._connection.execute(known.with_for_update()).mappings():
-                position = position_of[bytes(row[ID])]
-                is_newer = row["revision"] < batch.columns["revision"][position]
-                found[position] = Outcome.REPLACED if is_newer else Outcome.DUPLICATE
-                old += [dict(row)] if is_newer else []
-        places = [position_of[bytes(row[ID])] for row in old]
-        newer = [{name: plain(rows[name][place]) for name in rows} | {ENTRY: entry} for place in places]
-        put_rows(self._connection, self._dialect, self._tables.superseded, [{**row, REPLACED: entry} for row in old])
-        replace_rows(self._connection, table, newer)
-        return old
-
     def post(self, new: Arrived, old: Found, now: int, posting: Posting | None) -> None:
         """Bring the buckets up to records that came.
 
@@ -120,3 +100,41 @@ class Books:
         cause = Cause.REVISION if old else Cause.LATE
         booked = Counters(self._connection, tables).booked(new.ids, spots, old)
         posting.post((cause, account) for account in booked)
+
+    def correct(
+        self, old: Sequence[Row], new: Sequence[Row], now: int, cause: Cause, posting: Posting | None
+    ) -> Booked:
+        """Bring the buckets up to records that were changed in their table by now, put into it or removed.
+
+        Args:
+            old: those that were there, whole, as they were.
+            new: those that are there, whole, as they are.
+            now: microseconds since 1970 UTC.
+            cause: why.
+            posting: adds to the sums of the transaction; of usage.
+
+        Returns:
+            What counted before, and what counts now; of counters also the neighbours that others changed.
+        """
+        tables, kind = self._tables, self._tables.kind
+        if isinstance(tables, SnapshotTables):
+            Snapshots(self._connection, self._dialect, tables, self._common).remake(
+                as_rows([*old, *new], tables), tiers_at(now, kind.tiers)
+            )
+            return Booked(old, new)
+        assert posting is not None
+        if not kind.since:
+            posting.post((cause, account_of_rows(kind, rows, sign)) for rows, sign in ((old, -1), (new, 1)) if rows)
+            return Booked(old, new)
+        counters = Counters(self._connection, tables)
+        change = counters.change({bytes(row[ID]) for row in new}, spots_of(kind, [*old, *new]), old)
+        posting.post((cause, account) for account in counters.settled(change))
+        return booked_of(kind, change, old, new)
+
+
+def booked_of(kind: Kind, change: Change, old: Sequence[Row], new: Sequence[Row]) -> Booked:
+    """What a change of counters books, with the dimensions of the records themselves."""
+    return Booked(
+        stepped(kind, change.old, {bytes(row[ID]): row for row in old}),
+        stepped(kind, change.new, {bytes(row[ID]): row for row in new}),
+    )

@@ -9,7 +9,7 @@ after the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -21,13 +21,15 @@ from sqlalchemy.sql import ColumnElement
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.postings import Account, account_of
 from accounting.snapshot_tables import Tables
-from accounting.tables import COUNTER, ID, SERIES, SINCE, KindTables, before_of
+from accounting.tables import COUNTER, ID, SERIES, SINCE, KindTables, before_of, is_bucketed
 from siteward.records import Kind
 
 HOUR: Final = 3_600_000_000
 """Microseconds to which the times of a batch are rounded, so that few questions find all neighbours."""
 Fields = Mapping[Any, Any]
 """One record: its row in the table of records."""
+Spot = tuple[int, int]
+"""Number of a counter, and the time of a record of it, microseconds since 1970 UTC."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -45,6 +47,29 @@ class Step(msgspec.Struct, frozen=True):
 def step_of(kind: Kind, record: Fields) -> Step:
     """The step that a record has now."""
     return Step(record[SINCE], {name: record[before_of(name)] for name in kind.counters})
+
+
+def _own(kind: Kind) -> list[str]:
+    """The fields that the table of records holds itself; what can be added up is among them."""
+    return [column.name for column in kind.columns if not is_bucketed(column)]
+
+
+def stepped(kind: Kind, records: Iterable[tuple[Fields, Step]], whole: Mapping[bytes, Fields]) -> list[dict[Any, Any]]:
+    """Records as rows that hold their steps, with the dimensions of those of which whole rows are given, by id."""
+    return [
+        {
+            **whole.get(bytes(record[ID]), {}),
+            **record,
+            SINCE: step.since,
+            **{before_of(name): step.before[name] for name in kind.counters},
+        }
+        for record, step in records
+    ]
+
+
+def spots_of(kind: Kind, records: Iterable[Fields]) -> list[Spot]:
+    """Where records of counters are."""
+    return [(int(record[COUNTER]), record[kind.time]) for record in records]
 
 
 def step_after(kind: Kind, previous: tuple[Fields, Step] | None, record: Fields) -> Step:
@@ -68,12 +93,12 @@ def booked_columns(kind: Kind, rows: Sequence[Fields]) -> dict[str, list[Any]]:
     """Rows of the table of records as columns that `accounting.booking.postings.account_of` takes; of any kind."""
     if kind.since:
         return differences(kind, [(row, step_of(kind, row)) for row in rows])
-    return {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
+    return {name: [row[name] for row in rows] for name in _own(kind)}
 
 
 def differences(kind: Kind, records: Sequence[tuple[Fields, Step]]) -> dict[str, list[Any]]:
     """Records of counters as columns: what each counted since the record before, and since when."""
-    columns = {name: [record[name] for record, _ in records] for name in kind.names if name in records[0][0]}
+    columns = {name: [record[name] for record, _ in records] for name in _own(kind)}
     columns[SINCE] = [step.since for _, step in records]
     for name in kind.counters:
         columns[name] = [None if record[name] is None else record[name] - step.before[name] for record, step in records]
@@ -86,6 +111,17 @@ def counted(tables: Tables, name: str) -> ColumnElement[Any]:
     if name not in tables.kind.counters:
         return column
     return (column - tables.records.c[before_of(name)]).label(name)
+
+
+Overlay = Mapping[bytes, Fields | None]
+"""Records by id in place of what is in their table; None where there is to be none."""
+
+
+class Change(msgspec.Struct):
+    """Records with their steps, as they were and as they have to be; of neighbours that others change, too."""
+
+    old: list[tuple[Fields, Step]]
+    new: list[tuple[Fields, Step]]
 
 
 class Counters:
@@ -117,7 +153,7 @@ class Counters:
         names = (COUNTER, kind.time, kind.since, *kind.counters)
         rows = [dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)]
         spots = [(int(row[COUNTER]), row[kind.time]) for row in rows]
-        following = {number: deque(records) for number, records in self._around(spots).items()}
+        following = {number: deque(records) for number, records in self._around(spots, {}).items()}
         latest: dict[int, tuple[Fields, Step]] = {}
         steps: dict[int, Step] = {}
         for place in sorted(range(len(rows)), key=lambda place: spots[place][1]):
@@ -132,31 +168,50 @@ class Counters:
         found = {SINCE: [step.since for step in ordered]}
         return found | {before_of(name): [step.before[name] for step in ordered] for name in kind.counters}
 
-    def booked(self, new: Sequence[bytes], spots: Sequence[tuple[int, int]], old: Sequence[Fields]) -> list[Account]:
+    def booked(self, new: Sequence[bytes], spots: Sequence[Spot], old: Sequence[Fields]) -> list[Account]:
         """Give records that are in their table by now, and those after them, their steps; what is to be booked.
 
         Args:
             new: ids of records that have come, or taken another's place.
-            spots: of each, the number of its counter and its time.
-            old: those whose place they took, as they were.
+            spots: of each of them, and of each record that is not there any more.
+            old: those that are not there any more, or whose place was taken, as they were.
         """
+        return self.settled(self.change(set(new), spots, old))
+
+    def settled(self, change: Change) -> list[Account]:
+        """Write the steps of a change into the records; what is to be booked."""
         kind = self._kind
-        changed: list[tuple[Fields, Step]] = []
-        taken = [(record, step_of(kind, record)) for record in old]
-        fresh = set(new)
-        for records in self._around(spots).values():
-            for record, step in self._followed(records, fresh):
-                if bytes(record[ID]) not in fresh:
-                    taken.append((record, step_of(kind, record)))
-                changed.append((record, step))
-        self._keep(changed)
+        self._keep(change.new)
         return [
             account_of(kind, differences(kind, records), np.array([each[SERIES] for each, _ in records]), sign)
-            for records, sign in ((taken, -1), (changed, 1))
+            for records, sign in ((change.old, -1), (change.new, 1))
             if records
         ]
 
-    def _around(self, spots: Sequence[tuple[int, int]]) -> dict[int, list[Fields]]:
+    def change(
+        self, new: Collection[bytes], spots: Sequence[Spot], old: Sequence[Fields], over: Overlay | None = None
+    ) -> Change:
+        """What `booked` books, and nothing is written.
+
+        Args:
+            new: as of `booked`.
+            spots: the same.
+            old: the same.
+            over: records in place of those that are in their table by now.
+        """
+        changed: list[tuple[Fields, Step]] = []
+        taken = [(record, step_of(self._kind, record)) for record in old]
+        earliest: dict[int, int] = {}
+        for number, time in spots:
+            earliest[number] = min(time, earliest.get(number, time))
+        for number, records in self._around(spots, over or {}).items():
+            for record, step in self._followed(records, new, earliest[number]):
+                if bytes(record[ID]) not in new:
+                    taken.append((record, step_of(self._kind, record)))
+                changed.append((record, step))
+        return Change(taken, changed)
+
+    def _around(self, spots: Sequence[Spot], over: Overlay) -> dict[int, list[Fields]]:
         """Records of each counter, in order: those at and between its times, and one neighbour on either side."""
         ranges: dict[int, tuple[int, int]] = {}
         for number, time in spots:
@@ -167,6 +222,8 @@ class Counters:
         for (first, last), numbers in groupby(by_range, key=ranges.__getitem__):
             for some in _some(numbers):
                 found |= {bytes(row[ID]): row for row in self._between(some, first, last)}
+        found |= {identifier: row for identifier, row in over.items() if row is not None}
+        found = {identifier: row for identifier, row in found.items() if over.get(identifier, row) is not None}
         by_counter: dict[int, list[Fields]] = {}
         for row in sorted(found.values(), key=lambda row: row[self._kind.time]):
             by_counter.setdefault(row[COUNTER], []).append(row)
@@ -188,14 +245,21 @@ class Counters:
             rows += self._connection.execute(select(records).where(chosen)).mappings()
         return list(rows)
 
-    def _followed(self, records: Sequence[Fields], fresh: set[bytes]) -> list[tuple[Fields, Step]]:
-        """The records whose step changes, with the step they have to have."""
+    def _followed(
+        self, records: Sequence[Fields], fresh: Collection[bytes], earliest: int
+    ) -> list[tuple[Fields, Step]]:
+        """The records whose step changes, with the step they have to have.
+
+        Args:
+            records: of one counter, in order.
+            fresh: ids of those that have no step yet.
+            earliest: instant of the first change; what comes before stays as it is.
+        """
         kind = self._kind
         changed: list[tuple[Fields, Step]] = []
         previous: tuple[Fields, Step] | None = None
         pending = deque(records)
-        if bytes(records[0][ID]) not in fresh:
-            # What comes before everything new stays as it is.
+        if records[0][kind.time] < earliest:
             first = pending.popleft()
             previous = first, step_of(kind, first)
         while pending:

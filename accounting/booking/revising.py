@@ -1,16 +1,16 @@
-"""Newer revisions of records: booked as the difference, under the corrections over them; older ones are kept."""
+"""Newer revisions of records, under the corrections over them; older ones are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from sqlalchemy import Connection, select
 
-from accounting.booking.adjustments import Cause
 from accounting.booking.dictionary import AT_ONCE
-from accounting.booking.postings import Account, beyond_limits
-from accounting.booking.rows import Row, account_of_rows, plain, put_rows, remove_rows, replace_rows
+from accounting.booking.postings import beyond_limits
+from accounting.booking.rows import Row, plain, put_rows, remove_rows, replace_rows
 from accounting.corrections.correction import series_row
 from accounting.corrections.originals import Original, layers_of, over_records
 from accounting.tables import ENTRY, ID, REPLACED, SERIES
@@ -20,6 +20,18 @@ from siteward.sinks import Batch, Outcome
 
 if TYPE_CHECKING:
     from accounting.ledger import Ledger
+
+
+class Revised(msgspec.Struct):
+    """What has taken the place of what.
+
+    Attributes:
+        old: records as they were, as rows of the table of records.
+        new: as they are now, in the same order, with all their fields.
+    """
+
+    old: list[Row]
+    new: list[Row]
 
 
 class Revising:
@@ -39,15 +51,15 @@ class Revising:
         """
         self._connection = connection
         self._ledger = ledger
-        self._tables = ledger.tables[batch.kind.name]
+        self._tables = ledger.tables_of(batch.kind.name)
         self._batch = batch
         self._rows = rows
         self._entry = entry
         self._position = {identifier: position for position, identifier in enumerate(batch.ids)}
         self._superseded: list[Row] = []
 
-    def changes(self, inserted: int, found: list[Outcome], reasons: dict[int, Refused]) -> list[tuple[Cause, Account]]:
-        """Replace older revisions, and say what that changes; outcomes and reasons are entered by position."""
+    def revised(self, inserted: int, found: list[Outcome], reasons: dict[int, Refused]) -> Revised:
+        """Replace older revisions, and take out again what is void; outcomes and reasons are entered by position."""
         known = self._known() if inserted < len(self._batch) else {}
         layers = layers_of(self._connection, self._ledger.common, self._batch.kind.name)
         # A void record is not among those that are known.
@@ -79,9 +91,7 @@ class Revising:
         self._number(moved)
         self._keep(received)
         replace_rows(self._connection, self._tables.records, new)
-        kind = self._batch.kind
-        accounts = [account_of_rows(kind, rows, sign) for rows, sign in ((old, -1), (new, 1)) if rows]
-        return [(Cause.REVISION, account) for account in accounts]
+        return Revised(old, new)
 
     def _known(self) -> dict[bytes, Row]:
         """Records of the batch that were here before, locked."""

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, select, upd
 from accounting.booking.counters import booked_columns
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.postings import Account, account_of
-from accounting.tables import ID, SERIES, KindTables, is_bucketed
+from accounting.snapshot_tables import Tables
+from accounting.tables import ID, SERIES, is_bucketed
 from siteward.records import Kind
 from siteward.server.database import Columns, Dialect
 
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 """A record: every field of its kind by name, and the columns of our own."""
 
 
-def whole_rows(tables: KindTables, table: Table) -> Select[Any]:
+def whole_rows(tables: Tables, table: Table) -> Select[Any]:
     """The records of a table with all their fields, in order of their ids; to be narrowed by conditions."""
     bucketed = [tables.series.c[column.name] for column in tables.kind.columns if is_bucketed(column)]
     return (
@@ -29,7 +30,7 @@ def whole_rows(tables: KindTables, table: Table) -> Select[Any]:
     )
 
 
-def rows_of(connection: Connection, tables: KindTables, table: Table, ids: Sequence[bytes]) -> dict[bytes, Row]:
+def rows_of(connection: Connection, tables: Tables, table: Table, ids: Sequence[bytes]) -> dict[bytes, Row]:
     """The records with these ids that a table has."""
     found: dict[bytes, Row] = {}
     for first in range(0, len(ids), AT_ONCE):

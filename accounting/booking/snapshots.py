@@ -117,6 +117,27 @@ class Snapshots:
         self._remake(self._tables.buckets, SERIES, anew, self._seen_anew)
         self._book_cycles(added, taken, others, producers)
 
+    def remake(self, changed: Rows, tiers: Sequence[Tier]) -> None:
+        """Make the days of records anew that were changed, put or removed in their table.
+
+        Args:
+            changed: as they were, and as they are.
+            tiers: in which buckets lie now.
+
+        Raises:
+            Conflict: a day was archived meanwhile.
+        """
+        self._tiers = tiers
+        spots = list(zip(changed.series.tolist(), map(int, changed.columns[self._kind.time]), strict=True))
+        names = self._producers_of({series for series, _ in spots})
+        producers = self._numbers_of(set(names.values()))
+        self.lock(producers.values())
+        self._refuse_archived({time for _, time in spots})
+        anew = {(time // (DAY * SECOND), series) for series, time in spots}
+        self._remake(self._tables.buckets, SERIES, anew, self._seen_anew)
+        looks = {(day, producers[names[series]]) for day, series in anew}
+        self._remake(self._tables.cycles, PRODUCER, looks, self._looked_anew)
+
     def _producers_of(self, series: Iterable[int]) -> dict[int, str]:
         table = self._tables.series
         found: dict[int, str] = {}

@@ -33,7 +33,6 @@ from accounting.tables import (
     SINCE,
     START,
     WIDTH,
-    KindTables,
     before_of,
     is_bucketed,
     times_of,
@@ -63,8 +62,7 @@ def trace_record(usage: Usage, folder: Path, identifier: bytes, viewer: Viewer) 
     with ledger.database.read() as connection:
         for tables in ledger.all_tables:
             found = _in_table(connection, ledger, tables, tables.records, identifier)
-            if isinstance(tables, KindTables):
-                found = found or _void(connection, ledger, tables, identifier)
+            found = found or _void(connection, ledger, tables, identifier)
             found = found or _archived(connection, ledger, tables, folder, identifier)
             if found is not None:
                 sight = _sight(usage, tables.kind, viewer)
@@ -86,7 +84,7 @@ def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:
     return msgspec.structs.replace(found, fields=fields)
 
 
-def _void(connection: Connection, ledger: Ledger, tables: KindTables, identifier: bytes) -> RecordTrace | None:
+def _void(connection: Connection, ledger: Ledger, tables: Tables, identifier: bytes) -> RecordTrace | None:
     """A record that a correction took out of everything: it is kept as it came."""
     found = _in_table(connection, ledger, tables, tables.originals, identifier)
     return None if found is None else msgspec.structs.replace(found, state="void", buckets=())
@@ -115,7 +113,7 @@ def _in_table(
         return None
     number, message, entry, producer, received = (row[f"_origin_{place}"] for place in range(len(origin)))
     columns = {name: [row[name]] for name in tables.kind.names}
-    corrected = originals_of(connection, ledger.common, tables, [identifier]) if isinstance(tables, KindTables) else {}
+    corrected = originals_of(connection, ledger.common, tables, [identifier])
     original = corrected.get(identifier)
     return RecordTrace(
         id=id_text(identifier),

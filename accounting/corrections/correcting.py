@@ -10,9 +10,10 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from accounting.booking.adjustments import Cause, Posting
+from accounting.booking.books import Booked, Books
 from accounting.booking.dictionary import Unnumbered
 from accounting.booking.postings import beyond_limits
-from accounting.booking.rows import Row, account_of_rows, put_rows, remove_rows, replace_rows, rows_of
+from accounting.booking.rows import Row, put_rows, remove_rows, replace_rows, rows_of
 from accounting.corrections.correction import (
     UNFINISHED,
     Action,
@@ -29,11 +30,13 @@ from accounting.corrections.figures import Differences
 from accounting.corrections.originals import originals_of
 from accounting.corrections.selecting import refuse_archived_ids, selected_rows
 from accounting.ledger import Ledger
+from accounting.snapshot_tables import Tables
 from accounting.tables import CORRECTION, ENTRY, ID, SERIES, KindTables
 from siteward.log import get_logger
 from siteward.records import Kind
 from siteward.server.database import Columns, Conflict, Misfit
 
+PRODUCER_FIELD: Final = "producer"
 AT_ONCE: Final = 2_000
 """Records of one transaction; whoever books the kind waits meanwhile."""
 TRIES: Final = 20
@@ -51,20 +54,23 @@ def finish(ledger: Ledger, number: int) -> None:
     """
     with ledger.database.read() as connection:
         correction = find_correction(connection, ledger.common.corrections, number)
+    if PRODUCER_FIELD in correction.given:
+        # What snapshots were looked at by is numbered.
+        ledger.producers_of([str(correction.given[PRODUCER_FIELD])])
     while correction.state in UNFINISHED:
         correction = _again(ledger, correction, lambda: _step(ledger, number))
 
 
-def tables_of(ledger: Ledger, kind: str) -> KindTables:
+def tables_of(ledger: Ledger, kind: str) -> Tables:
     """The tables of a kind.
 
     Raises:
         CorrectionError: the ledger does not book it, or not any more.
     """
-    if kind not in ledger.tables:
-        message = f"kind {kind!r} is not booked by this installation; there are {', '.join(ledger.tables)}"
+    if kind not in ledger.kinds:
+        message = f"kind {kind!r} is not booked by this installation; there are {', '.join(ledger.kinds)}"
         raise CorrectionError(message)
-    return ledger.tables[kind]
+    return ledger.tables_of(kind)
 
 
 def check_reversal(ledger: Ledger, correction: Correction) -> None:
@@ -84,7 +90,7 @@ def check_reversal(ledger: Ledger, correction: Correction) -> None:
             reached = ids[-1]
 
 
-def members(connection: Connection, tables: KindTables, number: int, after: bytes) -> list[bytes]:
+def members(connection: Connection, tables: Tables, number: int, after: bytes) -> list[bytes]:
     """Some of the records that a correction lies over, in order of their ids."""
     table = tables.corrected
     mine = (table.c[CORRECTION] == number) & (table.c[ID] > after)
@@ -110,7 +116,7 @@ def _again(ledger: Ledger, correction: Correction, act: Callable[[], Correction]
         try:
             return act()
         except Unnumbered as unnumbered:
-            ledger.number_series(ledger.tables[correction.kind].kind, unnumbered.rows)
+            ledger.number_series(ledger.kinds[correction.kind], unnumbered.rows)
         except Misfit as error:
             message = f"a sum of correction {correction.number} does not fit into its bucket ({error}); {_WAY_BACK}"
             raise CorrectionError(message) from error
@@ -151,8 +157,7 @@ class _Slice:
         remove_rows(self._connection, tables.records, [bytes(row[ID]) for row in old if self._layer.is_void])
         changed = [row for row in new if row is not None]
         replace_rows(self._connection, tables.records, changed)
-        self._post(old, changed, Cause.CORRECTION)
-        self._note(ids, old, changed, State.APPLIED)
+        self._note(ids, self._post(old, changed, Cause.CORRECTION), State.APPLIED)
 
     def reverse(self) -> None:
         """Take the correction off the next records that it lies over."""
@@ -176,8 +181,7 @@ class _Slice:
             some = tables.corrected.c[ID].in_(ids[first : first + AT_ONCE])
             self._connection.execute(tables.corrected.delete().where(mine, some))
         new = [row for row in after.values() if row is not None]
-        self._post(list(present.values()), new, Cause.REVERSAL)
-        self._note(ids, list(present.values()), new, State.REVERSED)
+        self._note(ids, self._post(list(present.values()), new, Cause.REVERSAL), State.REVERSED)
 
     def _numbered(self, rows: Sequence[Row | None]) -> list[Row | None]:
         """Corrected records with the number of their series, and the entry that made them so."""
@@ -188,26 +192,28 @@ class _Slice:
     def _refuse_large(self, rows: Sequence[Row | None]) -> None:
         refuse_large(self._kind, [row for row in rows if row is not None], self._correction.number)
 
-    def _post(self, old: Sequence[Row], new: Sequence[Row], cause: Cause) -> None:
-        ledger = self._ledger
-        posting = Posting(
-            self._connection,
-            self._dialect,
-            self._tables,
-            ledger.common.periods,
-            ledger.common.summed,
-            now=ledger.clock(),
-            entry=self._correction.entry,
-        )
-        pairs = ((old, -1), (new, 1))
-        posting.post((cause, account_of_rows(self._kind, rows, sign)) for rows, sign in pairs if rows)
+    def _post(self, old: Sequence[Row], new: Sequence[Row], cause: Cause) -> Booked:
+        common, tables, now = self._ledger.common, self._tables, self._ledger.clock()
+        posting = None
+        if isinstance(tables, KindTables):
+            posting = Posting(
+                self._connection,
+                self._dialect,
+                tables,
+                common.periods,
+                common.summed,
+                now=now,
+                entry=self._correction.entry,
+            )
+        books = Books(self._connection, self._dialect, tables, common)
+        return books.correct(old, new, now, cause, posting)
 
-    def _note(self, ids: Sequence[bytes], old: Sequence[Row], new: Sequence[Row], done: State) -> None:
+    def _note(self, ids: Sequence[bytes], booked: Booked, done: State) -> None:
         """How far it is, and what it has changed until now."""
         correction = self._correction
         name, before = ("figures", correction.figures) if done is State.APPLIED else ("undone", correction.undone)
         added = Differences(self._kind, moved_by(correction), before)
-        added.add(old, new, len(ids))
+        added.add(booked.old, booked.new, len(ids))
         values: dict[str, Any] = {name: added.figures(), "reached": ids[-1] if ids else correction.reached}
         if len(ids) < AT_ONCE:
             values["state"] = str(done)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection
 
+from accounting.booking.books import Booked, booked_of
+from accounting.booking.counters import Counters, spots_of
 from accounting.booking.entries import Entry, enter, entry_number
+from accounting.booking.rows import Row
 from accounting.corrections.correcting import AT_ONCE, check_reversal, finish, moved_by, refuse_large, tables_of
 from accounting.corrections.correction import Correction, CorrectionError, Draft, State, corrected, layer_of
 from accounting.corrections.correction_table import (
@@ -20,10 +24,13 @@ from accounting.corrections.correction_table import (
 from accounting.corrections.figures import Differences, Figures
 from accounting.corrections.selecting import check_ids, refuse_archived, selected_rows
 from accounting.ledger import Ledger
+from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import ID
 
 LONGEST_REASON: Final = 4000
 LONGEST_NAME: Final = 255
+MOST_OF_COUNTERS: Final = 200_000
+"""Records of counters of one correction: what the ones after them come to is told with all of them in memory."""
 
 
 def preview(ledger: Ledger, draft: Draft) -> Figures:
@@ -38,12 +45,29 @@ def preview(ledger: Ledger, draft: Draft) -> Figures:
         refuse_archived(connection, ledger.common, draft.kind, draft.selection)
         check_ids(connection, tables, draft.selection.ids)
         reached = NOTHING
-        while rows := selected_rows(connection, tables, draft.selection, reached, AT_ONCE):
+        most = MOST_OF_COUNTERS + 1 if tables.kind.since else AT_ONCE
+        while rows := selected_rows(connection, tables, draft.selection, reached, most):
             new = [row for row in (corrected(each, [layer]) for each in rows) if row is not None]
             refuse_large(tables.kind, new)
-            differences.add(rows, new, len(rows))
+            booked = _booked(connection, tables, rows, new)
+            differences.add(booked.old, booked.new, len(rows))
             reached = bytes(rows[-1][ID])
     return differences.figures()
+
+
+def _booked(connection: Connection, tables: Tables, old: Sequence[Row], new: Sequence[Row]) -> Booked:
+    """What would count no more, and what would: of counters also the records after those that are corrected."""
+    if isinstance(tables, SnapshotTables) or not tables.kind.since:
+        return Booked(old, new)
+    if len(old) > MOST_OF_COUNTERS:
+        message = (
+            f"more than {MOST_OF_COUNTERS} records of {tables.kind.name} would be corrected; take a shorter window"
+        )
+        raise CorrectionError(message)
+    over: dict[bytes, Row | None] = {bytes(row[ID]): None for row in old} | {bytes(row[ID]): row for row in new}
+    fresh = {bytes(row[ID]) for row in new}
+    change = Counters(connection, tables).change(fresh, spots_of(tables.kind, old), old, over)
+    return booked_of(tables.kind, change, old, new)
 
 
 def propose(ledger: Ledger, draft: Draft) -> Correction:

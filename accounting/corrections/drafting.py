@@ -12,7 +12,7 @@ import msgspec
 
 from accounting.corrections.correction import Action, CorrectionError, Draft, Selection
 from siteward.query_text import find_kind, find_named, parse_filters
-from siteward.records import Column, Kind, Shape, Type, microseconds
+from siteward.records import Column, Kind, Type, microseconds
 from siteward.records.identity import ID_BYTES
 from siteward.usage_window import parse_usage_window
 
@@ -65,7 +65,6 @@ def parse_draft(text: DraftText, kinds: Mapping[str, Kind], now: datetime) -> Dr
         CorrectionError: the new values are, or author or reason are missing.
     """
     kind = find_kind(text.kind, kinds)
-    check_correctable(kind)
     action = find_named(text.action, {str(each): each for each in Action}, "action")
     for name, longest in _LONGEST.items():
         if not 0 < len(getattr(text, name).strip()) <= longest:
@@ -84,17 +83,6 @@ def parse_draft(text: DraftText, kinds: Mapping[str, Kind], now: datetime) -> Dr
         author=text.author.strip(),
         reason=text.reason.strip(),
     )
-
-
-def check_correctable(kind: Kind) -> None:
-    """Refuse kinds whose records are not booked one by one.
-
-    Raises:
-        CorrectionError: it says what to do instead.
-    """
-    if kind.shape is Shape.SNAPSHOT:
-        message = f"{kind.name}: snapshots cannot be corrected; emit a newer revision of the record"
-        raise CorrectionError(message)
 
 
 def _selection(text: DraftText, kind: Kind, now: datetime) -> Selection:
@@ -124,6 +112,9 @@ def _given(text: str, kind: Kind, action: Action) -> tuple[str, Any]:
     name, value = match.groups()
     if name in kind.products:
         message = f"{name} is computed from {' and '.join(kind.products[name].factors)}; change these"
+        raise CorrectionError(message)
+    if name in {"vo", *kind.counted_by} and kind.since:
+        message = f"{name} tells one counter of {kind.name} from another; void the records, and emit them as they are"
         raise CorrectionError(message)
     fields = kind.measures if action is Action.CHANGE else kind.dimensions
     what = f"{'measure' if action is Action.CHANGE else 'dimension'} of {kind.name} that {action} can set"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from accounting.booking.buckets import BY_DAY
+from accounting.booking.counters import booked_columns
 from accounting.booking.measures import additive
 from accounting.booking.postings import Account, account_of, by_end, joined, prorated
 from accounting.booking.rows import Row
-from accounting.tables import RECORDS, SERIES, START, STARTED, is_bucketed
+from accounting.tables import RECORDS, SERIES, START, STARTED
 from accounting.upkeep.months import month_of
 from siteward.records import Kind
 from siteward.usage import Attribution
+from siteward.usage_text import attributions_of
 
-COUNTED: Final = {Attribution.PRORATED: STARTED, Attribution.BY_END: RECORDS}
+COUNTED: Final = {Attribution.PRORATED: STARTED, Attribution.BY_END: RECORDS, Attribution.AT_INSTANT: RECORDS}
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -72,7 +74,10 @@ class Differences:
             self._sums[each.month, each.group, each.attribution, each.measure] += each.difference
 
     def add(self, old: Sequence[Row], new: Sequence[Row], records: int) -> None:
-        """Take records as they were and as they are now; those that counted in nothing are left out."""
+        """Take records as they were and as they are now, those of counters with their steps.
+
+        Those that counted in nothing are left out.
+        """
         self._records += records
         numbers: dict[tuple[Any, ...], int] = {}
         parts = [self._account(rows, numbers, sign) for rows, sign in ((old, -1), (new, 1)) if rows]
@@ -80,10 +85,8 @@ class Differences:
             return
         account, groups = joined(parts), list(numbers)
         names = additive(self._kind)
-        for attribution, posted in (
-            (Attribution.PRORATED, prorated(account, BY_DAY)),
-            (Attribution.BY_END, by_end(account, BY_DAY)),
-        ):
+        for attribution in attributions_of(self._kind):
+            posted = prorated(account, BY_DAY) if attribution is Attribution.PRORATED else by_end(account, BY_DAY)
             wanted = [name for name in (COUNTED[attribution], *names) if name in posted.sums]
             months = [month_of(start) for start in posted.keys[START].tolist()]
             of_row = list(zip(months, posted.keys[SERIES].tolist(), strict=True))
@@ -106,7 +109,4 @@ class Differences:
     def _account(self, rows: Sequence[Row], numbers: dict[tuple[Any, ...], int], sign: int) -> Account:
         """Records whose series is the number of their group."""
         of_row = [numbers.setdefault(tuple(row[name] for name in self._by), len(numbers)) for row in rows]
-        columns: Mapping[str, Sequence[Any]] = {
-            column.name: [row[column.name] for row in rows] for column in self._kind.columns if not is_bucketed(column)
-        }
-        return account_of(self._kind, columns, np.array(of_row, np.int64), sign)
+        return account_of(self._kind, booked_columns(self._kind, rows), np.array(of_row, np.int64), sign)

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.rows import Row, rows_of
 from accounting.corrections.correction import Action, Layer, State, corrected, layer_of
-from accounting.tables import CORRECTION, ID, CommonTables, KindTables
+from accounting.snapshot_tables import Tables
+from accounting.tables import CORRECTION, ID, CommonTables
 
 
 class Original(msgspec.Struct, frozen=True):
@@ -37,14 +38,14 @@ class Original(msgspec.Struct, frozen=True):
 
 
 def originals_of(
-    connection: Connection, common: CommonTables, tables: KindTables, ids: Sequence[bytes]
+    connection: Connection, common: CommonTables, tables: Tables, ids: Sequence[bytes]
 ) -> dict[bytes, Original]:
     """Those of the records with these ids that are corrected."""
     return over_records(connection, tables, layers_of(connection, common, tables.kind.name), ids)
 
 
 def over_records(
-    connection: Connection, tables: KindTables, layers: Mapping[int, Layer], ids: Sequence[bytes]
+    connection: Connection, tables: Tables, layers: Mapping[int, Layer], ids: Sequence[bytes]
 ) -> dict[bytes, Original]:
     """The same, where the corrections of the kind are known."""
     if not layers:
@@ -68,7 +69,7 @@ def layers_of(connection: Connection, common: CommonTables, kind: str) -> dict[i
     }
 
 
-def _numbers(connection: Connection, tables: KindTables, ids: Sequence[bytes]) -> dict[bytes, set[int]]:
+def _numbers(connection: Connection, tables: Tables, ids: Sequence[bytes]) -> dict[bytes, set[int]]:
     corrected_ids = tables.corrected
     found: defaultdict[bytes, set[int]] = defaultdict(set)
     for first in range(0, len(ids), AT_ONCE):

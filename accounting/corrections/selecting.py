@@ -12,7 +12,8 @@ from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.rows import Row, whole_rows
 from accounting.corrections.correction import CorrectionError, Selection
 from accounting.query.conditions import conditions_of
-from accounting.tables import ID, CommonTables, KindTables, is_bucketed
+from accounting.snapshot_tables import Tables
+from accounting.tables import ID, CommonTables, is_bucketed
 from siteward.query_text import parse_filters
 
 _MILLISECOND = 1_000
@@ -20,9 +21,7 @@ _SHOWN = 3
 """Files or ids that an error names."""
 
 
-def selected_rows(
-    connection: Connection, tables: KindTables, selection: Selection, after: bytes, most: int
-) -> list[Row]:
+def selected_rows(connection: Connection, tables: Tables, selection: Selection, after: bytes, most: int) -> list[Row]:
     """Some of the records that a correction selects, in order of their ids.
 
     Args:
@@ -36,7 +35,7 @@ def selected_rows(
     return [dict(row) for row in connection.execute(question.limit(most)).mappings()]
 
 
-def _conditions(tables: KindTables, selection: Selection) -> list[ColumnElement[bool]]:
+def _conditions(tables: Tables, selection: Selection) -> list[ColumnElement[bool]]:
     records = tables.records
     found: list[ColumnElement[bool]] = []
     for condition in parse_filters(selection.where, tables.kind):
@@ -52,7 +51,7 @@ def _conditions(tables: KindTables, selection: Selection) -> list[ColumnElement[
     return found
 
 
-def check_ids(connection: Connection, tables: KindTables, ids: Sequence[str]) -> None:
+def check_ids(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
     """Refuse ids of which there is no record that counts.
 
     Raises:

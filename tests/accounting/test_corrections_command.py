@@ -91,7 +91,7 @@ def test_a_correction_from_proposal_to_reversal(told: Told, app: TestClient, mon
     assert "there is no correction 7" in told("reject", "7", "--reason", "no", code=1)
     assert "1 to 255 characters" in told("reject", "1", "--reason", "no", "--by", "x" * 256, code=1)
     snapshots = ("correct", "void", "storage-share", "--window", "2026", "--reason", "wrong")
-    assert "snapshots cannot be corrected" in told(*snapshots, code=1)
+    assert "it selects no record" in told(*snapshots, code=1)
 
 
 def test_a_month_from_closing_to_reopening(told: Told, app: TestClient, settings: Settings) -> None:
