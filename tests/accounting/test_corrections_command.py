@@ -206,14 +206,6 @@ def test_what_cannot_be_a_correction_is_refused(changes: dict[str, Any], message
     assert message in str(refused.value)
 
 
-def test_snapshots_are_not_corrected() -> None:
-    """They are not booked one by one; the error says what to do instead."""
-    kinds = load_kinds()
-    text = DraftText(kind="storage-share", action="void", window="2026", author="anna", reason="why")
-    with pytest.raises(CorrectionError, match="snapshots cannot be corrected; emit a newer revision"):
-        parse_draft(text, kinds, datetime(2026, 6, 1, tzinfo=UTC))
-
-
 def test_values_are_of_their_fields_types() -> None:
     """Nothing behind the sign is unknown, where that may be."""
     draft = draft_of(Action.MOVE, given=("code=", "simulated=true", "user="))

@@ -516,6 +516,28 @@ def test_a_ledger_without_snapshots_gets_their_tables(open_database: Open) -> No
     assert totals(ledger, "sum:wall_time", "records") == (100, 1)
 
 
+def test_a_ledger_whose_snapshots_were_not_corrected_gets_what_that_needs(
+    open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writers of before wait until they are started anew: they would not look for corrections."""
+    kind = level(USED)
+    monkeypatch.setattr("accounting.migrations.meaning.PRACTICE", 2)
+    before = prepared(open_database(), kind, NOW)
+    before.write(levels(kind, 0))
+    tables = before.snapshots["level"]
+    with before.database.write() as connection:
+        for table in (tables.originals, tables.corrected):
+            table.drop(connection)
+    monkeypatch.undo()
+    ledger = prepared(open_database(), kind, NOW)
+    with ledger.database.read() as connection:
+        there = set(inspect(connection).get_table_names())
+    assert {tables.originals.name, tables.corrected.name} <= there
+    assert ledger.write(levels(kind, 0, 1)).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
+    with pytest.raises(SinkUnavailable, match="start this process again"):
+        before.write(levels(kind, 2))
+
+
 def test_a_gained_measure_of_snapshots_was_unknown(open_database: Open) -> None:
     """It comes by itself, and least and last are those of the records that know it."""
     prepared(open_database(), level(USED), NOW).write(levels(level(USED), 0, 1))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -304,11 +303,21 @@ def test_what_tells_counters_apart_stays(database: Database) -> None:
             corrected_by(ledger, MACHINE, Action.MOVE, given=(text,))
 
 
-def test_a_corrected_day_of_snapshots_is_not_archived_before(database: Database) -> None:
-    """Many records, more than one transaction takes: the day is what its records say in between and afterwards."""
-    ledger = emptied(database, LEVEL, SOON)
-    ledger.clock = partial(microseconds, FIRST + timedelta(days=50))
-    ledger.write(level_batch([level(2 * number, used=number) for number in range(60)]))
-    done = corrected_by(ledger, LEVEL, Action.CHANGE, given=("used=1",))
-    assert done.figures.records == 60
-    assert answered(ledger, question(SORTS["snapshots"], Attribution.AT_INSTANT)).totals[0] == 60
+def test_many_records_are_corrected_some_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day, and a machine, whose records are in several transactions: what was told before is what has changed."""
+    monkeypatch.setattr("accounting.corrections.correcting.AT_ONCE", 7)
+    for sort, given_ in ((SORTS["snapshots"], "used=1"), (SORTS["counters"], "wall_time=1")):
+        ledger = emptied(database, sort.kind, SOON)
+        records = [sort.record(number) for number in range(30)]
+        ledger.write(sort.batch(records))
+        text = DraftText(
+            kind=sort.kind.name, action="change", window="2026", author="anna", reason="it was wrong", given=(given_,)
+        )
+        told = preview(ledger, parse_draft(text, {sort.kind.name: sort.kind}, LATER))
+        done = corrected_by(ledger, sort.kind, Action.CHANGE, given=(given_,))
+        assert done.figures == told
+        name = sort.measures[0]
+        query = question(sort, sort.attributions[-1])
+        assert asked(ledger, query) == computed(sort, [record | {name: 1} for record in records], query)
+        reverse(ledger, done.number, "carl", "it was right")
+        assert asked(ledger, query) == computed(sort, records, query)
