@@ -285,7 +285,7 @@ def _command(path: list[str], text: str, parameters: Sequence[Any]) -> str:
             " ".join(code(option) for option in (*each.opts, *each.secondary_opts))
             if each.param_type_name == "option"
             else code((each.metavar or each.name).upper()),
-            "required" if each.required else _default(each.default),
+            "required" if each.required else _default(each.default) or _variable(each),
             getattr(each, "help", "") or "",
         )
         for each in parameters
@@ -293,6 +293,11 @@ def _command(path: list[str], text: str, parameters: Sequence[Any]) -> str:
     ]
     heading = f"##{'#' * (len(path) > 2)} {' '.join(path)}"  # noqa: PLR2004  # a command below a command.
     return "\n\n".join((heading, inspect.cleandoc(text), table(("option", "default", "meaning"), rows) if rows else ""))
+
+
+def _variable(parameter: Any) -> str:  # noqa: ANN401  # of Typer or of Click.
+    """The variable of the environment that gives an option, where there is one."""
+    return code(f"${parameter.envvar}") if parameter.envvar else ""
 
 
 def _default(value: object) -> str:

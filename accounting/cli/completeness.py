@@ -19,7 +19,7 @@ def completeness(  # noqa: PLR0917  # Typer reads the options from the signature
     window: Annotated[str, typer.Option(help="A calendar word: 2026-03, last-month; or give start and end.")] = "",
     start: Annotated[str, typer.Option(help="First day: a date, -30d, or a calendar word. By default -7d.")] = "",
     end: Annotated[str, typer.Option(help="First day after the last; now by default.")] = "",
-    spreads: Annotated[int, typer.Option(help="Spreads beyond what is usual at which records are missing.")] = 4,
+    spreads: Annotated[int, typer.Option(min=1, help="Spreads beyond what is usual at which records are missing.")] = 4,
     gaps: Annotated[bool, typer.Option("--gaps", help="Only what is missing, and who is silent.")] = False,
 ) -> None:
     """Show what was expected from each producer, kind and day, what came, and which producers are silent.

@@ -162,7 +162,7 @@ def reverse(context: typer.Context, number: Number, reason: Reason, by: Person =
 
 COLUMNS = (
     *("number", "kind", "action", "selection", "set", "records"),
-    *("state", "author", "reason", "proposed", "decided by"),
+    *("state", "author", "reason", "proposed", "decided_by"),
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from siteward.settings import Settings
 
 commands = typer.Typer(**PLAIN)
-COLUMNS = ("kind", "month", "state", "closed by", "closed at", "signed by", "signed at", "digest")
+COLUMNS = ("kind", "month", "state", "closed_by", "closed_at", "signed_by", "signed_at", "digest")
 
 Kind = Annotated[str, typer.Argument(help="Name of the kind, such as job.")]
 Month = Annotated[str, typer.Argument(help="Such as 2026-10.")]
@@ -133,7 +133,7 @@ def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
         (each.kind, each.month, each.signed_by, "right" if each.is_right else "wrong", ", ".join(each.changed))
         for each in found
     )
-    show(("kind", "month", "signed by", "digest", "declared otherwise"), rows, chosen.output)
+    show(("kind", "month", "signed_by", "digest", "declared_otherwise"), rows, chosen.output)
     wrong = sum(not each.is_right for each in found)
     tell(f"{len(found)} signed months, {wrong} of them are not what was signed")
     if wrong:

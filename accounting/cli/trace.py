@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accounting.checks.traced import MOST_LISTED
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
@@ -26,7 +27,7 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     start: Annotated[str, typer.Option(help="First instant, as in `siteward account`.")] = "",
     end: Annotated[str, typer.Option(help="First instant after the window; now by default.")] = "",
     attribution: Annotated[str, typer.Option(help="prorated, the default, or by-end; of snapshots at-instant.")] = "",
-    limit: Annotated[int, typer.Option(help="Buckets, and records, that are listed.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, typer.Option(help="Go on with buckets, as the answer before said.")] = "",
     after_record: Annotated[str, typer.Option(help="Go on with records, as the answer before said.")] = "",
     record: Annotated[str, typer.Option(help="In place of a figure: a record's id, 32 hexadecimal digits.")] = "",

@@ -73,7 +73,7 @@ def test_a_correction_from_proposal_to_reversal(told: Told, app: TestClient, mon
     assert "to be approved by another person" in told("approve", "1", code=1)
     assert told("approve", "1", "--by", "ben") == shown
     (listed,) = told("corrections")
-    assert (listed["state"], listed["author"], listed["decided by"], listed["records"]) == ("applied", "anna", "ben", 2)
+    assert (listed["state"], listed["author"], listed["decided_by"], listed["records"]) == ("applied", "anna", "ben", 2)
     assert listed["selection"] == "site=SITE-0, from 2026-03-01T00:00:00Z to 2026-04-01T00:00:00Z"
     (document,) = app.get("/v1/accounting/corrections", params={"kind": "job"}).json()["corrections"]
     assert (document["where"], document["given"]) == (["site=SITE-0"], {"site": "RIGHT"})
