@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -20,6 +21,8 @@ from siteward.sinks import Batch, Outcome
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
+FIRST: Final = 10
+"""Batches that are booked into an empty ledger beside each step of a growing one."""
 DAYS: Final = 7
 """Over which the jobs end; all of it lies in the tier of hours."""
 
@@ -43,11 +46,13 @@ class Point(msgspec.Struct):
         records: booked so far.
         seconds: that a record took since the point before, of the clock.
         processor: the same, of this process' processor time.
+        empty: the same of the first records, booked into an empty ledger at that time.
     """
 
     records: int
     seconds: float
     processor: float
+    empty: float
 
 
 class Booked(msgspec.Struct):
@@ -97,20 +102,51 @@ def booked(place: Place, other: Place, records: int) -> Booked:
     )
 
 
-def curve(place: Place, records: int, step: int) -> list[Point]:
-    """What a record costs while a ledger grows."""
+def curve(place: Place, others: Sequence[Place], records: int, step: int) -> list[Point]:
+    """What a record costs while a ledger grows, beside what the first ones cost in an empty ledger at that time.
+
+    A machine is not always as fast: half an hour apart, only the ratio tells anything.
+
+    Args:
+        place: of the ledger that grows.
+        others: an empty database for each step.
+        records: to book.
+        step: records between two points.
+    """
     points: list[Point] = []
     with closing(opened(place)) as ledger:
-        seconds = processor = 0.0
+        used = _Used()
         for number, batch in enumerate(_recent(records // BATCH), 1):
-            _learn(ledger, batch)
-            began = time.process_time()
-            seconds += _seconds(ledger, batch)
-            processor += time.process_time() - began
+            used.add(ledger, batch)
             if number * BATCH % step == 0:
-                points.append(Point(number * BATCH, seconds / step, processor / step))
-                seconds = processor = 0.0
+                with closing(opened(others[len(points)])) as empty:
+                    beside = _Used()
+                    for same in islice(_recent(records // BATCH), FIRST):
+                        beside.add(empty, same)
+                points.append(Point(number * BATCH, used.seconds / step, used.processor / step, beside.each))
+                used = _Used()
     return points
+
+
+class _Used:
+    """What records have cost, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = self.processor = 0.0
+        self._records = 0
+
+    def add(self, ledger: Ledger, batch: Batch) -> None:
+        """Book a batch."""
+        _learn(ledger, batch)
+        began = time.process_time()
+        self.seconds += _seconds(ledger, batch)
+        self.processor += time.process_time() - began
+        self._records += len(batch)
+
+    @property
+    def each(self) -> float:
+        """Of the processor, for a record."""
+        return self.processor / self._records
 
 
 def together(place: Place, records: int, writers: int) -> float:

@@ -76,7 +76,8 @@ def report(size: LedgerSize, asked: Asked) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for sort in ("sqlite", "postgresql", "mariadb"):
         yield from _booking(sort, size.booked, asked)
-    yield f"\n| {'SQLite grows':} | ms per record | processor |\n|---|---|---|"
+    yield "\n| SQLite grows | ms per record | processor | first ones in an empty ledger | ratio |"
+    yield "|---|---|---|---|---|"
     yield from _growth(size.grown, asked)
     yield "\n| what | figure | asked |\n|---|---|---|"
     yield from _questions(size.asked, asked)
@@ -104,14 +105,16 @@ def _booking(sort: str, records: int, asked: Asked) -> Iterator[str]:
 
 
 def _growth(records: int, asked: Asked) -> Iterator[str]:
-    with _places("sqlite", 1) as (place,):
-        points = curve(place, records, max(BATCH, records // 20))
-    first = points[0].processor
-    for point in points:
-        yield f"| {point.records:,} | {1000 * point.seconds:.4f} | {1000 * point.processor:.4f} |"
-    most = max(point.processor for point in points) / first
+    step = max(BATCH, records // 20)
+    with _places("sqlite", 1 + records // step) as (place, *others):
+        points = curve(place, others, records, step)
+    shares = [point.processor / point.empty for point in points]
+    for point, share in zip(points, shares, strict=True):
+        times = (point.seconds, point.processor, point.empty)
+        yield f"| {point.records:,} | {' | '.join(f'{1000 * each:.4f}' for each in times)} | {share:.2f} |"
+    most = max(shares) / shares[0]
     cell = asked.judge("growth of a record's cost", f"at most {MOST_GROWTH}", met=most <= MOST_GROWTH)
-    yield f"| dearest step beside the first | | {most:.2f}; {cell} |"
+    yield f"| dearest step beside the first | | | | {most:.2f}; {cell} |"
 
 
 def _questions(records: int, asked: Asked) -> Iterator[str]:
