@@ -15,6 +15,7 @@ from accounting.archive.archived_ids import day_of, revisions_among
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
 from accounting.booking.books import Arrived, Books
+from accounting.booking.buckets import pieces_of, tiers_at
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.booking.entries import Entry, enter, entry_number
 from accounting.booking.postings import account_of, amounts_of, beyond_limits
@@ -23,7 +24,18 @@ from accounting.booking.rows import account_of_rows
 from accounting.completeness.arrivals import count_arrivals
 from accounting.migrations.standing import digest_in
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, ENTRY, ID, MESSAGE, PRODUCER, SERIES, CommonTables, KindTables, is_bucketed
+from accounting.tables import (
+    COUNTER,
+    ENTRY,
+    ID,
+    MESSAGE,
+    PRODUCER,
+    SERIES,
+    CommonTables,
+    KindTables,
+    is_bucketed,
+    times_of,
+)
 from siteward.log import get_logger
 from siteward.records import Kind, Refused
 from siteward.server.database import Conflict, Database, Misfit, Values
@@ -32,6 +44,8 @@ from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 TRIES: Final = 20
 """How often a transaction that gave way to others is done again before the batch waits."""
 PAUSE: Final = 0.02
+MOST_PIECES: Final = 2_000_000
+"""Parts of records in buckets that one transaction books; a batch of jobs of days has fewer."""
 log = get_logger(__name__)
 
 
@@ -94,13 +108,23 @@ class Ledger:
         """
         reasons = beyond_limits(batch.kind, batch.columns)
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
-        chosen = _chosen(batch, reasons)
-        if chosen:
+        for chosen in self._portions(batch, _chosen(batch, reasons)):
             written = self._booked(_rows(batch, chosen))
             for place, position in enumerate(chosen):
                 outcomes[position] = written.outcomes[place]
             reasons |= {chosen[place]: reason for place, reason in written.reasons.items()}
         return Written(outcomes, reasons)
+
+    def _portions(self, batch: Batch, chosen: Sequence[int]) -> list[Sequence[int]]:
+        """Positions, so many at a time that what one transaction books fits into memory, even if each lasts years."""
+        kind = batch.kind
+        if kind.longest is None or not chosen:
+            return [chosen] if chosen else []
+        first, last = (kind.since, kind.time) if kind.since else times_of(kind)
+        starts, ends = (np.array([batch.columns[name][place] for place in chosen], np.int64) for name in (first, last))
+        pieces = pieces_of(np.minimum(starts, ends), ends, tiers_at(self.clock(), kind.tiers))
+        portion = np.cumsum(pieces) // MOST_PIECES
+        return [[chosen[place] for place in np.flatnonzero(portion == each).tolist()] for each in np.unique(portion)]
 
     def close(self) -> None:
         """Close the connections."""

@@ -35,7 +35,7 @@ from accounting.corrections.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
-from siteward.cycles import cycles_left_alone
+from siteward.cycles import cycles_sought_rarely
 from siteward.records import microseconds
 from siteward.records.identity import ID_BYTES
 from siteward.server.database import Conflict
@@ -71,7 +71,7 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
         while (day := _next_day(ledger, tables, begin, end)) is not None:
             begin = max(begin, id_range(day)[0])
             while True:
-                with cycles_left_alone():
+                with cycles_sought_rarely():
                     part = _archived_part(ledger, tables, series, folder, day, begin)
                 if part is None:
                     break

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from accounting.archive.archived_ids import day_of
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.postings import beyond_limits
 from accounting.booking.rows import Row, plain, put_rows, remove_rows, replace_rows
@@ -68,6 +69,7 @@ class Revising:
         void = {identifier: each for identifier, each in originals.items() if each.is_void}
         remove_rows(self._connection, self._tables.records, sorted(void))
         self._replace_void(void, found)
+        closed = self._closed_days(known) if self._batch.kind.of_instants else set()
         old: list[Row] = []
         new: list[Row] = []
         received: list[Row] = []
@@ -76,6 +78,14 @@ class Revising:
             position = self._position[identifier]
             if row["revision"] >= self._batch.columns["revision"][position]:
                 found[position] = Outcome.DUPLICATE
+                continue
+            if day_of(identifier) in closed:
+                found[position] = Outcome.REJECTED
+                reasons[position] = Refused(
+                    "its day is archived in part; restore its files, then replay this one",
+                    kind=self._batch.kind.name,
+                    field="revision",
+                )
                 continue
             came, original = self._came(position), originals.get(identifier)
             effective = self._effective(came, original, position, reasons)
@@ -102,6 +112,13 @@ class Revising:
             chosen = select(table).where(*mine).order_by(table.c[ID]).with_for_update()
             found |= {bytes(row[ID]): dict(row) for row in self._connection.execute(chosen).mappings()}
         return found
+
+    def _closed_days(self, ids: Iterable[bytes]) -> set[int]:
+        """Days of which anything is archived: what was last or least on them cannot be told without it."""
+        archived = self._ledger.common.archived
+        days = {day_of(each) for each in ids}
+        mine = select(archived.c.day).where(archived.c.kind == self._batch.kind.name, archived.c.day.in_(days))
+        return set(self._connection.execute(mine.distinct()).scalars()) if days else set()
 
     def _came(self, position: int) -> Row:
         """A record of the batch as it came."""

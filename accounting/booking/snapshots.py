@@ -113,6 +113,9 @@ class Snapshots:
         self._refuse_archived({time for _, time in (*added.counts, *taken.counts)})
         anew = {(time // (DAY * SECOND), series) for series, time in taken.counts}
         anew |= {(time // (DAY * SECOND), series) for series, time in added.counts if (series, time) in others.counts}
+        if anew or taken.cycles:
+            # Before any bucket, as those do who put buckets together.
+            lock_buckets(self._connection, self._dialect, self._common, self._tables)
         self._merge(new, anew)
         self._remake(self._tables.buckets, SERIES, anew, self._seen_anew)
         self._book_cycles(added, taken, others, producers)

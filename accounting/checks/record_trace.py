@@ -19,6 +19,7 @@ from accounting.booking.counters import booked_columns
 from accounting.booking.postings import Postings, account_of, amounts_of, by_end, prorated
 from accounting.checks.grids import grid_of
 from accounting.checks.traced import MOST_LISTED, BookedPart, RecordTrace
+from accounting.corrections.correction import corrected
 from accounting.corrections.originals import originals_of
 from accounting.ledger import Ledger
 from accounting.query.sight import Sight
@@ -85,9 +86,16 @@ def _seen(found: RecordTrace, sight: Sight) -> RecordTrace:
 
 
 def _void(connection: Connection, ledger: Ledger, tables: Tables, identifier: bytes) -> RecordTrace | None:
-    """A record that a correction took out of everything: it is kept as it came."""
+    """A record that a correction took out of everything, as it is under the others: so it is decided who sees it."""
+    original = originals_of(connection, ledger.common, tables, [identifier]).get(identifier)
+    if original is None or not original.is_void:
+        return None
     found = _in_table(connection, ledger, tables, tables.originals, identifier)
-    return None if found is None else msgspec.structs.replace(found, state="void", buckets=())
+    assert found is not None
+    under = corrected(original.row, [layer for layer in original.layers.values() if not layer.is_void])
+    assert under is not None
+    fields = _shown(tables.kind, {name: [under[name]] for name in tables.kind.names})
+    return msgspec.structs.replace(found, state="void", fields=fields, buckets=())
 
 
 def _in_table(
@@ -113,8 +121,7 @@ def _in_table(
         return None
     number, message, entry, producer, received = (row[f"_origin_{place}"] for place in range(len(origin)))
     columns = {name: [row[name]] for name in tables.kind.names}
-    corrected = originals_of(connection, ledger.common, tables, [identifier])
-    original = corrected.get(identifier)
+    original = originals_of(connection, ledger.common, tables, [identifier]).get(identifier)
     return RecordTrace(
         id=id_text(identifier),
         state="booked",
@@ -165,6 +172,7 @@ def _in_file(  # where it is, and which.
     except ArchiveError as error:
         return msgspec.structs.replace(known, why=f"what it says is not known: {error}")
     place = columns[ID].index(identifier)
+    original = originals_of(connection, ledger.common, tables, [identifier]).get(identifier)
     one = {name: [columns[name][place]] for name in tables.kind.names}
     return msgspec.structs.replace(
         known,
@@ -173,6 +181,7 @@ def _in_file(  # where it is, and which.
         message=id_text(columns[MESSAGE][place]),
         entry=columns[ENTRY][place],
         received=moment(columns[RECEIVED][place]),
+        corrections=() if original is None else tuple(original.layers),
         buckets=tuple(_parts(connection, ledger, tables, one, int(reading.series(tables.kind, one)[0]))),
     )
 

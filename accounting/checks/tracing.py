@@ -42,6 +42,8 @@ from siteward.records import Kind, id_text, microseconds, moment
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer
 
+MOST: Final = {10: 2**63, 16: 2**128}
+"""Numbers of buckets and of records, by the base in which they are told."""
 MOST_FILES: Final = 5
 """Files of the archive that an answer names."""
 TRACED: Final = frozenset({Quantity.SUM, Quantity.RECORDS, Quantity.STARTED})
@@ -306,7 +308,7 @@ def _token(text: str, parts: int, name: str, base: int = 10) -> list[int]:
         found = [int(part, base) for part in text.split("-")]
     except ValueError:
         found = []
-    if len(found) != parts:
+    if len(found) != parts or not all(0 <= each < MOST[base] for each in found):
         _refuse(f"{name} {text[:80]!r}: give what the answer before said, or nothing")
     return found
 

@@ -22,7 +22,8 @@ making = typer.Typer(help="Propose a correction: what it would change is shown."
 commands = typer.Typer(**PLAIN)
 
 Kind = Annotated[str, typer.Argument(help="Name of the kind, such as job.")]
-Number = Annotated[int, typer.Argument(help="As `siteward ledger corrections` lists it.")]
+LARGEST = 2**63 - 1
+Number = Annotated[int, typer.Argument(min=1, max=LARGEST, help="As `siteward ledger corrections` lists it.")]
 Where = Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, user~x*, gpus>=1.")]
 Window = Annotated[str, typer.Option(help="Of the records' partition time, a calendar word: 2026, 2026-Q1, 2026-03.")]
 Start = Annotated[str, typer.Option(help="First instant, in place of a window.")]
@@ -98,7 +99,9 @@ def void(  # noqa: PLR0917  # as above.
 @commands.command(short_help="List corrections, or show what one changes.")
 def corrections(
     context: typer.Context,
-    number: Annotated[int | None, typer.Argument(help="Of one, whose differences are shown.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(min=1, max=LARGEST, help="Of one, whose differences are shown.")
+    ] = None,
     kind: Annotated[str, typer.Option(help="Only those of this kind.")] = "",
     now: Annotated[bool, typer.Option("--now", help="What it would change if it were approved now.")] = False,
 ) -> None:

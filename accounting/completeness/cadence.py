@@ -1,7 +1,8 @@
 """How much a producer usually sends and how often, learned from what came: median and spread of four weeks; pure.
 
 What is expected of a stretch of hours is the median of what came in the same hours of four weeks before, so that nights
-and weekends are learned: the last four in which anything came, so that an outage is not. Two of them have to be known.
+and weekends are learned: of the last four that lie in no outage, so that it does not become usual. An outage is a gap
+of more than a week that is twice as long as any other: who sends every other week has none. Two weeks have to be known.
 A stretch lacks records where fewer came than that by more than some spreads, and by more than come in one hour, which
 may have been the next one; or where none came and the time between two hours with records is longer than it usually is
 around that hour of the week. Hours are judged only when what is in them is usually there: a producer that sends once a
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate, islice, pairwise
 from statistics import median_low
 from typing import Final
 
@@ -92,6 +93,8 @@ class Cadence:
         self._arrivals = sorted((each for each in arrivals if each.records > 0), key=lambda each: each.hour)
         self._hours = [each.hour for each in self._arrivals]
         self._sums = [0, *accumulate(each.records for each in self._arrivals)]
+        between = ((first, second - first) for first, second in pairwise(self._hours))
+        self._long_gaps = [(first, length) for first, length in between if length > WEEK]
 
     def came(self, first: int, last: int) -> int:
         """Records of a half-open stretch of whole hours, in seconds since 1970 UTC."""
@@ -167,10 +170,20 @@ class Cadence:
         return max((each.records for each in here), default=0)
 
     def _weeks_before(self, instant: int) -> list[int]:
-        """The same instant of the last weeks before in which anything came, as far as they are known."""
+        """The same instant of the last weeks before that are no part of an outage, as far as they are known."""
         starts = (instant - week * WEEK for week in range(1, MOST_WEEKS + 1))
         known = (start for start in starts if self._hours and start >= self._hours[0])
-        return list(islice((start for start in known if self.came(start, start + WEEK)), WEEKS))
+        return list(islice((start for start in known if not self._is_within_outage(start, instant)), WEEKS))
+
+    def _is_within_outage(self, start: int, now: int) -> bool:
+        """Whether a week from an instant on is part of a gap; not of one that comes again, as of who sends monthly."""
+        place = bisect_left(self._hours, start)
+        following = self._hours[place] if place < len(self._hours) else now
+        if following < start + WEEK:
+            return False
+        gap = following - self._hours[place - 1]
+        others = (length for begin, length in self._long_gaps if begin != self._hours[place - 1])
+        return all(2 * length < gap for length in others)
 
 
 def _usual(samples: Sequence[int]) -> tuple[int, int]:

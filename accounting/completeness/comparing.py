@@ -36,7 +36,7 @@ class Model(StrEnum):
     COUNT = "count"
     """The source itself, with a record of the kind `record-count`."""
     CADENCE = "cadence"
-    """The median of the same hours in the last four weeks before in which anything came."""
+    """The median of the same hours in the last four weeks before that lie in no outage."""
     UNKNOWN = "unknown"
     """Nobody: fewer than two weeks before are known, or a count cannot be compared."""
 

@@ -39,6 +39,8 @@ from siteward.server.database import Columns, Conflict, Misfit
 PRODUCER_FIELD: Final = "producer"
 AT_ONCE: Final = 2_000
 """Records of one transaction; whoever books the kind waits meanwhile."""
+SNAPSHOTS_AT_ONCE: Final = 20_000
+"""Snapshots of one transaction, which makes the days of their series anew."""
 TRIES: Final = 20
 log = get_logger(__name__)
 
@@ -59,6 +61,11 @@ def finish(ledger: Ledger, number: int) -> None:
         ledger.producers_of([str(correction.given[PRODUCER_FIELD])])
     while correction.state in UNFINISHED:
         correction = _again(ledger, correction, lambda: _step(ledger, number))
+
+
+def at_once_of(kind: Kind) -> int:
+    """Records of one transaction."""
+    return SNAPSHOTS_AT_ONCE if kind.of_instants else AT_ONCE
 
 
 def tables_of(ledger: Ledger, kind: str) -> Tables:
@@ -83,7 +90,7 @@ def check_reversal(ledger: Ledger, correction: Correction) -> None:
     with ledger.database.read() as connection:
         reached = NOTHING
         while ids := members(connection, tables, correction.number, reached):
-            refuse_archived_ids(connection, ledger.common, correction.kind, ids)
+            refuse_archived_ids(connection, ledger.common, tables.kind, ids)
             originals = originals_of(connection, ledger.common, tables, ids).values()
             rows = [each.over(each.row, without=correction.number) for each in originals]
             refuse_large(tables.kind, [row for row in rows if row is not None])
@@ -94,7 +101,7 @@ def members(connection: Connection, tables: Tables, number: int, after: bytes) -
     """Some of the records that a correction lies over, in order of their ids."""
     table = tables.corrected
     mine = (table.c[CORRECTION] == number) & (table.c[ID] > after)
-    chosen = select(table.c[ID]).where(mine).order_by(table.c[ID]).limit(AT_ONCE)
+    chosen = select(table.c[ID]).where(mine).order_by(table.c[ID]).limit(at_once_of(tables.kind))
     return [bytes(each) for each in connection.execute(chosen).scalars()]
 
 
@@ -145,7 +152,8 @@ class _Slice:
     def apply(self) -> None:
         """Lay the correction over the next records that it selects."""
         number, tables = self._correction.number, self._tables
-        old = selected_rows(self._connection, tables, self._correction.selection, self._correction.reached, AT_ONCE)
+        at_once = at_once_of(self._kind)
+        old = selected_rows(self._connection, tables, self._correction.selection, self._correction.reached, at_once)
         new = self._numbered([corrected(row, [self._layer]) for row in old])
         self._refuse_large(new)
         # The ones that another correction lies over have theirs already.
@@ -166,7 +174,8 @@ class _Slice:
         originals = originals_of(self._connection, self._ledger.common, tables, ids)
         present = rows_of(self._connection, tables, tables.records, ids)
         gone = [each for each in ids if each not in present and not originals[each].is_void]
-        refuse_archived_ids(self._connection, self._ledger.common, self._kind.name, gone)
+        concerned = ids if self._kind.of_instants else gone
+        refuse_archived_ids(self._connection, self._ledger.common, self._kind, concerned)
         bare = {each for each in ids if len(originals[each].layers) == 1}
         under = self._numbered([originals[each].over(originals[each].row, without=number) for each in ids])
         self._refuse_large(under)
@@ -215,7 +224,7 @@ class _Slice:
         added = Differences(self._kind, moved_by(correction), before)
         added.add(booked.old, booked.new, len(ids))
         values: dict[str, Any] = {name: added.figures(), "reached": ids[-1] if ids else correction.reached}
-        if len(ids) < AT_ONCE:
+        if len(ids) < at_once_of(self._kind):
             values["state"] = str(done)
         update_correction(self._connection, self._ledger.common.corrections, correction.number, **values)
 

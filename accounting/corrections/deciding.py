@@ -42,7 +42,7 @@ def preview(ledger: Ledger, draft: Draft) -> Figures:
     tables, layer = tables_of(ledger, draft.kind), layer_of(draft.action, draft.given)
     differences = Differences(tables.kind, moved_by(draft))
     with ledger.database.read() as connection:
-        refuse_archived(connection, ledger.common, draft.kind, draft.selection)
+        refuse_archived(connection, ledger.common, tables.kind, draft.selection)
         check_ids(connection, tables, draft.selection.ids)
         reached = NOTHING
         most = MOST_OF_COUNTERS + 1 if tables.kind.since else AT_ONCE
@@ -172,7 +172,7 @@ def _begin_applying(ledger: Ledger, number: int, by: str) -> None:
             return
         _check_state(correction, "approved", State.PROPOSED)
         _refuse_unfinished(connection, ledger, correction)
-        refuse_archived(connection, ledger.common, correction.kind, correction.selection)
+        refuse_archived(connection, ledger.common, ledger.kinds[correction.kind], correction.selection)
         values = {"decided_by": by, "decided_at": ledger.clock(), "turn": next_turn(connection, table, correction.kind)}
         entry = Entry(
             kind=correction.kind,

@@ -15,6 +15,7 @@ from accounting.query.conditions import conditions_of
 from accounting.snapshot_tables import Tables
 from accounting.tables import ID, CommonTables, is_bucketed
 from siteward.query_text import parse_filters
+from siteward.records import Kind
 
 _MILLISECOND = 1_000
 _SHOWN = 3
@@ -71,7 +72,7 @@ def check_ids(connection: Connection, tables: Tables, ids: Sequence[str]) -> Non
         raise CorrectionError(message)
 
 
-def refuse_archived(connection: Connection, common: CommonTables, kind: str, selection: Selection) -> None:
+def refuse_archived(connection: Connection, common: CommonTables, kind: Kind, selection: Selection) -> None:
     """Refuse to correct what is, or may be, in the archive.
 
     Raises:
@@ -84,7 +85,7 @@ def refuse_archived(connection: Connection, common: CommonTables, kind: str, sel
     assert selection.start is not None
     assert selection.end is not None
     first, last = day_of(first_id(selection.start // _MILLISECOND)), -(-selection.end // (_MILLISECOND * _MILLISECOND))
-    within = (archived.c.kind == kind, archived.c.day >= first, archived.c.day < last)
+    within = (archived.c.kind == kind.name, archived.c.day >= first, archived.c.day < last)
     files = list(connection.execute(select(archived.c.file).where(*within).order_by(archived.c.file)).scalars())
     if files:
         message = (
@@ -94,8 +95,8 @@ def refuse_archived(connection: Connection, common: CommonTables, kind: str, sel
         raise CorrectionError(message)
 
 
-def refuse_archived_ids(connection: Connection, common: CommonTables, kind: str, ids: Iterable[bytes]) -> None:
-    """Refuse to correct records that are in the archive.
+def refuse_archived_ids(connection: Connection, common: CommonTables, kind: Kind, ids: Iterable[bytes]) -> None:
+    """Refuse to correct records that are in the archive; of snapshots also those whose day is there in part.
 
     Raises:
         CorrectionError: it names the files to restore.
@@ -103,11 +104,14 @@ def refuse_archived_ids(connection: Connection, common: CommonTables, kind: str,
     archived = common.archived
     wanted = set(ids)
     days = {day_of(each) for each in wanted}
-    present = connection.execute(select(archived.c.day).where(archived.c.kind == kind).distinct()).scalars()
+    present = connection.execute(select(archived.c.day).where(archived.c.kind == kind.name).distinct()).scalars()
     files: list[str] = []
     for day in sorted(days.intersection(map(int, present))):
-        of_day = select(archived.c.file, archived.c.ids).where(archived.c.kind == kind, archived.c.day == day)
-        files += [file for file, packed in connection.execute(of_day) if wanted & unpacked(bytes(packed)).keys()]
+        of_day = select(archived.c.file, archived.c.ids).where(archived.c.kind == kind.name, archived.c.day == day)
+        for file, packed in connection.execute(of_day):
+            # What snapshots were last or least on a day is told by all of them.
+            if kind.of_instants or wanted & unpacked(bytes(packed)).keys():
+                files.append(file)
     if files:
         message = f"records of it are archived in {_listed(files)}; bring them back with `siteward ledger restore FILE`"
         raise CorrectionError(message)

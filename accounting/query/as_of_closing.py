@@ -42,7 +42,7 @@ class AdjustmentSums(BucketSums):
         table = tables.adjustments
         self._buckets = select(table).where(table.c[CLOSING].in_(list(closings))).subquery()
 
-    def _holds(self, table: FromClause) -> ColumnElement[bool]:  # noqa: ARG002  # see BucketSums.
+    def _holds(self, table: FromClause, first: int) -> ColumnElement[bool]:  # noqa: ARG002  # see BucketSums.
         # A change may leave the number of records as it was.
         return func.count() > 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Table, case, func, select
+from sqlalchemy import Connection, FromClause, Table, case, func, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
@@ -93,7 +93,7 @@ class BucketSums:
                 *conditions_of(series, self._query.filters),
             )
             .group_by(*by)
-            .having(self._holds(table))
+            .having(self._holds(table, piece.first))
         )
         found: GroupSums = {}
         rows = self._connection.execute(question).all()
@@ -105,10 +105,14 @@ class BucketSums:
             }
         return found
 
-    def _holds(self, table: FromClause) -> ColumnElement[bool]:
-        """Whether a group holds any record: one whose records were moved away leaves sums of nothing."""
-        # Of the group, not of a row: what a revision took away may stand in a row of another width.
-        return func.sum(table.c[STARTED] + table.c[CARRIED] if STARTED in table.c else table.c[RECORDS]) != 0
+    def _holds(self, table: FromClause, first: int) -> ColumnElement[bool]:
+        """Whether a group holds any record from a bucket's start on: what was moved away leaves sums of nothing.
+
+        That of the group is exact, never that of a row: what a revision took away may stand in one of another width.
+        """
+        if STARTED not in table.c:
+            return func.sum(table.c[RECORDS]) != 0
+        return func.sum(table.c[STARTED] + _told(table, CARRIED, first * SECOND)) != 0
 
     def blocks_around(self, instants: Iterable[int], visible: Sequence[Filter]) -> list[Stretch]:
         """The blocks of buckets on the days within which instants lie; a day's start lies within none.
@@ -142,7 +146,7 @@ def _told(table: FromClause, name: str, since: int) -> ColumnElement[int]:
     if name != CARRIED:
         return column
     # Later buckets tell of the same records again.
-    return case((table.c[START] * SECOND == since, column), else_=0)
+    return case((table.c[START] == literal_column(str(since // SECOND)), column), else_=literal_column("0"))
 
 
 def add_groups(sums: GroupSums, more: GroupSums) -> None:

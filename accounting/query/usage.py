@@ -28,7 +28,7 @@ from accounting.query.snapshot_reading import SnapshotReading
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
 from accounting.topology.attributes import Topology
 from accounting.topology.topology_table import read_topology
-from siteward.cycles import cycles_left_alone
+from siteward.cycles import cycles_sought_rarely
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
@@ -54,7 +54,7 @@ class Usage:
             QueryError: it names what the kind does not have, or the viewer may not ask; or only the records could
                 tell, and they are too many or not there any more.
         """
-        with self.ledger.database.read() as connection, cycles_left_alone():
+        with self.ledger.database.read() as connection, cycles_sought_rarely():
             return self.ask_in(connection, query, viewer)
 
     def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:

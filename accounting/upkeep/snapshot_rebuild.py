@@ -91,7 +91,9 @@ def _replaced(
     ledger.check(connection, tables.kind.name)
     dialect, common = ledger.database.dialect, ledger.common
     of_series, of_producers = found.tables
-    producers = {found.producers[number] for number in of_series.differing} | set(of_producers.differing)
+    # Buckets of a series that is not numbered are nobody's.
+    known = (number for number in of_series.differing if number in found.producers)
+    producers = {found.producers[number] for number in known} | set(of_producers.differing)
     Snapshots(connection, dialect, tables, common).lock(producers)
     lock_buckets(connection, dialect, common, tables)
     again = recount_day(connection, ledger, tables, reading, day)

@@ -125,6 +125,21 @@ def test_an_outage_does_not_become_usual() -> None:
         assert cadence.missing(day, day + DAY, NOW) == 0
 
 
+def test_who_sends_every_few_weeks_is_not_late() -> None:
+    """Weeks without anything are usual once they came twice; when it stops, that is found."""
+    for weeks in (2, 3, 4):
+
+        def records(hour: int, weeks: int = weeks) -> int:
+            return 30 if (hour - START) % (weeks * WEEK) < 3 * HOUR else 0
+
+        now = START + 18 * WEEK
+        cadence = Cadence(arrivals(records, now))
+        assert gaps(cadence, now) == {}
+        assert cadence.silence(now) is None
+        silent = Cadence([each for each in arrivals(records, now) if each.hour < now - 5 * WEEK])
+        assert silent.silence(now) is not None
+
+
 def test_a_producer_that_varies_is_given_its_spread() -> None:
     """Noise around two hundred an hour alarms nobody; a day of half of it does."""
     chance = random.Random(1)

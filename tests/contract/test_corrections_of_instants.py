@@ -16,14 +16,15 @@ from counter_model import MACHINE, machine_batch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_databases import emptied
-from snapshot_model import LEVEL, level_batch
+from snapshot_model import LEVEL, after, level_batch
 from usage_model import FIRST, LATER, SECOND, SOON, Fields
 from viewers import EVERYTHING, answered, asking
 
+from accounting.archive.archiving import archive, restore
 from accounting.checks.record_trace import trace_record
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.corrections.correction import Action, Correction, CorrectionError, State
-from accounting.corrections.deciding import approve, preview, propose, reverse
+from accounting.corrections.deciding import approve, found_correction, preview, propose, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
@@ -31,8 +32,9 @@ from accounting.upkeep.months import month_name
 from accounting.upkeep.tiers import compact
 from siteward.records import Kind, microseconds
 from siteward.server.database import Database
-from siteward.sinks import Batch
+from siteward.sinks import Batch, Outcome
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.viewer import Viewer, Visible
 
 DAY: Final = 86_400
 
@@ -321,3 +323,59 @@ def test_many_records_are_corrected_some_at_a_time(database: Database, monkeypat
         assert asked(ledger, query) == computed(sort, [record | {name: 1} for record in records], query)
         reverse(ledger, done.number, "carl", "it was right")
         assert asked(ledger, query) == computed(sort, records, query)
+
+
+@pytest.fixture
+def parted(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """A ledger of snapshots, the day of which is archived in part: two of four records."""
+    ledger = emptied(database, LEVEL, LATER)
+    ledger.write(level_batch([snapshot_model.level(number, used=number) for number in range(4)]))
+    monkeypatch.setattr("accounting.archive.archiving.AT_ONCE", 2)
+    next(archive(ledger, tmp_path, LATER))
+    return ledger
+
+
+def test_a_day_that_is_archived_in_part_is_not_corrected(parted: Ledger) -> None:
+    """The error names the file; nothing is begun that could not be finished."""
+    identifier = snapshot_model.level(3)["_id"].hex()
+    with pytest.raises(CorrectionError, match=r"archived in level/.*restore FILE"):
+        corrected_by(parted, LEVEL, Action.CHANGE, window="", ids=(identifier,), given=("used=7",))
+    newer = level_batch([snapshot_model.level(3, used=7, revision=1), snapshot_model.level(4, time=after(days=1))])
+    written = parted.write(newer)
+    assert written.outcomes == [Outcome.REJECTED, Outcome.STORED]
+    assert "archived in part" in str(written.reasons[0])
+
+
+def test_a_void_snapshot_comes_back_before_its_day_is_archived(database: Database, tmp_path: Path) -> None:
+    """Or when its file is restored: what is reversed is told to be impossible before it is begun."""
+    ledger = emptied(database, LEVEL, LATER)
+    ledger.write(level_batch([snapshot_model.level(number, used=number) for number in range(4)]))
+    done = corrected_by(ledger, LEVEL, Action.VOID, "name=1")
+    (file,) = archive(ledger, tmp_path, LATER)
+    with pytest.raises(CorrectionError, match="restore FILE"):
+        reverse(ledger, done.number, "carl", "it was right")
+    assert found_correction(ledger, done.number).state is State.APPLIED
+    restore(ledger, tmp_path, file.file)
+    assert reverse(ledger, done.number, "carl", "it was right").state is State.REVERSED
+    assert answered(ledger, question(SORTS["snapshots"], Attribution.AT_INSTANT)).totals[0] == 6
+
+
+def test_a_corrected_record_is_shown_to_whom_it_belongs(database: Database, tmp_path: Path) -> None:
+    """Wherever it is: in the database, in the archive, void; nobody else learns what it was."""
+    ledger = emptied(database, LEVEL, LATER)
+    ledger.write(level_batch([snapshot_model.level(number, user="u") for number in range(3)]))
+    identifier = snapshot_model.level(1)["_id"]
+    moved = corrected_by(ledger, LEVEL, Action.MOVE, "name=1", given=("vo=two",))
+    one, two = (Viewer(visible=Visible.VO, vos=(vo,), names=True) for vo in ("one", "two"))
+
+    def states() -> list[str]:
+        return [trace_record(asking(ledger), tmp_path, identifier, each).state for each in (one, two)]
+
+    assert states() == ["unknown", "booked"]
+    (file,) = archive(ledger, tmp_path, LATER)
+    found = trace_record(asking(ledger), tmp_path, identifier, two)
+    assert (found.state, found.file, found.corrections) == ("archived", file.file, (moved.number,))
+    assert states() == ["unknown", "archived"]
+    restore(ledger, tmp_path, file.file)
+    corrected_by(ledger, LEVEL, Action.VOID, "name=1")
+    assert states() == ["unknown", "void"]

@@ -312,6 +312,24 @@ odd: Final = st.one_of(
     st.integers(0, 24).map(lambda hours: timedelta(hours=hours)),
     st.integers(0, DAY * SECOND).map(lambda instant: timedelta(microseconds=instant)),
 )
+
+
+def test_a_group_is_shown_though_another_record_was_taken_from_its_buckets(database: Database) -> None:
+    """One that was revised by a writer whose buckets are narrow still, after its day was put together."""
+    start = microseconds(FIRST) + HOUR
+    ledger = emptied(database, USE, FIRST + timedelta(days=2))
+    stays = use(1, start=start, end=start + HOUR // 2, wall_time=11)
+    moves = use(2, start=start, end=start + 3 * HOUR // 2, wall_time=22)
+    ledger.write(batch([stays, moves]))
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=9.5))
+    compact(ledger)
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=8))
+    ledger.write(batch([moves | {"site": "T", "revision": 1}]))
+    wanted = (WantedUsage(Quantity.SUM, "wall_time"), WantedUsage(Quantity.STARTED))
+    answer = answered(ledger, UsageQuery(kind="use", wanted=wanted, start=FIRST, end=LATER, by=("site",)))
+    assert [(row.group, row.values) for row in answer.rows] == [(("S",), (11, 1)), (("T",), (22, 1))]
+
+
 few: Final = settings(
     max_examples=20,
     deadline=None,

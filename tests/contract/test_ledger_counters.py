@@ -136,6 +136,7 @@ def test_what_lasts_for_years_is_booked_some_at_a_time(ledger: Ledger, monkeypat
     question = {"start": FIRST - timedelta(days=4000), "end": FIRST + timedelta(days=9), "period": Period.MONTH}
     at_once = ask(ledger, "sum:wall_time", "records", **question).rows
     monkeypatch.setattr("accounting.booking.postings.MOST_PIECES", 1000)
+    monkeypatch.setattr("accounting.ledger.MOST_PIECES", 5000)
     again = emptied(ledger.database, MACHINE, SOON)
     again.write(machine_batch(records))
     assert ask(again, "sum:wall_time", "records", **question).rows == at_once

@@ -1,4 +1,4 @@
-"""Whoever puts Python's search for cycles off gives it back."""
+"""Whoever makes Python's search for cycles rare gives it back as it was."""
 
 from __future__ import annotations
 
@@ -7,42 +7,40 @@ import threading
 
 import pytest
 
-from siteward.cycles import cycles_left_alone
+from siteward.cycles import RARELY, cycles_sought_rarely
 
 
 def test_the_last_who_leaves_gives_it_back() -> None:
     """Also where one begins within the other and ends after it, and after an error."""
+    usual = gc.get_threshold()
     within, done = threading.Event(), threading.Event()
 
     def other() -> None:
-        with cycles_left_alone():
+        with cycles_sought_rarely():
             within.set()
             done.wait()
 
     thread = threading.Thread(target=other)
-    assert gc.isenabled()
 
     def fail() -> None:
-        with cycles_left_alone():
+        with cycles_sought_rarely():
             thread.start()
             within.wait()
-            assert not gc.isenabled()
+            assert gc.get_threshold() == RARELY
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert not gc.isenabled()
+    assert gc.get_threshold() == RARELY
     done.set()
     thread.join()
-    assert gc.isenabled()
+    assert gc.get_threshold() == usual
 
 
-def test_what_was_off_stays_off() -> None:
-    """A process that never looks for cycles does not begin to."""
-    gc.disable()
-    try:
-        with cycles_left_alone():
-            assert not gc.isenabled()
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
+def test_they_are_sought_all_the_same() -> None:
+    """Where one question follows the other for ever, what has cycles is found."""
+    found = sum(each["collections"] for each in gc.get_stats())
+    with cycles_sought_rarely():
+        kept = [[number] for number in range(20 * RARELY[0])]
+    assert sum(each["collections"] for each in gc.get_stats()) > found
+    assert len(kept) == 20 * RARELY[0]
