@@ -1,4 +1,4 @@
-"""Run each measurement once and write the figures down: `python -m bench [full|short] [ledger|engines]`."""
+"""Run measurements and write the full figures down: `python -m bench [full|short] [ledger|growth|questions|engines …]`."""
 
 from __future__ import annotations
 
@@ -45,30 +45,40 @@ def main() -> int:
     """Measure, print, and write the full run's figures down; 1 where a figure is short, or a server is not there."""
     size, asked = SIZES[sys.argv[1] if len(sys.argv) > 1 else "full"], Asked()
     chosen = [name for name in SECTIONS if name in sys.argv[2:]]
-    if chosen:
-        title, measure = SECTIONS[chosen[0]]
+    for name in chosen:
+        title, measure = SECTIONS[name]
+        lines = list(map(_said, measure(size.name, asked)))
+        # Read when it is measured: that takes long enough for somebody else to measure another one.
         before, after = _around(title)
-        lines = [*before, *map(_said, measure(size.name, asked)), *after]
-    else:
-        lines = list(_report(size, asked))
-    if size.name == "full":
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"\nwritten to {RESULTS.name}")
+        _write(size, [*before, *lines, *after])
+    if not chosen:
+        _write(size, list(_report(size, asked)))
     failures = [*asked.failures(full=size.name == "full")]
     for each in failures:
         print(each, file=sys.stderr)
     return 1 if failures else 0
 
 
-def _ledger(size: str, asked: Asked) -> Iterator[str]:
-    return ledger.report(ledger.LEDGER_SIZES[size], asked)
+def _write(size: Size, lines: list[str]) -> None:
+    if size.name == "full":
+        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"\nwritten to {RESULTS.name}")
+
+
+def _of_ledger(measure: Callable[[ledger.LedgerSize, Asked], Iterator[str]]) -> Callable[[str, Asked], Iterator[str]]:
+    return lambda size, asked: measure(ledger.LEDGER_SIZES[size], asked)
 
 
 def _engines(size: str, asked: Asked) -> Iterator[str]:
     return servers.report(servers.ENGINE_SIZES[size], asked)
 
 
-SECTIONS: Final = {"ledger": (ledger.TITLE, _ledger), "engines": (servers.TITLE, _engines)}
+SECTIONS: Final = {
+    "ledger": (ledger.BOOKING, _of_ledger(ledger.booking)),
+    "growth": (ledger.GROWTH, _of_ledger(ledger.growth)),
+    "questions": (ledger.QUESTIONS, _of_ledger(ledger.questions)),
+    "engines": (servers.TITLE, _engines),
+}
 """What can be measured by itself; its lines take the place of those of before."""
 
 

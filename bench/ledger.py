@@ -1,4 +1,4 @@
-"""The section about the ledger: booking, growth, questions to ten million jobs, compaction, archive."""
+"""The sections about the ledger: booking, growth, questions to ten million jobs, compaction, archive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from siteward.viewer import Viewer, Visible
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 EVERYTHING: Final = Viewer(visible=Visible.ALL, names=True)
-TITLE: Final = "## The ledger, durable"
+BOOKING: Final = "## The ledger: booking"
+GROWTH: Final = "## The ledger: growth"
+QUESTIONS: Final = "## The ledger: questions and upkeep"
 LEAST_SHARE: Final = 0.6
 """Of bare prepared SQL with the same rows."""
 MOST_GROWTH: Final = 1.2
@@ -66,23 +68,37 @@ LEDGER_SIZES: Final = {
 }
 
 
-def report(size: LedgerSize, asked: Asked) -> Iterator[str]:
-    """Measure; the lines of the section."""
-    yield f"\n{TITLE}\n"
-    yield f"Made by `make bench ARGS=ledger`, or within `make bench`, on {datetime.now(UTC):%Y-%m-%d}."
-    yield f"Jobs of ten minutes to twelve hours in batches of {BATCH:,} over {SERIES:,} series"
-    yield f"({USERS} users at {SITES} sites).\n"
+def booking(size: LedgerSize, asked: Asked) -> Iterator[str]:
+    """Measure how fast jobs are booked; the lines of the section."""
+    yield from _headed(BOOKING, "ledger")
     yield "| database | the ledger | bare SQL, same rows | ratio | asked | one writer alone, two | bucket rows each |"
     yield "|---|---|---|---|---|---|---|"
     for sort in ("sqlite", "postgresql", "mariadb"):
         yield from _booking(sort, size.booked, asked)
-    yield "\n| SQLite grows | ms per record | processor | first ones in an empty ledger | ratio |"
+
+
+def growth(size: LedgerSize, asked: Asked) -> Iterator[str]:
+    """Measure what a record costs while a ledger grows; the lines of the section."""
+    yield from _headed(GROWTH, "growth")
+    yield "| SQLite grows to | ms per record | of the processor | first ones in an empty ledger then | ratio |"
     yield "|---|---|---|---|---|"
     yield from _growth(size.grown, asked)
-    yield "\n| what | figure | asked |\n|---|---|---|"
+
+
+def questions(size: LedgerSize, asked: Asked) -> Iterator[str]:
+    """Measure what is asked of many jobs, and their upkeep; the lines of the section."""
+    yield from _headed(QUESTIONS, "questions")
+    yield "| what | figure | asked |\n|---|---|---|"
     yield from _questions(size.asked, asked)
     yield from _compaction(size.moved, asked)
     yield from _duplicates(size.archived, asked)
+
+
+def _headed(title: str, name: str) -> Iterator[str]:
+    yield f"\n{title}\n"
+    yield f"Made by `make bench ARGS={name}`, or within `make bench`, on {datetime.now(UTC):%Y-%m-%d}."
+    yield f"Jobs of ten minutes to twelve hours in batches of {BATCH:,} over {SERIES:,} series"
+    yield f"({USERS} users at {SITES} sites), durable.\n"
 
 
 def _booking(sort: str, records: int, asked: Asked) -> Iterator[str]:
