@@ -1,4 +1,4 @@
-"""Run measurements and write the full figures down: `python -m bench [full|short] [ledger|growth|questions|engines …]`."""
+"""Run measurements and write full figures down: `python -m bench [full|short] [ledger|growth|questions|engines …]`."""
 
 from __future__ import annotations
 
