@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Table, case, func, literal_column, select
+from sqlalchemy import Connection, FromClause, Table, case, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
@@ -146,7 +146,7 @@ def _told(table: FromClause, name: str, since: int) -> ColumnElement[int]:
     if name != CARRIED:
         return column
     # Later buckets tell of the same records again.
-    return case((table.c[START] == literal_column(str(since // SECOND)), column), else_=literal_column("0"))
+    return case((table.c[START] * SECOND == since, column), else_=0)
 
 
 def add_groups(sums: GroupSums, more: GroupSums) -> None:

@@ -113,6 +113,9 @@ def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
         trace(asking(ledger), question(), Page(limit=0), EVERYTHING)
     with pytest.raises(QueryError, match="give what the answer before said"):
         trace(asking(ledger), question(), Page(after_record="x"), EVERYTHING)
+    for page in (Page(after_bucket=f"0-{10**20}-1-1"), Page(after_record=f"0-{'f' * 40}")):
+        with pytest.raises(QueryError, match="give what the answer before said"):
+            trace(asking(ledger), question(), page, EVERYTHING)
     with pytest.raises(QueryError, match="kind 'uses' is not in the ledger"):
         trace(asking(ledger), question(kind="uses"), Page(), EVERYTHING)
 
