@@ -25,7 +25,7 @@ def completeness(  # noqa: PLR0917  # Typer reads the options from the signature
     """Show what was expected from each producer, kind and day, what came, and which producers are silent.
 
     Expected is what the source itself has counted (records of the kind record-count), else the median of the same hours
-    in the four weeks before. Days are those of the records' partition times, in UTC.
+    in the last four weeks before that lie in no outage. Days are those of the records' partition times, in UTC.
     """
     from accounting.completeness.comparing import completeness as compare  # noqa: PLC0415  # `--help` needs none of it.
     from accounting.completeness.completeness_text import (  # noqa: PLC0415  # as above.

@@ -76,7 +76,7 @@ class CompletenessDocument(msgspec.Struct, frozen=True, kw_only=True):
         end: first instant after it.
         spreads: beyond what is usual, at which something is missing.
         rows: by kind, producer and time.
-        producers: those that sent records within the last four weeks.
+        producers: those that sent records within the last nine weeks.
         missing: of all rows.
     """
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 from ledger_databases import Place, prepared
 from sqlalchemy import Connection, event
-from usage_model import USE, Fields, batch
+from usage_model import HOUR, USE, Fields, batch
+from usage_model import use as any_use
 from viewers import answered
 
 from accounting.archive.archiving import archive
@@ -35,22 +36,8 @@ Statement = tuple[str, Any]
 
 def use(number: int, **changes: Any) -> Fields:
     end = microseconds(FIRST + number * STEP)
-    fields: Fields = {
-        "_id": (end // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"),
-        "vo": "one",
-        "start": end - 7_200_000_000,
-        "end": end,
-        "site": f"S{number % 40}",
-        "user": f"u{number % 7}",
-        "code": None,
-        "name": str(number),
-        "wall_time": 7200,
-        "cpu_time": 7000,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    }
-    return fields | changes
+    mine = {"start": end - 2 * HOUR, "end": end, "site": f"S{number % 40}", "user": f"u{number % 7}"}
+    return any_use(number, **mine | changes)
 
 
 @pytest.fixture

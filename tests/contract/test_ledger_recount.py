@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from at_once import all_at_once
 from examples import batch_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -231,16 +232,6 @@ def test_rebuilding_while_others_write(open_database: Opens, tmp_path: Path, mon
     ledger = emptied(open_database(), USE, SOON)
     ledger.write(batch(many(150)))
     damage(ledger, 2)
-    errors: list[BaseException] = []
-
-    def caught(work: Callable[[], object]) -> threading.Thread:
-        def run() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  # told below.
-                errors.append(error)
-
-        return threading.Thread(target=run)
 
     def write(place: int) -> None:
         mine = Ledger(ledger.database, {"use": USE}, ledger.clock)
@@ -251,12 +242,7 @@ def test_rebuilding_while_others_write(open_database: Opens, tmp_path: Path, mon
     later = Ledger(ledger.database, {"use": USE}, lambda: microseconds(LATER))
     work: list[Callable[[], object]] = [partial(write, 0), partial(write, 1), lambda: compact(later)]
     work += [lambda: list(rebuild(ledger, Scope(tmp_path)))] * 2
-    threads = [caught(each) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    assert all_at_once(work) == []
     list(rebuild(ledger, Scope(tmp_path)))
     assert found(ledger, tmp_path) == []
     records = [*many(150), *many(120, seed=2), *many(120, seed=3)]

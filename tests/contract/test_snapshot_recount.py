@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from at_once import all_at_once
 from ledger_databases import emptied
 from snapshot_model import LEVEL, Fields, after, ask, level, level_batch
 from usage_model import FIRST, LATER, SOON
@@ -154,16 +154,6 @@ def test_rebuilding_while_others_write(database: Database, tmp_path: Path) -> No
     ledger = emptied(database, LEVEL, SOON)
     ledger.write(level_batch(levels(150)))
     damage(ledger, 2)
-    errors: list[BaseException] = []
-
-    def caught(work: Callable[[], object]) -> threading.Thread:
-        def run() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  # told below.
-                errors.append(error)
-
-        return threading.Thread(target=run)
 
     def write(seed: int, producer: str) -> None:
         mine = Ledger(ledger.database, {"level": LEVEL}, ledger.clock)
@@ -174,12 +164,7 @@ def test_rebuilding_while_others_write(database: Database, tmp_path: Path) -> No
     later = Ledger(ledger.database, {"level": LEVEL}, partial(microseconds, LATER))
     work: list[Callable[[], object]] = [partial(write, 2, "p"), partial(write, 3, "q"), partial(write, 4, "new")]
     work += [lambda: compact(later), *[lambda: list(rebuild(ledger, Scope(tmp_path)))] * 2]
-    threads = [caught(each) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    assert all_at_once(work) == []
     list(rebuild(ledger, Scope(tmp_path)))
     assert found(ledger, tmp_path) == []
     records = [*levels(150), *levels(90, 2, producer="p"), *levels(90, 3, producer="q"), *levels(90, 4, producer="new")]
