@@ -184,7 +184,7 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     usage = Usage(ledger, lambda: pseudonym_key(settings))
     query = parse_usage(text, ledger.kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
     began = time.perf_counter()
-    answer = _asked(lambda: usage.ask(query, viewer_of(settings)))
+    answer = _asked(lambda: usage.ask(query, viewer_of(request, settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)
@@ -240,7 +240,7 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         raise QueryError(message)
     ledger = _ledger(request)
     settings = request.app.state.resources.settings
-    usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(settings)
+    usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(request, settings)
     if record:
         identifier = parse_record_id(record)
         return json_response(_asked(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
@@ -261,7 +261,7 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
 
 def _refuse_some(request: Request, why: str, *, names: bool = False) -> None:
     """Refuse whoever sees some records only, or, where names are shown, no names."""
-    viewer = viewer_of(request.app.state.resources.settings)
+    viewer = viewer_of(request, request.app.state.resources.settings)
     if viewer.visible is not Visible.ALL or (names and not viewer.names):
         raise Problem(403, f"{why}; ask somebody who may see all of it.")
 

@@ -45,8 +45,8 @@ class Point(msgspec.Struct):
     Attributes:
         records: booked so far.
         seconds: that a record took since the point before, of the clock.
-        processor: the same, of this process' processor time.
-        empty: the same of the first records, booked into an empty ledger at that time.
+        processor: that the last of them took of this process' processor time.
+        empty: that the first records took, booked into an empty ledger by turns with these.
     """
 
     records: int
@@ -115,16 +115,19 @@ def curve(place: Place, others: Sequence[Place], records: int, step: int) -> lis
     """
     points: list[Point] = []
     with closing(opened(place)) as ledger:
-        used = _Used()
-        for number, batch in enumerate(_recent(records // BATCH), 1):
-            used.add(ledger, batch)
-            if number * BATCH % step == 0:
-                with closing(opened(others[len(points)])) as empty:
-                    beside = _Used()
-                    for same in islice(_recent(records // BATCH), FIRST):
-                        beside.add(empty, same)
-                points.append(Point(number * BATCH, used.seconds / step, used.processor / step, beside.each))
-                used = _Used()
+        first = min(FIRST, step // BATCH)
+        made = _recent(records // BATCH)
+        for place_of_first in others:
+            used, last, beside = _Used(), _Used(), _Used()
+            for batch in islice(made, step // BATCH - first):
+                used.add(ledger, batch)
+            # By turns, so that a machine that is slow for a moment is slow for both.
+            with closing(opened(place_of_first)) as empty:
+                for batch, same in zip(islice(made, first), _recent(records // BATCH), strict=False):
+                    last.add(ledger, batch)
+                    beside.add(empty, same)
+            seconds = (used.seconds + last.seconds) / step
+            points.append(Point((len(points) + 1) * step, seconds, last.each, beside.each))
     return points
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from accounting.booking.arithmetic import Integers
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed
 from siteward.records import Column, Kind, Type
-from siteward.records.identity import ID_BYTES, record_id
+from siteward.records.identity import ID_BYTES, record_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,8 +180,7 @@ def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Se
     if not identity:
         return []
     values = zip(*(columns[name] for name in identity), strict=True)
-    of_all = zip(columns[time], columns["vo"], values, strict=True)
-    return [record_id(instant, kind, vo, each) for instant, vo, each in of_all]
+    return record_ids(columns[time], kind, columns["vo"], values)
 
 
 def plain(values: Sequence[Any] | Texts) -> Sequence[Any]:

@@ -32,11 +32,13 @@ def day_of(identifier: bytes) -> int:
 def packed(revisions: Mapping[bytes, int]) -> bytes:
     """Ids with their revisions; about eleven bytes each."""
     ids = sorted(revisions)
-    times = [int.from_bytes(each[:_TIME_BYTES], "big") for each in ids]
-    steps = [after - before for before, after in zip([0, *times], times, strict=False)]
+    rows = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+    times = np.zeros((len(ids), 8), np.uint8)
+    times[:, 8 - _TIME_BYTES :] = rows[:, :_TIME_BYTES]
+    steps = np.diff(times.view(">i8").ravel().astype(np.int64), prepend=0)
     body = _Packed(
-        times=zlib.compress(msgspec.msgpack.encode(steps)),
-        hashes=b"".join(each[_TIME_BYTES:] for each in ids),
+        times=zlib.compress(msgspec.msgpack.encode(steps.tolist())),
+        hashes=rows[:, _TIME_BYTES:].tobytes(),
         revisions={place: revisions[each] for place, each in enumerate(ids) if revisions[each]},
     )
     return msgspec.msgpack.encode(body)

@@ -22,7 +22,6 @@ from accounting.checks.traced import MOST_LISTED, BookedPart, RecordTrace
 from accounting.corrections.correction import corrected
 from accounting.corrections.originals import originals_of
 from accounting.ledger import Ledger
-from accounting.query.sight import Sight
 from accounting.query.usage import Usage
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import (
@@ -40,6 +39,7 @@ from accounting.tables import (
 )
 from siteward.query import QueryError
 from siteward.records import Kind, Type, id_text, moment
+from siteward.sight import Sight
 from siteward.usage import Attribution
 from siteward.viewer import Viewer
 

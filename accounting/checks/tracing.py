@@ -21,7 +21,6 @@ from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
 from accounting.query.derivation import Derivation
 from accounting.query.record_sums import Part, RecordSums, id_from, id_times
-from accounting.query.sight import Sight
 from accounting.query.usage import Usage
 from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import (
@@ -39,6 +38,7 @@ from accounting.tables import (
 )
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, id_text, microseconds, moment
+from siteward.sight import Sight
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer
 

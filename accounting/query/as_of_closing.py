@@ -39,6 +39,7 @@ class AdjustmentSums(BucketSums):
         super().__init__(connection, dialect, tables, query, names, summed)
         # Nobody sums adjustments by months.
         self._marked = []
+        self._listed = None
         table = tables.adjustments
         self._buckets = select(table).where(table.c[CLOSING].in_(list(closings))).subquery()
 

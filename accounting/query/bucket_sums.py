@@ -12,6 +12,7 @@ from sqlalchemy.sql import ColumnElement
 from accounting.booking.buckets import DAY, SECOND
 from accounting.query.conditions import Group, conditions_of, groups_of
 from accounting.query.cuts import Stretch, blocks_of, days_of
+from accounting.query.listed_sums import ListedSums
 from accounting.query.quantities import added
 from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, KindTables
 from accounting.upkeep.month_marks import Piece, marked_months, pieces_of
@@ -58,6 +59,7 @@ class BucketSums:
         self._query = query
         self.names = names
         self._kind = tables.kind
+        self._listed: ListedSums | None = ListedSums(connection, dialect, tables.kind, tables.series, query)
 
     def groups(self, stretch: Stretch, since: int) -> GroupSums:
         """The sums of each group over the buckets that start within a stretch.
@@ -73,6 +75,9 @@ class BucketSums:
         return found
 
     def _read(self, piece: Piece, since: int) -> GroupSums:
+        listed = self._listed.of(piece, self.names, since // SECOND) if self._listed else None
+        if listed is not None:
+            return listed
         try:
             return self._asked(piece, since, self._dialect.quick_sum)
         except DBAPIError as error:

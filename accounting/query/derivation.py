@@ -12,10 +12,10 @@ import msgspec
 from accounting.booking.buckets import SECOND
 from accounting.query.conditions import Group
 from accounting.query.cuts import Stretch
-from accounting.query.sight import Sight
 from accounting.topology.attributes import Topology
 from siteward.query import Filter, QueryError
 from siteward.records import Kind
+from siteward.sight import Sight
 from siteward.usage import UsageQuery
 from siteward.usage_text import bases_of
 

@@ -23,7 +23,6 @@ from accounting.query.derivation import Derivation, is_derived
 from accounting.query.quantities import check_wanted, columns_of, sampled_of
 from accounting.query.record_sums import Part, RecordSums
 from accounting.query.samples import Samples
-from accounting.query.sight import Key, Sight
 from accounting.query.snapshot_reading import SnapshotReading
 from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
 from accounting.topology.attributes import Topology
@@ -32,8 +31,9 @@ from siteward.cycles import cycles_sought_rarely
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
+from siteward.sight import Key, Sight
 from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery
-from siteward.usage_text import groupable
+from siteward.usage_text import bucketed, groupable
 from siteward.viewer import Viewer
 
 MOST_PERIODS: Final = 10_000
@@ -65,8 +65,8 @@ class Usage:
         topology = self.topology(connection, query)
         fields = groupable(kind, topology.attributes)
         query = _checked(kind, query, fields)
-        sight = Sight(kind, viewer, fields, self._key)
-        sight.check(query)
+        sight = Sight(kind, viewer, bucketed(kind), fields, self._key)
+        sight.check(query.filters)
         periods = list(periods_of(query.start, query.end, query.period))
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
@@ -104,13 +104,13 @@ class Usage:
         Raises:
             QueryError: records of this kind do not say whether they are the viewer's.
         """
-        return Sight(kind, viewer, kind.column, self._key)
+        return Sight(kind, viewer, bucketed(kind), kind.column, self._key)
 
     def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
         """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
         kind = self.ledger.kinds[query.kind]
         topology = self.topology(connection, query)
-        sight = Sight(kind, viewer, groupable(kind, topology.attributes), self._key)
+        sight = Sight(kind, viewer, bucketed(kind), groupable(kind, topology.attributes), self._key)
         return Derivation(kind, query, topology, sight), sight
 
     def topology(self, connection: Connection, query: UsageQuery) -> Topology:

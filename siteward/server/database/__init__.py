@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, FromClause, Select, Table
+from sqlalchemy import Column, Connection, FromClause, Select, Table
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.sql import ColumnElement
@@ -83,6 +84,20 @@ class Dialect(Protocol):
 
     def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """The same where a sum may fail that does not fit into 64 bits, with an error that `is_too_wide` knows."""
+
+    def listed(
+        self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]
+    ) -> Iterator[tuple[int, list[npt.NDArray[np.int64]]]] | None:
+        """Columns of a table as arrays: for each value of the first column of its primary key, in order, those rows.
+
+        Args:
+            connection: of the caller's transaction.
+            columns: integers, none of which may be unknown.
+            chosen: the rows.
+
+        Returns:
+            None where the database is faster with sums than with rows.
+        """
 
     def whole(self, found: Sequence[Any]) -> int:
         """The sum from what the expressions of exact_sum or quick_sum gave; 0 where there was nothing."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
-from sqlalchemy import Connection, Table, create_engine, delete, event, func, literal_column, select
+from sqlalchemy import Column, Connection, Table, create_engine, delete, event, func, literal_column, select
 from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
@@ -84,6 +84,9 @@ class Mariadb:
     def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""
         return self.exact_sum(column)
+
+    def listed(self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]) -> None:
+        """See `siteward.server.database.Dialect`."""
 
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""

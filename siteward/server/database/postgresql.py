@@ -11,7 +11,7 @@ import numpy as np
 from psycopg import adapters
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
-from sqlalchemy import Connection, Table, create_engine, delete, func, literal_column, select
+from sqlalchemy import Column, Connection, Table, create_engine, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
@@ -110,6 +110,9 @@ class Postgresql:
     def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""
         return self.exact_sum(column)
+
+    def listed(self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]) -> None:
+        """See `siteward.server.database.Dialect`."""
 
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Table, create_engine, delete, event, func, literal_column, select
+import numpy.typing as npt
+from sqlalchemy import (
+    Column,
+    Connection,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
@@ -73,6 +84,16 @@ class Sqlite:
     def quick_sum(self, column: ColumnElement[int]) -> list[ColumnElement[Any]]:
         """See `siteward.server.database.Dialect`."""
         return [func.sum(column)]
+
+    def listed(
+        self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]
+    ) -> Iterator[tuple[int, list[npt.NDArray[np.int64]]]] | None:
+        """See `siteward.server.database.Dialect`."""
+        # A column as one text costs a third of its rows one by one, or of their sums by a group of another table.
+        first = columns[0].table.primary_key.columns[0]
+        question = select(first, *map(func.group_concat, columns)).where(chosen).group_by(first)
+        rows = connection.execute(question)
+        return ((value, [np.fromstring(text, np.int64, sep=",") for text in texts]) for value, *texts in rows)
 
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
