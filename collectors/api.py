@@ -67,7 +67,8 @@ _SAID: Final[dict[str, Any]] = {
     }
 }
 _READ: Final = [Depends(requires(Permission.READ))]
-_OPERATE: Final = [Depends(requires(Permission.OPERATE))]
+_PLATFORM: Final = [Depends(requires(Permission.PLATFORM))]
+"""What was refused may be of any VO, and say so wrongly."""
 log = get_logger(__name__)
 
 
@@ -105,7 +106,7 @@ def router(settings: Settings) -> APIRouter:
             "services": services(settings.folder / "run" / "services.json"),
         }
 
-    @routes.get("/dead-letters", dependencies=_READ)
+    @routes.get("/dead-letters", dependencies=_PLATFORM)
     def dead_letters(
         state: str = "open",
         kind: str = "",
@@ -122,12 +123,12 @@ def router(settings: Settings) -> APIRouter:
             total = letters.count(which)
         return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
 
-    @routes.get("/dead-letters/{number}", dependencies=_READ)
+    @routes.get("/dead-letters/{number}", dependencies=_PLATFORM)
     def dead_letter(number: Number) -> dict[str, object]:
         """One refused record with its bytes, and what was done with it."""
         return _one(path, number)
 
-    @routes.post("/dead-letters/{number}/{action}", dependencies=_OPERATE, openapi_extra=_SAID)
+    @routes.post("/dead-letters/{number}/{action}", dependencies=_PLATFORM, openapi_extra=_SAID)
     def act(
         request: Request,
         number: Number,

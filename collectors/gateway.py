@@ -20,11 +20,13 @@ from collectors.bodies import Element, broken, elements, limited, lines, plain
 from collectors.database import database_path
 from collectors.intake import Answers, Intake
 from collectors.receipts import Receipts
+from collectors.sender import Sender
 from siteward.broker import Broker, BrokerError
 from siteward.broker.opening import sinks
 from siteward.envelope import check_units
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, Settings
@@ -72,16 +74,18 @@ def router(settings: Settings) -> APIRouter:
         return response
 
     @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
-    def get_receipt(id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
-        """What each sink did with a record, for every time it was sent; the newest first."""
+    def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
+        """What each sink did with a record, for every time that you sent it; the newest first."""
         try:
             record = id_bytes(id)
         except ValueError as error:
             raise Problem(422, str(error), parts={"field": "id"}) from error
         with Receipts(database_path(settings)) as receipts:
-            submissions = receipts.of(record, sinks(settings))
+            caller = caller_of(request)
+            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).producer
+            submissions = receipts.of(record, sinks(settings), mine)
         if not submissions:
-            message = f"no record {id} was sent here with a receipt in the last {settings.gateway.receipts_days} days"
+            message = f"no record {id} of yours came with a receipt in the last {settings.gateway.receipts_days} days"
             raise Problem(404, message)
         found: list[object] = msgspec.to_builtins(submissions)
         return {"id": id, "submissions": found}
@@ -133,7 +137,8 @@ def _answer(
     """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
     by_line = NDJSON in request.headers.get("accept", "")
     now = time.time_ns() // 1000
-    key = _key(request, kind)
+    sender = Sender(caller_of(request))
+    key = _key(request, kind, sender)
     answers = Answers(by_line=by_line)
     ending: dict[str, object] = {}
     status, media_type, headers = 200, NDJSON if by_line else JSON, {}
@@ -144,7 +149,7 @@ def _answer(
         ):
             if key:
                 now = receipts.began(key, now)
-            intake = Intake(kind, publisher, receipts, answers, now)
+            intake = Intake(kind, sender, publisher, receipts, answers, now)
             intake.use_key(key)
             problem = _take_all(intake, records, check)
             if problem:
@@ -184,7 +189,7 @@ def _problem(error: Exception) -> Problem:
     return problem_of(error)
 
 
-def _key(request: Request, kind: Kind) -> bytes:
+def _key(request: Request, kind: Kind, sender: Sender) -> bytes:
     """What the idempotency key makes of the request; b"" where there is none.
 
     Raises:
@@ -194,7 +199,8 @@ def _key(request: Request, kind: Kind) -> bytes:
     if len(text) > LONGEST_KEY:
         message = f"the Idempotency-Key has more than {LONGEST_KEY} characters"
         raise Problem(400, message)
-    return blake2b(f"{kind.name} {text}".encode(), digest_size=16).digest() if text else b""
+    # Of each sender its own: nobody else's key makes a retry of it.
+    return blake2b(f"{kind.name} {sender.producer} {text}".encode(), digest_size=16).digest() if text else b""
 
 
 def _records(request: Request, kind: Kind, settings: GatewaySettings) -> Iterator[Element]:

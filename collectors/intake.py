@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Iterator
 from hashlib import blake2b
 from tempfile import SpooledTemporaryFile
@@ -13,6 +12,7 @@ import msgspec
 
 from collectors.bodies import PIECE, Element
 from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
+from collectors.sender import Sender
 from siteward.broker import Message, Publisher
 from siteward.broker.topology import routing_key
 from siteward.envelope import seal
@@ -86,14 +86,16 @@ def _shown(value: object) -> object:
 class Intake:
     """Takes the records of one request, queues them in chunks and answers for each, in order."""
 
-    def __init__(self, kind: Kind, publisher: Publisher, receipts: Receipts, answers: Answers, now: int) -> None:
-        """Take where records go; `now` is in microseconds since 1970 UTC and the same for all of them."""
+    def __init__(  # from whom, to whom, when.
+        self, kind: Kind, sender: Sender, publisher: Publisher, receipts: Receipts, answers: Answers, now: int
+    ) -> None:
+        """Take who sends and where records go; `now`, microseconds since 1970 UTC, is the same for all of them."""
         self._kind = kind
         self._publisher = publisher
         self._receipts = receipts
         self._answers = answers
         self._now = now
-        self._producer = f"gateway@{socket.gethostname()}"
+        self._sender = sender
         self._accepted: list[tuple[int, Row]] = []
         self._rejected: list[tuple[int, Refused]] = []
         self._bytes = 0
@@ -164,7 +166,9 @@ class Intake:
             # json.loads would take it for UTF-16 or UTF-32 and go on.
             reason = "holds a NUL byte; send UTF-8"
             raise Refused(reason, kind=self._kind.name, value=element[:80])
-        return row_from_json(self._kind, element, self._now)
+        row = row_from_json(self._kind, element, self._now)
+        self._sender.check(self._kind, row)
+        return row
 
     def _queue(self) -> dict[int, bytes]:
         """Publish the accepted records, an envelope per VO, and note that they are queued; their ids by position."""
@@ -177,11 +181,11 @@ class Intake:
         for vo, placed in by_vo.items():
             rows = [row for _, row in placed]
             envelope = self._envelope_id(vo, rows)
-            body = seal(self._kind, rows, self._producer, self._now, receipt=True, identifier=envelope)
+            body = seal(self._kind, rows, self._sender.producer, self._now, receipt=True, identifier=envelope)
             messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
             for place, (position, row) in enumerate(placed):
                 ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
-                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED))
+                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.producer))
         self._publisher.publish(messages)
         self._receipts.note(receipts, self._now)
         self._chunks += 1

@@ -28,6 +28,7 @@ from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
+from siteward.server.seen import seen_by
 from siteward.settings import Settings
 
 MOST_RECORDS: Final = 10_000
@@ -100,7 +101,8 @@ def answer_query(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     )
     query = parse_query(text, resources.kinds, datetime.now(UTC))
     began = time.perf_counter()
-    answer = _asked(lambda: resources.store.query(query))
+    store = seen_by(request)
+    answer = _asked(lambda: store().query(query))
     return json_response(document(answer, (time.perf_counter() - began) * 1000))
 
 
@@ -115,7 +117,8 @@ def list_values(
     known = _known(request, kind)
     dimension = _found(lambda: find_dimension(field, known))
     filters = parse_filters(where, known)
-    values = _asked(lambda: _resources(request).store.values(known.name, dimension.name, filters, limit))
+    store = seen_by(request)
+    values = _asked(lambda: store().values(known.name, dimension.name, filters, limit))
     return json_response({"values": values})
 
 
@@ -136,7 +139,8 @@ def list_records(
         asked["ids"] = [_id(text) for text in id]
     else:
         asked |= {"start": window[0], "end": window[1]}
-    return json_response({"records": _asked(lambda: _resources(request).store.records(known.name, **asked))})
+    store = seen_by(request)
+    return json_response({"records": _asked(lambda: store().records(known.name, **asked))})
 
 
 def _resources(request: Request) -> Resources:

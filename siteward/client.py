@@ -52,6 +52,26 @@ class SinkReceipt(msgspec.Struct, frozen=True):
     at: str = ""
 
 
+class GrantTold(msgspec.Struct, frozen=True):
+    """One role of a caller: in which VOs, of which sites only, and what it allows."""
+
+    role: str
+    vos: tuple[str, ...]
+    sites: tuple[str, ...]
+    allows: tuple[str, ...]
+
+
+class CallerTold(msgspec.Struct, frozen=True):
+    """Whom a token proves: issuer, subject, host, VOs, the second since 1970 UTC when it ends, and roles."""
+
+    issuer: str
+    subject: str
+    host: str
+    vos: tuple[str, ...]
+    expires: float | None
+    grants: tuple[GrantTold, ...]
+
+
 class Client:
     """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
 
@@ -70,6 +90,10 @@ class Client:
         self.url = url.rstrip("/")
         self._headers = bearer(token)
         self._timeout = timeout
+
+    def whoami(self) -> CallerTold:
+        """Whom our token proves to the server, and what that allows."""
+        return self._read("/v1/whoami", CallerTold)
 
     def query(  # noqa: PLR0913  # a question has these parts.
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from siteward.exposure import SHORTEST_TOKEN
+from siteward.private_files import make_private, read_private
 from siteward.settings import Settings, SettingsError
 
 DIGITS: Final = 20
@@ -51,18 +51,10 @@ def pseudonym_key(settings: Settings) -> bytes:
 
 def _kept(path: Path) -> str:
     with suppress(FileNotFoundError):
-        return path.read_text(encoding="utf-8").strip()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{secrets.token_hex(32)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # Whole or not at all; of several processes that make one, the first one's is everybody's.
-        with suppress(FileExistsError):
-            path.hardlink_to(made)
-    finally:
-        made.unlink()
-    return path.read_text(encoding="utf-8").strip()
+        return _read(path)
+    make_private(path, f"{secrets.token_hex(32)}\n".encode())
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    return read_private(path).decode("utf-8", "replace").strip()

@@ -217,9 +217,59 @@ class ServerSettings(_Section):
     """`[server]`: the web application."""
 
     host: str = "127.0.0.1"
+    """Another address than loopback needs an issuer of tokens that is trusted, `[issuers.NAME]`."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
-    token: str = ""
-    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+
+
+class GrantSettings(_Section):
+    """`[[issuers.NAME.grants]]`: what bearers of an issuer's tokens may do. Nobody may do what no grant says."""
+
+    when: str
+    """Of whom: `any`, `group:/dteam/ops`, `scope:siteward.report`, `entitlement:urn:mace:egi.eu:group:dteam:role=ops`,
+    `host:*.site.example`, `portal:Site Administrator` (a role at the operations portal), or `subject:…`."""
+    role: Literal["reader", "user", "reporter", "operator", "site-operator", "accountant", "admin", "platform-admin"]
+    vos: tuple[str, ...] = ()
+    """In which VOs. Empty: those that the issuer speaks for and the bearer belongs to."""
+    sites: tuple[str, ...] = ()
+    """Only of these sites. Empty: of all; with `portal:…` of those that the bearer has that role for."""
+
+
+class IssuerSettings(_Section):
+    """`[issuers.NAME]`: who may issue tokens that are believed here."""
+
+    profile: Literal["wlcg", "aarc", "local"]
+    """How its tokens are read: the WLCG Common JWT Profile, AARC's guidelines as EGI Check-in follows them, or ours."""
+    url: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    """Its exact name, as tokens have it (`iss`). Below it the issuer describes itself. Our own one needs none."""
+    vos: tuple[str, ...] = ()
+    """The VOs it speaks for: of `wlcg` exactly one."""
+    audiences: tuple[str, ...] = ()
+    """Names of this service in tokens (`aud`), such as `https://siteward.example.org`."""
+    any_audience: bool = True
+    """`wlcg`: whether tokens for any service (`https://wlcg.cern.ch/jwt/v1/any`) are accepted."""
+    clients: tuple[str, ...] = ()
+    """`aarc`: clients (`azp`) whose tokens are accepted without an audience."""
+    namespace: str = "urn:mace:egi.eu"
+    """`aarc`: where the groups that are VOs stand; those of other namespaces are no VOs."""
+    userinfo: bool = False
+    """Whether entitlements come from the issuer's userinfo, as Check-in's do, and are asked for there."""
+    person: str = "sub"
+    """The claim that holds what records call a person."""
+    ca: str = ""
+    """File of the authorities trusted for its address. Empty: those of the system."""
+    grants: tuple[GrantSettings, ...] = ()
+
+
+class AccessSettings(_Section):
+    """`[access]`: what is known of tokens and people."""
+
+    url: str = ""
+    """Database. Empty: SQLite in the data folder; `postgresql://user@host/name` or `mariadb://user@host/name` where
+    several machines answer requests."""
+    password: str = ""
+    """Of the URL's user. `password_file` keeps it out of this file."""
+    issuer_file: str = ""
+    """File with the keys of our own issuer. Empty: `issuer.json` in the data folder, made at need."""
 
 
 class GatewaySettings(_Section):
@@ -260,6 +310,9 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     gateway: GatewaySettings = GatewaySettings()
     probe: ProbeSettings = ProbeSettings()
+    access: AccessSettings = AccessSettings()
+    issuers: dict[str, IssuerSettings] = {}
+    """Who may issue tokens: `[issuers.NAME]` (docs/how-to/let-people-in.md)."""
     kinds: dict[str, Any] = {}
     """Record kinds declared here: `[kinds.NAME]` (docs/how-to/add-a-kind.md)."""
 
@@ -286,6 +339,17 @@ class Settings(_Section):
         return self.accounting.url or f"sqlite:///{self.folder / 'accounting.sqlite'}"
 
     @property
+    def access_url(self) -> str:
+        """The URL of the database of access, the embedded default filled in."""
+        return self.access.url or f"sqlite:///{self.folder / 'access.sqlite'}"
+
+    @property
+    def issuer_file(self) -> Path:
+        """The file with the keys of our own issuer."""
+        given = self.access.issuer_file
+        return Path(given).expanduser() if given else self.folder / "issuer.json"
+
+    @property
     def spool(self) -> Path:
         """The emitter's spool folder."""
         return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
@@ -299,7 +363,7 @@ SECRETS: Final = (
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",
-    "server.token",
+    "access.password",
 )
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
 

@@ -71,6 +71,9 @@ GATEWAY_REJECTED = Metric(
 GATEWAY_REQUESTS = Metric(
     "siteward_gateway_requests_total", _C, "Requests to the gateway, by HTTP status.", ("status",)
 )
+TOKENS_REFUSED = Metric(
+    "siteward_tokens_refused_total", _C, "Tokens that proved nobody, by what was wrong with them.", ("reason",)
+)
 REDELIVERED = Metric(
     "siteward_collector_messages_redelivered_total",
     _C,

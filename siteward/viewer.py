@@ -29,6 +29,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         vos: the VOs whose records are visible. Shared infrastructure is the VO `all`, which is one like any other.
         group: the viewer's, where only that one's records are visible.
         person: the viewer, as records name people.
+        sites: only records of these sites are visible; () for those of all.
     """
 
     visible: Visible
@@ -36,6 +37,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     vos: tuple[str, ...] = ()
     group: str = ""
     person: str = ""
+    sites: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a viewer of records that nobody owns.
@@ -45,7 +47,9 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         """
         needed = {Visible.GROUP: ("vos", "group"), Visible.OWN: ("vos", "person"), Visible.VO: ("vos",)}
         missing = next((name for name in needed.get(self.visible, ()) if not getattr(self, name)), "")
-        if missing or "" in self.vos:
+        if missing or "" in (*self.vos, *self.sites):
             # An empty name would match the records of which it is not known.
-            message = f"a viewer of visible={self.visible!s} needs {missing or 'names of VOs'}, and none is empty"
+            message = (
+                f"a viewer of visible={self.visible!s} needs {missing or 'names of VOs and sites'}, and none is empty"
+            )
             raise ValueError(message)

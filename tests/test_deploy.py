@@ -52,6 +52,7 @@ from siteward.envelope import MSGPACK
 from siteward.exposure import check_exposure
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
+from siteward.server.auth.door import check_trust
 from siteward.settings import Settings
 from siteward.sinks import Outcome
 
@@ -69,8 +70,9 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     """A second start hands out the same secrets; a start that was cut short is completed by the next."""
     volumes = hand_out(tmp_path)
     first = {path.name: path.read_bytes() for path in (volumes / "vault").iterdir()}
-    token = (volumes / "siteward" / "token").read_bytes()
-    for gone in (volumes / "siteward" / "token", volumes / "vault" / "ca.pem", volumes / "vault" / "grafana-admin"):
+    issuer = (volumes / "siteward" / "issuer.json").read_bytes()
+    for name in ("siteward/issuer.json", "vault/ca.pem", "vault/grafana-admin"):
+        gone = volumes / name
         gone.parent.chmod(0o700)
         gone.unlink()
     hand_out(volumes)
@@ -80,8 +82,11 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
         "node.pem",
         "node.key",
         "grafana-admin",
+        # Of the same issuer, and valid for a year from now on.
+        "siteward-token",
+        "scrape-token",
     }
-    assert (volumes / "siteward" / "token").read_bytes() == token
+    assert (volumes / "siteward" / "issuer.json").read_bytes() == issuer
     assert (volumes / "siteward" / "ca.pem").read_bytes() == second["ca.pem"]
 
 
@@ -110,15 +115,15 @@ def test_hashes_are_of_the_passwords(volumes: Path) -> None:
 def test_our_settings_are_accepted(volumes: Path, tmp_path: Path) -> None:
     """The settings file of app and collector is complete: real engines, both sinks fed, tokens for open addresses."""
     settings = own_settings(tmp_path, volumes, {})
-    check_exposure("server", settings.server.host, settings.server.token)
+    check_trust(settings)
     check_exposure("prometheus", settings.prometheus.host, settings.prometheus.token)
     assert (settings.broker_url, settings.monitoring_url) == (
         "amqp://siteward@rabbitmq:5672/siteward",
         "opensearchs://siteward@opensearch:9200",
     )
     assert {*topology(settings)} >= {"monitoring", "prometheus"}
-    secrets = {settings.broker.password, settings.monitoring.password, settings.server.token, settings.prometheus.token}
-    assert len(secrets) == 4
+    secrets = {settings.broker.password, settings.monitoring.password, settings.prometheus.token}
+    assert len(secrets) == 3
     assert min(map(len, secrets)) >= 43
 
 
@@ -256,7 +261,8 @@ def test_a_record_goes_the_whole_way(
     settings = own_settings(tmp_path, volumes, places)
     environment = {**os.environ, "SITEWARD_CONFIG": str(tmp_path / "siteward.toml"), "SITEWARD_DATA": settings.data}
     siteward = Path(sys.executable).with_name("siteward")
-    client = Client(f"http://127.0.0.1:{app}", settings.server.token)
+    token, scraping = ((volumes / name).read_text() for name in ("vault/siteward-token", "prometheus/siteward-token"))
+    client = Client(f"http://127.0.0.1:{app}", token)
     with (
         running(
             [sys.executable, "-m", "siteward.server.service", "app"],
@@ -277,7 +283,9 @@ def test_a_record_goes_the_whole_way(
         client.send("job", [job(end=datetime.now(UTC), start=datetime.now(UTC) - timedelta(hours=1))])
         eventually(lambda: len(client.records("job")) == 1)
         eventually(lambda: "siteward_job_records_total{" in scraped(metrics, settings.prometheus.token))
-        eventually(lambda: "siteward_collector_records_written_total" in scraped(app, settings.server.token))
+        eventually(lambda: "siteward_collector_records_written_total" in scraped(app, scraping))
+        with pytest.raises(ClientError, match="does not allow"):
+            Client(client.url, scraping).send("job", [job()])
 
 
 def scraped(port: int, token: str) -> str:

@@ -123,6 +123,7 @@ class Sums:
     """One column's sums by the number of the group."""
 
     def __init__(self) -> None:
+        """Start from nothing."""
         self._high: Integers = np.zeros(0, np.int64)
         self._low: Integers = np.zeros(0, np.int64)
 

@@ -21,6 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from siteward.server.auth.local_issuer import MOST_DAYS, LocalIssuer
+from siteward.server.auth.roles import SHARED, Role, grant
+
 SECRETS: Final = (
     "rabbitmq-siteward",
     "rabbitmq-admin",
@@ -29,7 +32,6 @@ SECRETS: Final = (
     "opensearch-admin",
     "opensearch-viewer",
     "dashboards-cookie",
-    "siteward-token",
     "metrics-token",
     "postgresql-superuser",
     "postgresql-siteward",
@@ -37,6 +39,12 @@ SECRETS: Final = (
     "grafana-admin",
     "grafana-secret-key",
 )
+TOKENS: Final = {
+    "siteward-token": ("operator", grant(Role.PLATFORM_ADMIN, ())),
+    "scrape-token": ("prometheus", grant(Role.READER, (SHARED,))),
+}
+"""Whom each token names, and what it allows. They are made anew at each start and are valid for a year."""
+ISSUER: Final = "issuer.json"
 CERTIFICATES: Final = ("ca.pem", "node.pem", "node.key")
 OWNERS: Final = {
     "rabbitmq": (999, 999),
@@ -94,6 +102,10 @@ def fill(vault: Path) -> None:
     for name in SECRETS:
         if not (vault / name).exists():
             write(vault / name, secrets.token_urlsafe(32).encode())
+    issuer = LocalIssuer(vault / ISSUER)
+    for name, (subject, role) in TOKENS.items():
+        write(vault / name, issuer.token(subject, (role,), MOST_DAYS).encode())
+    own(vault / ISSUER, -1, -1, 0o400)
     # All or none: a certificate without its authority is of no use.
     if not all((vault / name).exists() for name in CERTIFICATES):
         for name, content in certificates().items():
@@ -113,7 +125,7 @@ def files(vault: Path, deploy: Path) -> dict[str, Files]:
         vault: the folder with all secrets.
         deploy: the repository's folder of this name, with the files into which hashes are filled.
     """
-    secret = {name: (vault / name).read_bytes() for name in (*SECRETS, *CERTIFICATES)}
+    secret = {name: (vault / name).read_bytes() for name in (*SECRETS, *TOKENS, ISSUER, *CERTIFICATES)}
     cookie = {"opensearch_security.cookie.password": secret["dashboards-cookie"].decode()}
     password = {"opensearch.password": secret["opensearch-kibanaserver"].decode()}
     return {
@@ -126,7 +138,7 @@ def files(vault: Path, deploy: Path) -> dict[str, Files]:
             "opensearch_dashboards.yml": json.dumps({**password, **cookie}).encode(),
         },
         "postgresql": {name: secret[f"postgresql-{name}"] for name in ("superuser", "siteward", "grafana")},
-        "prometheus": {"siteward-token": secret["siteward-token"], "metrics-token": secret["metrics-token"]},
+        "prometheus": {"siteward-token": secret["scrape-token"], "metrics-token": secret["metrics-token"]},
         "grafana": {
             "admin": secret["grafana-admin"],
             "database": secret["postgresql-grafana"],
@@ -135,7 +147,7 @@ def files(vault: Path, deploy: Path) -> dict[str, Files]:
         "siteward": {
             "broker": secret["rabbitmq-siteward"],
             "store": secret["opensearch-siteward"],
-            "token": secret["siteward-token"],
+            ISSUER: secret[ISSUER],
             "metrics-token": secret["metrics-token"],
             "ca.pem": secret["ca.pem"],
         },

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
+from siteward.bearer_token import discovered_token
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.client import Client, ClientError
@@ -18,6 +19,9 @@ from siteward.query import AnswerRow, QueryError
 from siteward.query_json import AnswerDocument, document
 from siteward.query_text import QueryText, parse_query, split_list
 from siteward.settings import Settings
+
+OWN_DAYS: Final = 1 / 144
+"""Of the token that a command makes itself for the app of its own installation: ten minutes."""
 
 
 def query(  # noqa: PLR0917  # Typer reads the options from the signature.
@@ -98,8 +102,21 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
 def asked_app(settings: Settings, url: str = "") -> Client | None:
     """The app to ask: the one at a URL; without one, this installation's, and None where it does not run."""
     address = url or app_url(settings)
-    client = Client(address, settings.server.token) if address else None
+    client = Client(address, _token(settings, url)) if address else None
     return client if client and (url or client.alive()) else None
+
+
+def _token(settings: Settings, url: str) -> str:
+    """What to send: the user's token to another app; to our own one, where it asks for any, one of its own."""
+    if url:
+        return discovered_token()
+    if not settings.issuers:
+        return ""
+    from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415  # only where the app has issuers.
+    from siteward.server.auth.local_person import local_person  # noqa: PLC0415
+
+    person = local_person()
+    return LocalIssuer(settings.issuer_file).token(person.identity.subject, person.grants, OWN_DAYS)
 
 
 @contextmanager

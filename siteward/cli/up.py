@@ -28,11 +28,11 @@ def up(
     # Every service needs the extra; without it the supervisor would start them again and again.
     import starlette  # noqa: F401, PLC0415  # its absence is told by the command.
 
-    from siteward.exposure import check_exposure  # noqa: PLC0415  # `--help` needs no server.
+    from siteward.server.auth.door import check_trust  # noqa: PLC0415  # `--help` needs no server.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
-    check_exposure("server", settings.server.host, settings.server.token)
+    check_trust(settings)
     _check_port(settings)
     stop, hurry = threading.Event(), threading.Event()
 
@@ -72,7 +72,7 @@ def _greet(settings: Settings, stop: threading.Event) -> None:
     while not stop.wait(LOOK):
         waited += LOOK
         url = app_url(settings)
-        if url and Client(url, settings.server.token, timeout=2).alive():
+        if url and Client(url, timeout=2).alive():
             tell(f"\n  Siteward is up:  {url}\n  Data folder:     {settings.folder}\n  Stop it with:    Ctrl-C\n")
             return
         if SLOW <= waited < SLOW + LOOK:

@@ -17,11 +17,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
-from siteward.exposure import check_exposure
 from siteward.log import get_logger
 from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Access, permissions
+from siteward.server.auth.api import router as access_router
+from siteward.server.auth.door import Door
 from siteward.server.problems import answer_problems, problem_of
 from siteward.server.resources import Resources
 from siteward.server.schedule import Leases, Schedule, Task, load_tasks
@@ -64,13 +65,15 @@ def create_app(
         resources: shared objects; new ones by default. The app closes them when it stops.
 
     Raises:
-        siteward.settings.SettingsError: the app would be reachable from other machines without a token.
+        siteward.settings.SettingsError: the app would be reachable from other machines without an issuer of tokens that
+            is trusted, or one cannot be trusted as the settings say.
+        OSError: the file of our own issuer can neither be read nor made.
         siteward.extensions.ExtensionError: a router does not load, or a package of ours comes from elsewhere.
         siteward.server.auth.access.UndeclaredError: a route declares no permission.
     """
     extensions.check_packages()
-    check_exposure("server", settings.server.host, settings.server.token)
     shared = resources or Resources(settings)
+    door = Door(settings, lambda: shared.denied)
     # The generated pages of FastAPI load their scripts from elsewhere; /openapi.json is served by a route of ours.
     app = FastAPI(
         title="Siteward",
@@ -82,12 +85,12 @@ def create_app(
     )
     app.state.resources = shared
     made = [make(settings) for make in (_installed() if routers is None else routers)]
-    for router in (health.router(shared), metrics.router(shared), _description(app), *made):
+    for router in (health.router(shared), metrics.router(shared), access_router(shared), _description(app), *made):
         # Flat, not included: the door and the check below see each route as its author wrote it.
         app.router.routes.extend(router.routes)
     answer_problems(app)
     # The last one added is the outermost.
-    app.add_middleware(Access, settings=settings, permissions=list(permissions(app.router.routes)))
+    app.add_middleware(Access, door=door, permissions=list(permissions(app.router.routes)))
     app.add_middleware(Shell)
     return app
 

@@ -110,7 +110,7 @@ def router(resources: Resources) -> APIRouter:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Telemetry(resources))
 
-    @routes.get("/metrics", dependencies=[Depends(requires(Permission.READ))], response_class=Response)
+    @routes.get("/metrics", dependencies=[Depends(requires(Permission.WATCH))], response_class=Response)
     def metrics(_request: Request) -> Response:
         """Everything counted, in Prometheus' text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

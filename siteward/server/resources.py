@@ -14,6 +14,8 @@ from siteward.emit import Emitter
 from siteward.kinds import Kinds, load_kinds
 from siteward.log import get_logger
 from siteward.query import Answer, Filter, Query, StoredRecord
+from siteward.server.auth.denied import DenyList
+from siteward.server.database import Database
 from siteward.settings import Settings
 
 log = get_logger(__name__)
@@ -98,6 +100,12 @@ class Resources:
     def store(self) -> AskedStore:
         """The monitoring store; what goes wrong when opening it is the store's to say."""
         return self.shared("store", lambda: open_store(self.settings, self.kinds))
+
+    @property
+    def denied(self) -> DenyList:
+        """The deny-list; what goes wrong when opening it is the database's to say."""
+        access = self.settings.access
+        return self.shared("deny-list", lambda: DenyList(Database(self.settings.access_url, access.password)))
 
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""

@@ -14,7 +14,9 @@ from fastapi.testclient import TestClient
 from dashboards.web import pages
 from dashboards.web.assets import FOLDER, Assets
 from siteward.server.app import create_app
-from siteward.settings import ServerSettings, Settings
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Role, grant
+from siteward.settings import IssuerSettings, Settings
 
 HERE: Final = "http://127.0.0.1"
 SOURCES: Final = sorted(path for path in FOLDER.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -151,10 +153,11 @@ def test_nothing_else_is_served(client: TestClient, name: str) -> None:
     assert client.get(f"/static/0/{name}").status_code == 404
 
 
-def test_pages_ask_for_the_token(tmp_path: Path) -> None:
-    """Where a token is set, pages need it; their static files hold no secret and do not."""
-    settings = Settings(data=str(tmp_path), server=ServerSettings(token="t" * 32))
+def test_pages_ask_for_a_token(tmp_path: Path) -> None:
+    """Where an issuer is trusted, pages need a token; their static files hold no secret and do not."""
+    settings = Settings(data=str(tmp_path), issuers={"local": IssuerSettings(profile="local")})
+    token = LocalIssuer(settings.issuer_file).token("somebody", (grant(Role.READER, ("dteam",)),), 1)
     with TestClient(create_app(settings, routers=[pages.router]), base_url=HERE) as client:
         assert client.get("/").status_code == 401
-        assert client.get("/", headers={"Authorization": f"Bearer {'t' * 32}"}).status_code == 200
+        assert client.get("/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
         assert client.get(Assets().url("tokens.css")).status_code == 200

@@ -15,10 +15,11 @@ from siteward.exposure import check_exposure, is_loopback
 from siteward.server.app import RouterFactory, create_app
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Guarded, UndeclaredError
-from siteward.settings import ServerSettings, Settings, SettingsError
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Role, grant
+from siteward.settings import IssuerSettings, ServerSettings, Settings, SettingsError
 
-TOKEN = "correct-horse-battery-staple-0123456789"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ISSUER = "issuer.json"
 
 
 def doors(_settings: Settings) -> APIRouter:
@@ -41,9 +42,16 @@ def doors(_settings: Settings) -> APIRouter:
     return routes
 
 
-def client(folder: Path, *, token: str = "", base: str = "http://127.0.0.1:8080") -> TestClient:
-    settings = Settings(data=str(folder), server=ServerSettings(token=token))
+def client(folder: Path, *, trusting: bool = False, base: str = "http://127.0.0.1:8080") -> TestClient:
+    """An app with these doors; one that trusts its own issuer asks for tokens, the other serves whoever is here."""
+    issuers = {"local": IssuerSettings(profile="local")} if trusting else {}
+    settings = Settings(data=str(folder), issuers=issuers)
     return TestClient(create_app(settings, routers=[doors]), base_url=base)
+
+
+def bearer(folder: Path, role: Role = Role.PLATFORM_ADMIN, *vos: str) -> dict[str, str]:
+    """The header with a token of the app's own issuer."""
+    return {"Authorization": f"Bearer {LocalIssuer(folder / ISSUER).token('somebody', (grant(role, vos),), 1)}"}
 
 
 def test_every_route_needs_a_permission(tmp_path: Path) -> None:
@@ -90,18 +98,20 @@ def test_every_route_needs_a_permission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "siteward.example.org"])
-def test_other_hosts_need_a_token(tmp_path: Path, host: str) -> None:
-    """Anything but loopback without a token refuses to start and says what to set."""
-    with pytest.raises(SettingsError, match="token_file"):
-        create_app(Settings(data=str(tmp_path), server=ServerSettings(host=host)), routers=[])
-    create_app(Settings(data=str(tmp_path), server=ServerSettings(host=host, token=TOKEN)), routers=[])
+def test_other_hosts_need_a_trusted_issuer(tmp_path: Path, host: str) -> None:
+    """Anything but loopback without an issuer of tokens refuses to start and says what to set."""
+    server = ServerSettings(host=host)
+    with pytest.raises(SettingsError, match=r"\[issuers\.local\]"):
+        create_app(Settings(data=str(tmp_path), server=server), routers=[])
+    own = {"local": IssuerSettings(profile="local")}
+    create_app(Settings(data=str(tmp_path), server=server, issuers=own), routers=[])
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 31, "ü" * 40, "x" * 32 + "\n"])
 def test_weak_tokens_are_refused(token: str) -> None:
     """A token that can be guessed, or that no header can carry, refuses to start wherever it listens."""
     with pytest.raises(SettingsError, match="at least 32 printable"):
-        check_exposure("server", "127.0.0.1", token)
+        check_exposure("prometheus", "127.0.0.1", token)
 
 
 @pytest.mark.parametrize(
@@ -123,45 +133,111 @@ def test_loopback(host: str, own: bool) -> None:  # noqa: FBT001  # a table of c
     assert is_loopback(host) is own
 
 
-@pytest.mark.parametrize("path", ["/read", "/mounted", "/metrics", "/openapi.json"])
-def test_token_is_asked_for(tmp_path: Path, path: str) -> None:
-    """With a token, every route that is not public answers 401 with a challenge, and passes with the token."""
-    door = client(tmp_path, token=TOKEN, base="http://siteward.example.org")
-    for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": "Bearer"}, {"Authorization": TOKEN}):
+@pytest.mark.parametrize("path", ["/read", "/mounted", "/metrics", "/openapi.json", "/v1/whoami"])
+def test_a_token_is_asked_for(tmp_path: Path, path: str) -> None:
+    """With an issuer, every route that is not public answers 401 with a challenge, and passes with a token."""
+    door = client(tmp_path, trusting=True, base="http://siteward.example.org")
+    good = bearer(tmp_path)
+    changed = {"Authorization": good["Authorization"][:-4] + "AAAA"}
+    for headers in ({}, changed, {"Authorization": "Bearer"}, {"Authorization": "Bearer x"}, {"Authorization": "x"}):
         refused = door.get(path, headers=headers)
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Bearer")
         assert refused.headers["content-type"] == "application/problem+json"
-    assert door.get(path, headers=BEARER).status_code == 200
+    assert door.get(path, headers=good).status_code == 200
     assert door.get("/public").status_code == 200
     assert door.get("/health/live").status_code == 200
 
 
-def test_token_is_asked_before_the_body_is_read(tmp_path: Path) -> None:
-    """A caller without the token cannot make the server read a body, well-formed or not."""
-    door = client(tmp_path, token=TOKEN)
+def test_a_token_is_asked_for_before_the_body_is_read(tmp_path: Path) -> None:
+    """A caller without one cannot make the server read a body, well-formed or not."""
+    door = client(tmp_path, trusting=True)
     assert door.post("/report", content=b"{" * 10).status_code == 401
-    assert door.post("/report", json={"a": 1}, headers=BEARER).json() == {"a": 1}
+    assert door.post("/report", json={"a": 1}, headers=bearer(tmp_path)).json() == {"a": 1}
+
+
+def test_a_role_allows_what_it_allows_and_nothing_else(tmp_path: Path) -> None:
+    """Reading is not reporting, reporting is not reading; the refusal names the roles that would do."""
+    door = client(tmp_path, trusting=True)
+    reader, reporter = bearer(tmp_path, Role.READER, "dteam"), bearer(tmp_path, Role.REPORTER, "dteam")
+    assert door.get("/read", headers=reader).status_code == 200
+    assert door.post("/report", json={"a": 1}, headers=reporter).status_code == 200
+    for refused in (
+        door.post("/report", json={"a": 1}, headers=reader),
+        door.get("/read", headers=reporter),
+        door.get("/mounted", headers=reader),
+    ):
+        assert refused.status_code == 403
+        assert "platform-admin" in refused.json()["detail"]
+        assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
+
+
+def test_who_has_no_role_is_told_who_they_are(tmp_path: Path) -> None:
+    """So that they can ask for one."""
+    door = client(tmp_path, trusting=True)
+    nobody = {"Authorization": f"Bearer {LocalIssuer(tmp_path / ISSUER).token('somebody', (), 1)}"}
+    told = door.get("/v1/whoami", headers=nobody).json()
+    assert (told["subject"], told["grants"]) == ("somebody", [])
+    assert door.get("/read", headers=nobody).status_code == 403
+
+
+def test_without_issuers_the_person_at_this_machine_may_do_everything(tmp_path: Path) -> None:
+    """But a token that is sent has to be good all the same."""
+    door = client(tmp_path)
+    assert door.get("/v1/whoami").json()["grants"][0]["role"] == "platform-admin"
+    assert door.get("/read").status_code == 200
+    assert door.get("/read", headers={"Authorization": "Bearer x"}).status_code == 401
+    assert door.get("/read", headers=bearer(tmp_path, Role.REPORTER, "dteam")).status_code == 403
+
+
+def test_a_token_of_another_installation_proves_nothing(tmp_path: Path) -> None:
+    """Each has an issuer of its own."""
+    door = client(tmp_path / "one", trusting=True)
+    refused = door.get("/read", headers=bearer(tmp_path / "other"))
+    assert (refused.status_code, refused.json()["reason"]) == (401, "issuer")
+
+
+def test_what_is_denied_is_refused(tmp_path: Path) -> None:
+    """A subject with all its tokens, until it is allowed again; who denies has to say why."""
+    door = client(tmp_path, trusting=True)
+    admin = bearer(tmp_path)
+    issuer = LocalIssuer(tmp_path / ISSUER)
+    other = {"Authorization": f"Bearer {issuer.token('other', (grant(Role.READER, ('dteam',)),), 1)}"}
+    assert door.get("/read", headers=other).status_code == 200
+    entry = {"issuer": issuer.settings.url, "subject": "other", "reason": "its laptop was stolen"}
+    assert door.post("/v1/denied", json=entry, headers=other).status_code == 403
+    assert door.post("/v1/denied", json=entry | {"reason": ""}, headers=admin).status_code == 422
+    assert door.post("/v1/denied", json=entry, headers=admin).status_code == 200
+    refused = door.get("/read", headers=other)
+    assert (refused.status_code, refused.json()["reason"]) == (401, "denied")
+    listed = door.get("/v1/denied", headers=admin).json()["denied"]
+    assert [(each["subject"], each["by"], each["reason"]) for each in listed] == [
+        ("other", "somebody", "its laptop was stolen")
+    ]
+    gone = door.request("DELETE", "/v1/denied", params={"issuer": entry["issuer"], "subject": "other"}, headers=admin)
+    assert gone.status_code == 200
+    assert door.get("/read", headers=other).status_code == 200
 
 
 def test_browsers_may_give_the_token_as_password(tmp_path: Path) -> None:
     """A browser asks a person for name and password: any name, and the token."""
-    door = client(tmp_path, token=TOKEN)
+    door = client(tmp_path, trusting=True)
+    token = bearer(tmp_path)["Authorization"].removeprefix("Bearer ")
 
     def basic(text: str) -> dict[str, str]:
         return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
 
-    assert door.get("/read", headers=basic(f"me:{TOKEN}")).status_code == 200
+    assert door.get("/read", headers=basic(f"me:{token}")).status_code == 200
     assert door.get("/read", headers=basic("me:wrong")).status_code == 401
     assert door.get("/read", headers={"Authorization": "Basic ***"}).status_code == 401
 
 
 @pytest.mark.parametrize("host", ["evil.example.org", "127.0.0.1.example.org:8080", "localhost@evil.example.org", "["])
 def test_other_names_are_not_answered(tmp_path: Path, host: str) -> None:
-    """Without a token, a name that an attacker made point at this machine gets no answer."""
+    """Without issuers, a name that an attacker made point at this machine gets no answer."""
     refused = client(tmp_path).get("/public", headers={"Host": host})
     assert refused.status_code == 421
-    assert "server.token" in refused.json()["detail"]
+    assert "[issuers.NAME]" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:1", "[::1]:8080", "LOCALHOST"])
@@ -187,9 +263,10 @@ def test_own_names_are_answered(tmp_path: Path, host: str) -> None:
 )
 def test_pages_of_other_sites_change_nothing(tmp_path: Path, headers: dict[str, str], status: int) -> None:
     """What a browser marks as sent by a page of another origin may not post, with a token or without; programs may."""
-    for door in (client(tmp_path), client(tmp_path, token=TOKEN)):
-        assert door.post("/report", json={"a": 1}, headers=headers | BEARER).status_code == status
-        assert door.get("/read", headers=headers | BEARER).status_code == 200
+    mine = bearer(tmp_path)
+    for door in (client(tmp_path), client(tmp_path, trusting=True)):
+        assert door.post("/report", json={"a": 1}, headers=headers | mine).status_code == status
+        assert door.get("/read", headers=headers | mine).status_code == 200
 
 
 def test_websockets_do_not_pass(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_broker_status_counts(run: Run) -> None:
 
 def test_config_check_says_where_settings_come_from(run: Run, tmp_path: Path) -> None:
     """Every setting is shown with its origin, and a secret is not."""
-    (tmp_path / "siteward.toml").write_text(f'log_level = "error"\n[server]\ntoken = "{"s" * 32}"\n')
+    (tmp_path / "siteward.toml").write_text(f'log_level = "error"\n[prometheus]\ntoken = "{"s" * 32}"\n')
     answer = run(
         "--output",
         "json",
@@ -235,7 +235,7 @@ def test_config_check_says_where_settings_come_from(run: Run, tmp_path: Path) ->
     shown = {each["setting"]: (each["value"], each["from"]) for each in json.loads(answer.stdout)}
     assert shown["log_level"] == ("error", "file")
     assert shown["broker.prefetch"] == (7, "environment (SITEWARD_BROKER__PREFETCH)")
-    assert shown["server.token"] == ("hidden", "file")
+    assert shown["prometheus.token"] == ("hidden", "file")
     assert shown["broker.url"][0] == "amqp://me:hidden@host/v"
     assert shown["collector.batch_records"][1] == "default"
     assert "siteward.toml" in answer.stderr

@@ -48,5 +48,6 @@ def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"accounting.pseudonym_key: expected at least 32 random characters"):
         pseudonym_key(Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key="short")))
     (tmp_path / "pseudonym.key").write_text("short\n")
+    (tmp_path / "pseudonym.key").chmod(0o600)
     with pytest.raises(SettingsError, match=r"pseudonym.key: expected at least 32"):
         pseudonym_key(Settings(data=str(tmp_path)))

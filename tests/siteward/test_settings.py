@@ -62,14 +62,14 @@ def test_file_is_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("[brokr]\n", "setting 'brokr' is unknown; did you mean 'broker'"),
         ("[broker]\nprefech = 1\n", "setting 'broker.prefech' is unknown; did you mean 'prefetch'"),
-        ("[server]\ntoken_fil = 'x'\n", "did you mean 'token_file'"),
+        ("[prometheus]\ntoken_fil = 'x'\n", "did you mean 'token_file'"),
         ("[broker]\nprefetch = '7'\n", "setting broker.prefetch: Expected `int`"),
         ("[broker]\nprefetch = 0\n", "setting broker.prefetch: Expected `int` >= 1"),
         ("[server]\nport = 70000\n", "setting server.port"),
         ("log_level = 'loud'\n", "setting log_level"),
         ("broker = 1\n", "setting broker"),
         ("log_level = ", "siteward.toml"),
-        ("[server]\ntoken_file = '/nowhere/token'\n", "setting server.token_file.*nowhere"),
+        ("[prometheus]\ntoken_file = '/nowhere/token'\n", "setting prometheus.token_file.*nowhere"),
     ],
 )
 def test_wrong_settings_are_named(file: Path, text: str, hint: str) -> None:
@@ -112,10 +112,10 @@ def test_secrets_come_from_files(file: Path, tmp_path: Path) -> None:
     """A secret may stand in a file of its own, named in the settings or by a variable; its line end is not part."""
     secret = tmp_path / "token"
     secret.write_text(f"{TOKEN}\n")
-    file.write_text(f'[server]\ntoken_file = "{secret}"\n')
-    assert load_settings(file, environ={}).server.token == TOKEN
-    assert load_settings(environ={"SITEWARD_SERVER__TOKEN_FILE": str(secret)}).server.token == TOKEN
-    assert load_settings(environ={"SITEWARD_SERVER__TOKEN": TOKEN}).server.token == TOKEN
+    file.write_text(f'[prometheus]\ntoken_file = "{secret}"\n')
+    assert load_settings(file, environ={}).prometheus.token == TOKEN
+    assert load_settings(environ={"SITEWARD_PROMETHEUS__TOKEN_FILE": str(secret)}).prometheus.token == TOKEN
+    assert load_settings(environ={"SITEWARD_PROMETHEUS__TOKEN": TOKEN}).prometheus.token == TOKEN
     ledger = load_settings(environ={"SITEWARD_ACCOUNTING__PASSWORD_FILE": str(secret)}).accounting
     assert ledger.password == TOKEN
     assert TOKEN not in repr(ledger)

@@ -10,12 +10,24 @@ class Permission(StrEnum):
 
     PUBLIC = "public"
     """Nothing: health checks, style sheets."""
+    IDENTIFIED = "identified"
+    """Only a token that is believed, whatever it allows: whose it is, is told to its bearer."""
     READ = "read"
     """See records, figures and pages."""
     REPORT = "report"
     """Send records."""
+    WATCH = "watch"
+    """See how the platform itself does, in figures that name producers of any VO: a reader of what all share."""
+    NAMES = "names"
+    """See people's names, not only pseudonyms."""
     OPERATE = "operate"
-    """Change what others see: fix, replay and discard dead letters."""
+    """Set the status of elements, overrule it, announce downtimes."""
+    ACCOUNT = "account"
+    """Correct records, close and sign periods."""
+    ADMINISTER = "administer"
+    """Look after one VO: its quotas, its audit, its people's identities."""
+    PLATFORM = "platform"
+    """Look after what no VO owns: queues, dead letters, the deny-list, the audit of all."""
 
 
 class Requirement:

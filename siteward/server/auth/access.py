@@ -11,10 +11,13 @@ from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from siteward.exposure import host_name, is_loopback, knows_token
+from siteward.exposure import host_name, is_loopback
 from siteward.server.auth import Permission, Requirement
-from siteward.server.problems import Problem
-from siteward.settings import Settings
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.door import Door, NoToken
+from siteward.server.auth.refusal import Reason, TokenRefused
+from siteward.server.auth.roles import SHARED, Grant, Role
+from siteward.server.problems import RETRY_AFTER, Problem
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -75,12 +78,12 @@ class Guarded:
 
 
 class Access:
-    """ASGI middleware that lets a request through to its route, or answers why not."""
+    """ASGI middleware that lets a request through to its route, with its caller, or answers why not."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, permissions: list[tuple[BaseRoute, Permission]]) -> None:
-        """Judge by these settings and permissions, in the routes' order."""
+    def __init__(self, app: ASGIApp, door: Door, permissions: list[tuple[BaseRoute, Permission]]) -> None:
+        """Judge by what this door tells, and by these permissions, in the routes' order."""
         self._app = app
-        self._token = settings.server.token.encode()
+        self._door = door
         self._permissions = permissions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,27 +95,59 @@ class Access:
             # No route is a WebSocket; one behind a mounted application would pass unjudged.
             await send({"type": "websocket.close", "code": 1008})
             return
-        problem = self._objection(scope, Headers(scope=scope))
-        await (problem.response() if problem else self._app)(scope, receive, send)
+        try:
+            await self._admit(scope, Headers(scope=scope))
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
-    def _objection(self, scope: Scope, headers: Headers) -> Problem | None:
-        """Why a request may not pass."""
-        if not self._token and not is_loopback(host_name(headers.get("host", ""))):
-            detail = "This server answers to localhost only; other names need a token (server.token)."
-            return Problem(421, detail)
+    async def _admit(self, scope: Scope, headers: Headers) -> None:
+        """Leave a request's caller in its scope.
+
+        Raises:
+            Problem: it may not pass.
+        """
+        if self._door.person is not None and not is_loopback(host_name(headers.get("host", ""))):
+            detail = "This server answers to localhost only; other names need issuers of tokens ([issuers.NAME])."
+            raise Problem(421, detail)
         if scope["method"] not in SAFE and _from_another_site(headers):
-            return Problem(403, "A web page of another site may not change anything here.")
-        if self._token and not knows_token(headers.get("authorization", ""), self._token) and self._asks(scope):
-            detail = "This needs the token of server.token: send the header `Authorization: Bearer …`."
-            return Problem(401, detail, headers=CHALLENGE)
-        return None
+            detail = "A web page of another site may not change anything here."
+            raise Problem(403, detail)
+        permission = self._asked(scope)
+        if permission is not Permission.PUBLIC:
+            scope.setdefault("state", {})["caller"] = await self._caller(headers, permission)
 
-    def _asks(self, scope: Scope) -> bool:
-        """Whether the route that will take the request asks for a permission; none takes what is not found."""
+    async def _caller(self, headers: Headers, permission: Permission) -> Caller:
+        try:
+            caller = await self._door.caller(headers.get("authorization", ""))
+        except NoToken as error:
+            detail = "This needs a token: send the header `Authorization: Bearer …`."
+            raise Problem(401, detail, headers=CHALLENGE) from error
+        except TokenRefused as refusal:
+            raise _refused(refusal) from refusal
+        if not caller.may(permission):
+            roles = ", ".join(role for role in Role if Grant(role, (SHARED,)).allows(permission))
+            detail = f"Your token does not allow this; it takes one of the roles {roles}."
+            if permission is Permission.WATCH:
+                detail += f" It has to hold in the VO {SHARED!r}."
+            raise Problem(403, detail, headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
+        return caller
+
+    def _asked(self, scope: Scope) -> Permission:
+        """What the route that will take the request asks for; what is not found asks for nothing."""
         for route, permission in self._permissions:
             if route.matches(scope)[0] is Match.FULL:
-                return permission is not Permission.PUBLIC
-        return False
+                return permission
+        return Permission.PUBLIC
+
+
+def _refused(refusal: TokenRefused) -> Problem:
+    parts = {"reason": str(refusal.reason)}
+    if refusal.reason is Reason.UNAVAILABLE:
+        return Problem(503, str(refusal), title="Issuer unavailable", headers=RETRY_AFTER, parts=parts)
+    challenge = {"WWW-Authenticate": 'Bearer realm="siteward", error="invalid_token"'}
+    return Problem(401, str(refusal), title="Token refused", type="urn:siteward:token", headers=challenge, parts=parts)
 
 
 def _from_another_site(headers: Headers) -> bool:

@@ -1,0 +1,119 @@
+"""`siteward token`: tokens of this installation's own issuer, and which ones are denied."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from siteward.cli import PLAIN
+from siteward.cli.options import options
+from siteward.cli.output import show, tell
+
+if TYPE_CHECKING:
+    from siteward.server.auth.roles import Grant
+
+commands = typer.Typer(help="Tokens of this installation's own issuer.", no_args_is_help=True, **PLAIN)
+DENIED = ("issuer", "subject", "token", "by", "reason")
+
+
+@commands.command()
+def create(  # a command has as many parameters as it has options.
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="Whom it names: a person as records call them, or a service.")],
+    role: Annotated[
+        str,
+        typer.Option(
+            help="reader, user, reporter, operator, site-operator, accountant, admin of the VOs; or platform-admin."
+        ),
+    ],
+    vo: Annotated[list[str], typer.Option(help="A VO in which the role holds; may be given again.")] = [],  # noqa: B006  # Typer copies it.
+    site: Annotated[list[str], typer.Option(help="Only of this site; may be given again.")] = [],  # noqa: B006
+    days: Annotated[float, typer.Option(help="For which it is valid, at most 366.")] = 30,
+    file: Annotated[
+        Path | None, typer.Option(help="Write it there, for you only to read, in place of showing it.")
+    ] = None,
+) -> None:
+    """Make a token for this installation, valid where its app trusts its own issuer."""
+    from siteward.private_files import make_private  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415
+
+    grant = _grant(role, tuple(vo), tuple(site))
+    try:
+        token = LocalIssuer(options(context).settings.issuer_file).token(subject, (grant,), days)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if file is None:
+        sys.stdout.write(f"{token}\n")
+        return
+    make_private(file, f"{token}\n".encode(), replacing=True)
+    tell(f"written to {file}; programs send it with BEARER_TOKEN_FILE={file}")
+
+
+@commands.command()
+def deny(  # as above.
+    context: typer.Context,
+    issuer: Annotated[str, typer.Argument(help="Whose: its exact name, or `local`.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who come later.")],
+    subject: Annotated[str, typer.Option(help="All tokens of this subject.")] = "",
+    token: Annotated[str, typer.Option(help="Or one token, by its `jti`.")] = "",
+) -> None:
+    """Refuse a subject, or a token, although its issuer vouches for it; effective within seconds."""
+    from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.resources import Resources  # noqa: PLC0415
+
+    chosen = options(context).settings
+    with closing(Resources(chosen)) as resources:
+        by = local_person().identity.subject
+        try:
+            resources.denied.deny(_issuer(context, issuer), subject=subject, token=token, by=by, reason=reason)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+
+@commands.command()
+def allow(
+    context: typer.Context,
+    issuer: Annotated[str, typer.Argument(help="As it was denied.")],
+    subject: Annotated[str, typer.Option(help="As it was denied.")] = "",
+    token: Annotated[str, typer.Option(help="As it was denied.")] = "",
+) -> None:
+    """Take a denial back."""
+    from siteward.server.resources import Resources  # noqa: PLC0415  # `--help` needs none of it.
+
+    with closing(Resources(options(context).settings)) as resources:
+        if not resources.denied.allow(_issuer(context, issuer), subject=subject, token=token):
+            message = "nothing like that is denied; `siteward token denied` lists what is"
+            raise typer.BadParameter(message)
+
+
+@commands.command()
+def denied(context: typer.Context) -> None:
+    """List every token and subject that is denied, the newest first."""
+    from siteward.server.resources import Resources  # noqa: PLC0415  # `--help` needs none of it.
+
+    with closing(Resources(options(context).settings)) as resources:
+        rows = [tuple(getattr(each, name) for name in DENIED) for each in resources.denied.all()]
+    show(DENIED, rows, options(context).output)
+
+
+def _issuer(context: typer.Context, name: str) -> str:
+    if name != "local":
+        return name
+    from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415  # `--help` needs none of it.
+
+    return LocalIssuer(options(context).settings.issuer_file).settings.url
+
+
+def _grant(name: str, vos: tuple[str, ...], sites: tuple[str, ...]) -> Grant:
+    from siteward.query_text import find_named  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.auth.roles import Role, grant  # noqa: PLC0415
+
+    role = find_named(name, {str(each): each for each in Role}, "role")
+    try:
+        return grant(role, vos, sites)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

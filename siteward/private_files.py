@@ -1,0 +1,64 @@
+"""Files for their owner's eyes only: keys and tokens."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from siteward.settings import SettingsError
+
+PRIVATE: Final = 0o600
+OF_OTHERS: Final = stat.S_IWGRP | stat.S_IRWXO
+"""Rights that nobody else may have. A group may read: that is how Kubernetes hands secrets out."""
+
+
+def make_private(path: Path, content: bytes, *, replacing: bool = False) -> None:
+    """Make a file, whole or not at all.
+
+    Args:
+        path: where.
+        content: of it.
+        replacing: put it in the place of one that is there; by default the one that is there stays, so that of
+            several processes that make one, the first one's is everybody's.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replacing:
+            made.replace(path)
+            return
+        with suppress(FileExistsError):
+            path.hardlink_to(made)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def read_private(path: Path) -> bytes:
+    """What stands in a file that only its owner may read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SettingsError: others may read or change it.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & OF_OTHERS:
+            message = (
+                f"{path}: others may read or change it (mode {stat.S_IMODE(mode):04o}), so it may be no secret any "
+                "more; `chmod 600` it if nobody has"
+            )
+            raise SettingsError(message)
+        return file.read()

@@ -1,0 +1,60 @@
+"""HTTP routes about callers: who one is, and who is denied."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Request, Response
+
+from siteward.server.asking import json_response, refuse_unknown
+from siteward.server.auth import Permission, requires
+from siteward.server.auth.roles import PERMISSIONS
+from siteward.server.auth.viewing import caller_of
+from siteward.server.problems import Problem
+from siteward.server.resources import Resources
+
+
+def router(resources: Resources) -> APIRouter:
+    """The routes `/v1/whoami` and `/v1/denied`."""
+    routes = APIRouter(prefix="/v1", tags=["access"], dependencies=[Depends(refuse_unknown)])
+
+    @routes.get("/whoami", dependencies=[Depends(requires(Permission.IDENTIFIED))])
+    def whoami(request: Request) -> Response:
+        """Answer whom your token proves, which roles that gives, and what they allow; never the token itself."""
+        caller = caller_of(request)
+        identity = caller.identity
+        grants = [msgspec.to_builtins(grant) | {"allows": sorted(PERMISSIONS[grant.role])} for grant in caller.grants]
+        told = {"issuer": identity.issuer, "subject": identity.subject, "host": identity.host, "vos": identity.vos}
+        expires = None if identity.expires == float("inf") else identity.expires
+        return json_response(told | {"expires": expires, "grants": grants})
+
+    @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
+    def list_denied() -> Response:
+        """Every token and subject that is refused although its issuer vouches for it, the newest first."""
+        return json_response({"denied": resources.denied.all()})
+
+    @routes.post("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
+    def deny(
+        request: Request,
+        issuer: Annotated[str, Body(description="Whose token, or subject, it is.")],
+        reason: Annotated[str, Body(description="Why.")],
+        subject: Annotated[str, Body(description="All tokens of this subject.")] = "",
+        token: Annotated[str, Body(description="Or one token, by its `jti`.")] = "",
+    ) -> Response:
+        """Deny a subject, or a token; every process refuses it within seconds."""
+        by = caller_of(request).identity.subject
+        try:
+            resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+        except ValueError as error:
+            raise Problem(422, str(error)) from error
+        return json_response({"denied": resources.denied.all()})
+
+    @routes.delete("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
+    def allow(issuer: str, subject: str = "", token: str = "") -> Response:
+        """Take an entry out again."""
+        if not resources.denied.allow(issuer, subject=subject, token=token):
+            raise Problem(404, "nothing like that is denied")
+        return json_response({"denied": resources.denied.all()})
+
+    return routes

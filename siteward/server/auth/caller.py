@@ -1,0 +1,102 @@
+"""Whoever passed the door: an identity with its roles, and what of the records that lets it see and write."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+import msgspec
+
+from siteward.query import QueryError
+from siteward.server.auth import Permission
+from siteward.server.auth.identity import Identity
+from siteward.server.auth.roles import EVERY, SHARED, Grant, Role
+from siteward.viewer import Viewer, Visible
+
+
+class Ambiguous(QueryError):  # noqa: N818  # reads as what the question is.
+    """The caller sees different things in different VOs, and did not say which one is asked."""
+
+
+class _View(msgspec.Struct, frozen=True):
+    """What a caller sees of one VO."""
+
+    visible: Visible
+    names: bool
+    sites: tuple[str, ...]
+
+
+_NARROWEST_FIRST: Final = (Visible.OWN, Visible.VO)
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """One caller.
+
+    Attributes:
+        identity: whom the token proves; of the person at this machine, without any token, that one's.
+        grants: its roles.
+    """
+
+    identity: Identity
+    grants: tuple[Grant, ...]
+
+    def may(self, permission: Permission) -> bool:
+        """Whether any of its roles allows that; for which VO is asked where the VO is known."""
+        return permission is Permission.IDENTIFIED or any(grant.allows(permission) for grant in self.grants)
+
+    def may_in(self, permission: Permission, vo: str, site: str = "") -> bool:
+        """Whether it may do that in a VO, to an element or a record of a site."""
+        return any(
+            grant.allows(permission) and grant.holds_in(vo) and (not grant.sites or site in grant.sites)
+            for grant in self.grants
+        )
+
+    def viewer(self, vo: str = "") -> Viewer:
+        """What it sees of the records.
+
+        Args:
+            vo: only of this VO; by default of all that it may read, where it sees the same in each.
+
+        Raises:
+            Ambiguous: it sees different things in them, and has to say which one.
+            PermissionError: it may not read that VO, or any.
+        """
+        readable = [grant for grant in self.grants if grant.allows(Permission.READ)]
+        names_everywhere = any(EVERY in grant.vos and grant.allows(Permission.NAMES) for grant in readable)
+        if any(EVERY in grant.vos for grant in readable):
+            if not vo:
+                return Viewer(visible=Visible.ALL, names=names_everywhere)
+            return Viewer(visible=Visible.VO, names=names_everywhere, vos=(vo,))
+        vos = tuple(dict.fromkeys(each for grant in readable for each in grant.vos))
+        if vo and vo not in vos:
+            _deny(f"you may not read the VO {vo!r}; you may {', '.join(vos) or 'none'}")
+        chosen = (vo,) if vo else vos
+        if not chosen:
+            _deny("you may not read any VO")
+        views = {self._view(each, readable) for each in chosen}
+        if len(views) > 1:
+            message = f"you see different things in {', '.join(chosen)}; say which one is asked (header Siteward-VO)"
+            raise Ambiguous(message)
+        (view,) = views
+        # What all share is nobody's own.
+        shared = () if view.visible is Visible.OWN or SHARED in chosen else (SHARED,)
+        return Viewer(
+            visible=view.visible,
+            names=view.names,
+            vos=(*chosen, *shared),
+            person=self.identity.person,
+            sites=view.sites,
+        )
+
+    def _view(self, vo: str, readable: list[Grant]) -> _View:
+        here = [grant for grant in readable if grant.holds_in(vo)]
+        wide = [grant for grant in here if grant.role is not Role.USER]
+        names = any(grant.allows(Permission.NAMES) for grant in here)
+        if not wide:
+            return _View(Visible.OWN, names, ())
+        if any(not grant.sites for grant in wide):
+            return _View(Visible.VO, names, ())
+        return _View(Visible.VO, names, tuple(sorted({site for grant in wide for site in grant.sites})))
+
+
+def _deny(message: str) -> NoReturn:
+    raise PermissionError(message)

@@ -1,0 +1,168 @@
+"""Who a request is from: its token judged by the trusted issuers, or, on a machine of its own, the person at it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from typing import Final
+
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import SQLAlchemyError
+
+from siteward.exposure import is_loopback
+from siteward.log import get_logger
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.denied import Denied
+from siteward.server.auth.fetching import Fetch, HttpFetch
+from siteward.server.auth.granting import check_issuer, grants_of
+from siteward.server.auth.local_issuer import NAME as LOCAL
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.local_person import local_person
+from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.verifier import Verifier
+from siteward.server.database import Conflict, DatabaseError
+from siteward.settings import IssuerSettings, Settings, SettingsError
+from siteward.telemetry import TOKENS_REFUSED, telemetry
+
+ASKING_AT_ONCE: Final = 8
+"""Requests that may wait for an issuer at the same time; no issuer that hangs takes the threads of the routes."""
+
+log = get_logger(__name__)
+
+
+class NoToken(Exception):  # noqa: N818  # reads as what the request lacks.
+    """The request has no token, and needs one."""
+
+
+class Door:
+    """Tells who calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        denied: Callable[[], Denied],
+        *,
+        fetch: Callable[[IssuerSettings], Fetch] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Trust the issuers of the settings, and our own one.
+
+        Args:
+            settings: of this installation.
+            denied: opens the deny-list, when the first token comes.
+            fetch: gives what asks an issuer; over HTTP by default.
+            clock: seconds since 1970 UTC.
+
+        Raises:
+            SettingsError: an issuer or a grant cannot mean what it says, the app would be reachable from other
+                machines without a trusted issuer, or our own issuer's file is no secret any more.
+            OSError: that file can neither be read nor made.
+        """
+        check_trust(settings)
+        local = LocalIssuer(settings.issuer_file, clock)
+        issuers = {name: issuer for name, issuer in settings.issuers.items() if issuer.profile != "local"}
+        issuers[LOCAL] = local.settings
+        asks = fetch or _over_http
+        self._denied = denied
+
+        def asking(issuer: IssuerSettings) -> Fetch:
+            return local if issuer.profile == "local" else asks(issuer)
+
+        self._verifier = Verifier(issuers, asking, clock)
+        self._opened: Denied | None = None
+        self._limiter = CapacityLimiter(ASKING_AT_ONCE)
+        # With any issuer, whoever comes from this machine may be a proxy that brings the world.
+        self.person = None if settings.issuers else local_person()
+
+    async def caller(self, authorization: str) -> Caller:
+        """Who sent a request.
+
+        Args:
+            authorization: its header of that name; "" without.
+
+        Raises:
+            NoToken: there is no token, and nobody passes without.
+            TokenRefused: the token proves nothing.
+        """
+        text = token_in(authorization)
+        if not text:
+            if self.person is None or authorization:
+                raise NoToken
+            return self.person
+        try:
+            try:
+                verified = self._verifier.verify(text, may_wait=False)
+            except Waits:
+                verified = await to_thread.run_sync(self._verifier.verify, text, limiter=self._limiter)
+            if (await self._deny_list()).is_denied(verified.identity):
+                message = "the token, or its subject, was denied by an administrator"
+                raise TokenRefused(Reason.DENIED, message)  # noqa: TRY301  # counted like every other refusal.
+        except TokenRefused as refusal:
+            telemetry.add(TOKENS_REFUSED, 1, refusal.reason)
+            raise
+        return Caller(verified.identity, grants_of(verified.identity, verified.issuer))
+
+    async def _deny_list(self) -> Denied:
+        if self._opened is None:
+            try:
+                self._opened = await to_thread.run_sync(self._denied, limiter=self._limiter)
+            except (SQLAlchemyError, DatabaseError, Conflict) as error:
+                log.warning("the deny-list is not opened", error=str(error))
+                message = "the deny-list cannot be read now; try again later"
+                raise TokenRefused(Reason.UNAVAILABLE, message) from error
+        return self._opened
+
+
+def check_trust(settings: Settings) -> None:
+    """Refuse settings by which strangers would be let in.
+
+    Raises:
+        SettingsError: saying what to set.
+    """
+    by_url: dict[str, str] = {}
+    for name, issuer in settings.issuers.items():
+        if (name == LOCAL) is not (issuer.profile == "local"):
+            message = f"setting issuers.{name}: our own issuer, and no other one, is {LOCAL!r}, of the profile local"
+            raise SettingsError(message)
+        if issuer.profile == "local":
+            _check_local(issuer)
+            continue
+        if issuer.url in by_url:
+            message = f"setting issuers.{name}.url: {issuer.url!r} is that of issuers.{by_url[issuer.url]} already"
+            raise SettingsError(message)
+        by_url[issuer.url] = name
+        check_issuer(name, issuer)
+    host = settings.server.host
+    if not settings.issuers and not is_loopback(host):
+        message = (
+            f"setting server.host: {host!r} can be reached from other machines, which needs an issuer of tokens that "
+            f'is trusted: [issuers.NAME], or [issuers.{LOCAL}] with profile = "local" for tokens that '
+            "`siteward token create` makes; or leave server.host at 127.0.0.1"
+        )
+        raise SettingsError(message)
+
+
+def _check_local(issuer: IssuerSettings) -> None:
+    if issuer != IssuerSettings(profile="local"):
+        message = f"setting issuers.{LOCAL}: give our own issuer its profile only; roles stand in its tokens"
+        raise SettingsError(message)
+
+
+def token_in(authorization: str) -> str:
+    """The token of an Authorization header, as a bearer's or as the password that a browser asks for; "" without."""
+    scheme, _, given = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return given.strip()
+        case "basic":
+            try:
+                return base64.b64decode(given.strip(), validate=True).partition(b":")[2].decode()
+            except (binascii.Error, UnicodeError):
+                return ""
+    return ""
+
+
+def _over_http(issuer: IssuerSettings) -> Fetch:
+    return HttpFetch(issuer.ca)

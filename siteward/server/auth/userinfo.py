@@ -1,0 +1,108 @@
+"""What an issuer says of a token's bearer when asked: kept as long as the token is valid, asked once at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from siteward.log import get_logger
+from siteward.server.auth.fetching import Fetch, FetchError
+from siteward.server.auth.keys import IssuerKeys, address_in
+from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.token_text import Claims, TokenText, second_of, shown
+
+MOST_KEPT: Final = 10_000
+RETRY: Final = 10.0
+"""Seconds for which the same token is not asked for again after its issuer did not answer."""
+ADDED: Final = ("entitlements", "eduperson_entitlement")
+"""The claims that are taken from there; no other one matters, and none may replace what was signed."""
+
+log = get_logger(__name__)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    claims: Claims | None
+    """None where the issuer did not answer."""
+    until: float
+
+
+class Userinfo:
+    """Asks one issuer. Tokens are known by their digest only, so that none is kept; any thread may ask."""
+
+    def __init__(self, keys: IssuerKeys, fetch: Fetch, clock: Callable[[], float]) -> None:
+        """Take who describes the issuer, what asks it, and a clock in seconds since 1970 UTC."""
+        self._keys = keys
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._asking: dict[bytes, threading.Lock] = {}
+
+    def added(self, token: TokenText, *, may_wait: bool) -> Claims:
+        """A verified token's claims, with what its issuer says beside them.
+
+        Args:
+            token: whose signature is good, and which is valid now.
+            may_wait: whether the issuer may be asked.
+
+        Raises:
+            TokenRefused: the issuer does not know it any more, speaks of somebody else, or does not answer.
+            Waits: it would have to be asked, and may not be.
+        """
+        digest = sha256(token.text.encode()).digest()
+        kept = self._find(digest)
+        if kept is None:
+            if not may_wait:
+                raise Waits
+            kept = self._asked_once(digest, token)
+        if kept.claims is None:
+            message = "the issuer does not tell what the bearer is entitled to; try again later"
+            raise TokenRefused(Reason.UNAVAILABLE, message)
+        return {**{name: value for name, value in kept.claims.items() if name in ADDED}, **token.claims}
+
+    def _find(self, digest: bytes) -> _Kept | None:
+        with self._lock:
+            kept = self._kept.get(digest)
+            return kept if kept is not None and self._clock() < kept.until else None
+
+    def _asked_once(self, digest: bytes, token: TokenText) -> _Kept:
+        with self._lock:
+            asking = self._asking.setdefault(digest, threading.Lock())
+        with asking:
+            try:
+                kept = self._find(digest)
+                if kept is None:
+                    kept = self._ask(token)
+                    self._keep(digest, kept)
+                return kept
+            finally:
+                with self._lock:
+                    self._asking.pop(digest, None)
+
+    def _ask(self, token: TokenText) -> _Kept:
+        now = self._clock()
+        try:
+            address = address_in(self._keys.described, "userinfo_endpoint")
+            claims = json.loads(self._fetch(address, {"Authorization": f"Bearer {token.text}"}).body)
+        except (FetchError, ValueError, RecursionError) as error:
+            log.warning("userinfo not read", error=str(error))
+            return _Kept(None, now + RETRY)
+        if not isinstance(claims, dict) or claims.get("sub") != token.claims.get("sub"):
+            # OpenID Connect Core §5.3.2: else it may be another person's.
+            subject = shown(claims.get("sub")) if isinstance(claims, dict) else "nobody"
+            log.warning("userinfo of somebody else", subject=subject)
+            return _Kept(None, now + RETRY)
+        return _Kept(claims, second_of(token.claims, "exp") or now)
+
+    def _keep(self, digest: bytes, kept: _Kept) -> None:
+        with self._lock:
+            self._kept[digest] = kept
+            self._kept.move_to_end(digest)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)

@@ -1,0 +1,141 @@
+"""From a token's text to the identity that it proves: issuer, key, signature, claims, in that order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jws import JWSAlgModel, JWSRegistry  # type: ignore[attr-defined]  # its registry gives such ones.
+
+from siteward.server.auth.fetching import Fetch
+from siteward.server.auth.identity import Identity
+from siteward.server.auth.keys import KEY_TYPES, IssuerKeys
+from siteward.server.auth.profiles import Profile
+from siteward.server.auth.profiles.aarc import AarcProfile
+from siteward.server.auth.profiles.local import LocalProfile
+from siteward.server.auth.profiles.wlcg import WlcgProfile
+from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.token_text import TokenText, read_token, shown, text_of
+from siteward.server.auth.userinfo import Userinfo
+from siteward.settings import IssuerSettings
+
+PROFILES: Final[Mapping[str, Profile]] = {"wlcg": WlcgProfile(), "aarc": AarcProfile(), "local": LocalProfile()}
+TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+"""What a token may call itself (`typ`, RFC 9068 §2.1); most say nothing."""
+CARRIED_KEYS: Final = ("jwk", "jku", "x5u")
+"""Headers by which a token would bring the key that is to prove it."""
+
+
+class _Registry(JWSRegistry):
+    """Accepts our algorithms and no other."""
+
+    max_header_length = 4096
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        # EdDSA is the name that most issuers still use for what RFC 9864 calls Ed25519.
+        return self.algorithms["Ed25519" if name == "EdDSA" else name]
+
+
+_REGISTRY: Final = _Registry(strict_check_header=False)
+
+
+class Trusted(msgspec.Struct, frozen=True):
+    """An issuer, its keys, and its userinfo where entitlements come from there."""
+
+    settings: IssuerSettings
+    keys: IssuerKeys
+    userinfo: Userinfo | None
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """Whom a token proves, and who says so."""
+
+    identity: Identity
+    issuer: IssuerSettings
+
+
+class Verifier:
+    """Judges tokens of the trusted issuers; any thread may ask."""
+
+    def __init__(
+        self,
+        issuers: Mapping[str, IssuerSettings],
+        fetch: Callable[[IssuerSettings], Fetch],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Trust these issuers, by whatever names the configuration calls them.
+
+        Args:
+            issuers: the trusted ones.
+            fetch: gives what asks an issuer.
+            clock: seconds since 1970 UTC.
+        """
+        self._clock = clock
+        self._trusted: dict[str, Trusted] = {}
+        for settings in issuers.values():
+            asks = fetch(settings)
+            keys = IssuerKeys(settings.url, asks, clock)
+            self._trusted[settings.url] = Trusted(
+                settings, keys, Userinfo(keys, asks, clock) if settings.userinfo else None
+            )
+
+    def verify(self, text: str, *, may_wait: bool = True) -> Verified:
+        """Whom a token proves.
+
+        Args:
+            text: the token.
+            may_wait: whether its issuer may be asked, which can take seconds.
+
+        Raises:
+            TokenRefused: it proves nobody; why.
+            Waits: its issuer would have to be asked, and may not be.
+        """
+        token = read_token(text)
+        trusted = self._trusted.get(text_of(token.claims, "iss"))
+        if trusted is None:
+            _refuse(Reason.ISSUER, f"is of the issuer {shown(token.claims['iss'])}, which is not trusted here")
+        _check_signature(token, trusted.keys, may_wait=may_wait)
+        profile, now = PROFILES[trusted.settings.profile], self._clock()
+        profile.check(token.claims, trusted.settings, now)
+        claims = token.claims
+        if trusted.userinfo is not None:
+            claims = trusted.userinfo.added(token, may_wait=may_wait)
+        identity = profile.identity(claims, trusted.settings)
+        return Verified(identity, trusted.settings)
+
+
+def _check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool) -> None:
+    algorithm, name = token.header.get("alg"), token.header.get("kid")
+    key_type = KEY_TYPES.get(algorithm) if isinstance(algorithm, str) else None
+    if key_type is None:
+        accepted = ", ".join(KEY_TYPES)
+        _refuse(Reason.ALGORITHM, f"is signed by {shown(algorithm)}; accepted are {accepted}")
+    if "crit" in token.header:
+        _refuse(Reason.MALFORMED, "has a header 'crit'; no extension is understood here")
+    if any(each in token.header for each in CARRIED_KEYS):
+        _refuse(Reason.KEY, f"brings its own key; {', '.join(CARRIED_KEYS)} are refused")
+    kind = token.header.get("typ", "jwt")
+    if not isinstance(kind, str) or kind.lower() not in TYPES:
+        _refuse(Reason.MALFORMED, f"is of type {shown(kind)}; expected an access token, of type JWT or at+jwt")
+    if not isinstance(name, str) or not name:
+        _refuse(Reason.KEY, "does not name its key (kid)")
+    key = keys.known(name, key_type)
+    if key is None:
+        if not may_wait:
+            raise Waits
+        key = keys.sought(name, key_type)
+    try:
+        jws.deserialize_compact(token.text, key, registry=_REGISTRY)
+    except (JoseError, ValueError) as error:
+        # The library's own message may quote what it could not read.
+        message = "the token was not signed by its issuer, or was changed"
+        raise TokenRefused(Reason.SIGNATURE, message) from error
+
+
+def _refuse(reason: Reason, what: str) -> NoReturn:
+    message = f"the token {what}"
+    raise TokenRefused(reason, message)

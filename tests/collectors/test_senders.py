@@ -1,0 +1,207 @@
+"""Who may send what over HTTP: a token's VOs and sites, and nobody else's; receipts are for who sent the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from examples import JOB
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
+from hypothesis import strategies as st
+from in_memory import MemoryBroker
+
+from collectors import gateway
+from siteward.envelope import open_envelope
+from siteward.server.app import create_app
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Grant, Role
+from siteward.server.resources import Resources
+from siteward.settings import IssuerSettings, Settings
+
+LATER: Final = 2_000_000_000_000_000
+ADMIN: Final = Grant(Role.PLATFORM_ADMIN, ("*",))
+
+
+def record(vo: str = "dteam", site: str = "SITE-A", number: int = 1) -> dict[str, Any]:
+    """A job of a VO at a site."""
+    return {
+        "vo": vo,
+        "site": site,
+        "local_job_id": str(number),
+        "start": "2026-03-02T10:00:00Z",
+        "end": "2026-03-02T11:00:00Z",
+        "wall_time": 3600,
+    }
+
+
+class Shared(Resources):
+    """Resources whose broker is in memory."""
+
+    memory = MemoryBroker("monitoring")
+
+    @property
+    def broker(self) -> MemoryBroker:
+        return self.memory
+
+
+class Door:
+    """A gateway that asks for tokens."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings(data=str(folder), issuers={"local": IssuerSettings(profile="local")})
+        shared = Shared(settings, {"job": JOB})
+        shared.memory = MemoryBroker("monitoring")
+        self.broker = shared.memory
+        self.issuer = LocalIssuer(settings.issuer_file)
+        self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")
+
+    def bearer(self, *grants: Grant, name: str = "ce1.site.example") -> dict[str, str]:
+        """The header with a token."""
+        return {"Authorization": f"Bearer {self.issuer.token(name, grants, 1)}"}
+
+    def send(self, headers: dict[str, str], *records: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is answered for each record."""
+        answer = self.client.post("/v1/records/job", json=list(records), headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["records"]
+        return found
+
+    def queued(self) -> list[tuple[str, str, str]]:
+        """VO, site and producer of every record that was queued."""
+        parcels = [open_envelope(each.body, each.content_type, {"job": JOB}, LATER) for each in self.broker.published]
+        return [
+            (vo, site, parcel.header.producer)
+            for parcel in parcels
+            for vo, site in zip(parcel.columns["vo"], parcel.columns["site"], strict=True)
+        ]
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    """A gateway."""
+    opened = Door(tmp_path)
+    with opened.client:
+        yield opened
+
+
+def test_a_vos_reporter_sends_its_vo(door: Door) -> None:
+    """Of any site; other VOs' records are refused one by one, by field, and the good ones beside them queued."""
+    mine = door.bearer(Grant(Role.REPORTER, ("dteam",)))
+    good, foreign, other = door.send(mine, record(), record("biomed", number=2), record(site="SITE-B", number=3))
+    assert (good["status"], other["status"]) == ("queued", "queued")
+    assert (foreign["status"], foreign["field"], foreign["value"]) == ("rejected", "vo", "'biomed'")
+    assert "dteam" in foreign["reason"]
+    assert [(vo, site) for vo, site, _ in door.queued()] == [("dteam", "SITE-A"), ("dteam", "SITE-B")]
+
+
+def test_a_site_reports_for_its_vos_and_for_what_all_share(door: Door) -> None:
+    """Of itself only."""
+    mine = door.bearer(Grant(Role.REPORTER, ("dteam", "all"), ("SITE-A",)))
+    answers = door.send(
+        mine, record(), record("all", number=2), record(site="SITE-B", number=3), record("biomed", number=4)
+    )
+    assert [(each["status"], each.get("field")) for each in answers] == [
+        ("queued", None),
+        ("queued", None),
+        ("rejected", "site"),
+        ("rejected", "vo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        (Grant(Role.READER, ("dteam",)),),
+        (Grant(Role.OPERATOR, ("dteam",)),),
+        (Grant(Role.ACCOUNTANT, ("dteam",)),),
+        (),
+    ],
+)
+def test_who_only_reads_sends_nothing(door: Door, grants: tuple[Grant, ...]) -> None:
+    """The body is not even read."""
+    answer = door.client.post("/v1/records/job", content=b"{" * 9, headers=door.bearer(*grants))
+    assert answer.status_code == 403
+    assert not door.queued()
+
+
+def test_records_say_who_sent_them(door: Door) -> None:
+    """The token's subject and issuer: a sender cannot call itself anything else."""
+    door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce1.site.example"), record())
+    door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce2.site.example"), record(number=2))
+    assert [producer for _, _, producer in door.queued()] == [
+        "ce1.site.example@localhost",
+        "ce2.site.example@localhost",
+    ]
+
+
+def test_receipts_are_for_who_sent_the_record(door: Door) -> None:
+    """Others would learn that it exists, and why it was refused; who looks after the platform sees all."""
+    reporting = Grant(Role.REPORTER, ("dteam",))
+    mine, other = door.bearer(reporting, name="one"), door.bearer(reporting, name="other")
+    (answer,) = door.send(mine, record())
+    path = f"/v1/receipts/{answer['id']}"
+    assert door.client.get(path, headers=mine).status_code == 200
+    assert door.client.get(path, headers=other).status_code == 404
+    assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 200
+    door.send(other, record())
+    assert len(door.client.get(path, headers=other).json()["submissions"]) == 1
+    assert len(door.client.get(path, headers=door.bearer(ADMIN)).json()["submissions"]) == 2
+
+
+def test_an_idempotency_key_is_its_senders_own(door: Door) -> None:
+    """Two senders that count their batches alike are not taken for retries of each other."""
+    reporting = Grant(Role.REPORTER, ("dteam",))
+    one, other = (door.bearer(reporting, name=name) | {"Idempotency-Key": "1"} for name in ("one", "other"))
+    for headers in (one, one, other):
+        door.send(headers, record())
+    envelopes = [message.id for message in door.broker.published]
+    assert envelopes[0] == envelopes[1]
+    assert envelopes[0] != envelopes[2]
+
+
+grants = st.builds(
+    Grant,
+    st.sampled_from([Role.REPORTER, Role.READER, Role.ADMIN]),
+    st.lists(st.sampled_from(["dteam", "biomed", "all"]), min_size=1, max_size=2, unique=True).map(tuple),
+    st.lists(st.sampled_from(["SITE-A", "SITE-B"]), max_size=2, unique=True).map(tuple),
+)
+
+
+@trying(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    held=st.lists(grants, min_size=1, max_size=3),
+    sent=st.lists(
+        st.tuples(
+            st.sampled_from(["dteam", "biomed", "all", "Dteam"]), st.sampled_from(["SITE-A", "SITE-B", "site-a"])
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_what_is_queued_is_what_a_token_speaks_for(door: Door, held: list[Grant], sent: list[tuple[str, str]]) -> None:
+    """Whatever roles it has, and whatever is sent: decided here once more, by itself."""
+    may = [each for each in held if each.role is not Role.READER]
+
+    def is_allowed(vo: str, site: str) -> bool:
+        return any(vo in each.vos and (not each.sites or site in each.sites) for each in may)
+
+    before = len(door.queued())
+    headers = door.bearer(*held)
+    body = [record(vo, site, number) for number, (vo, site) in enumerate(sent)]
+    answer = door.client.post("/v1/records/job", content=json.dumps(body), headers=headers | JSON)
+    if not may:
+        assert answer.status_code == 403
+        return
+    wanted = ["queued" if is_allowed(vo, site) else "rejected" for vo, site in sent]
+    assert [each["status"] for each in answer.json()["records"]] == wanted
+    assert sorted((vo, site) for vo, site, _ in door.queued()[before:]) == sorted(
+        each for each in sent if is_allowed(*each)
+    )
+
+
+JSON: Final = {"Content-Type": "application/json"}

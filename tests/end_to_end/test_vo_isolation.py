@@ -1,0 +1,172 @@
+"""A VO sees what is its own: no route tells a reader of one VO anything of another's records, in whichever store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+from urllib.parse import quote
+
+import pytest
+from examples import JOB, NOON, NOW, batch_of, job
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from accounting.opening import open_ledger
+from siteward.kinds import load_kinds
+from siteward.records import Dimension, id_text
+from siteward.server.app import create_app
+from siteward.server.auth import Permission
+from siteward.server.auth.access import permissions
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Grant, Role
+from siteward.server.resources import Resources
+from siteward.settings import IssuerSettings, Settings
+
+MARK: Final = "secretly"
+"""Stands in every text of the other VO's records, and nowhere else."""
+TEXTS: Final = ("site", "user", "group", "submit_host", "local_job_id", "cluster", "node")
+WINDOW: Final = (
+    f"start={quote((NOON - timedelta(days=1)).isoformat())}&end={quote((NOON + timedelta(days=1)).isoformat())}"
+)
+OURS: Final = [JOB.row_of(job(number, vo="alpha", wall_time=60), NOW) for number in range(7)]
+THEIRS: Final = [
+    JOB.row_of(job(number, vo="beta", wall_time=86_000, **{name: f"{MARK}-{name}-{number}" for name in TEXTS}), NOW)
+    for number in range(5)
+]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of an installation with both VOs' records in both stores."""
+    folder = tmp_path_factory.mktemp("isolation")
+    made = Settings(data=str(folder), issuers={"local": IssuerSettings(profile="local")})
+    kinds = load_kinds()
+    ledger, resources = open_ledger(made, kinds), Resources(made)
+    for rows in (OURS, THEIRS):
+        ledger.write(batch_of(JOB, rows))
+        resources.store.write(batch_of(JOB, rows))  # type: ignore[attr-defined]  # every store has it.
+    ledger.close()
+    resources.close()
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(settings: Settings) -> FastAPI:
+    """The whole app."""
+    return create_app(settings)
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """A caller without a token."""
+    with TestClient(app, "http://localhost") as opened:
+        yield opened
+
+
+def bearer(settings: Settings, *grants: Grant) -> dict[str, str]:
+    """A token with these roles."""
+    return {"Authorization": f"Bearer {LocalIssuer(settings.issuer_file).token('anna', grants, 1)}"}
+
+
+def asked(path: str) -> list[str]:
+    """Every question that is worth asking of a route."""
+    dimensions = [column.name for column in JOB.dimensions]
+    bucketed = [each.name for each in JOB.dimensions if isinstance(each.role, Dimension) and each.role.bucketed]
+    ids = [id_text(each) for each in batch_of(JOB, THEIRS).ids]
+    match path:
+        case "/v1/query":
+            by = [f"by={name}" for name in dimensions]
+            where = [f"where={quote(f'{name}~{MARK[:6]}*')}" for name in TEXTS] + [
+                "where=vo%3Dbeta",
+                "where=vo%21%3Dalpha",
+            ]
+            return [f"{path}?kind=job&measures=count,sum:wall_time,max:wall_time&{WINDOW}&{one}" for one in by + where]
+        case "/v1/values/{kind}/{field}":
+            return [f"/v1/values/job/{name}" for name in dimensions]
+        case "/v1/records/{kind}":
+            return ["/v1/records/job", *(f"/v1/records/job?id={each}" for each in ids)]
+        case "/v1/accounting/usage":
+            forms = [f"by={name}&period=day" for name in bucketed] + [
+                "where=vo%3Dbeta",
+                "top=1&by=site",
+                "by=site.country",
+            ]
+            return [f"{path}?kind=job&measures=wall_time,records&{WINDOW}&{form}" for form in forms]
+        case "/v1/accounting/trace":
+            return [f"{path}?kind=job&{WINDOW}", *(f"{path}?record={each}" for each in ids)]
+        case _:
+            parts = {"kind": "job", "field": "site", "id": ids[0], "number": "1", "version": "x", "name": "frame.css"}
+            return [re.sub(r"\{(\w+)[^}]*\}", lambda found: parts.get(found[1], "x"), path)]
+
+
+READERS: Final = {
+    "reader": Grant(Role.READER, ("alpha",)),
+    "reader of what all share": Grant(Role.READER, ("alpha", "all")),
+    "user": Grant(Role.USER, ("alpha",)),
+    "operator": Grant(Role.OPERATOR, ("alpha",)),
+    "accountant": Grant(Role.ACCOUNTANT, ("alpha",)),
+    "admin": Grant(Role.ADMIN, ("alpha",)),
+    "site operator": Grant(Role.SITE_OPERATOR, ("alpha",), ("SITE-1",)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_route_tells_a_reader_of_another_vos_records(
+    app: FastAPI, client: TestClient, settings: Settings, name: str
+) -> None:
+    """Walked over all routes that answer, with every dimension, filter and id that could betray them."""
+    headers = bearer(settings, READERS[name])
+    answers = 0
+    for route, permission in permissions(app.router.routes):
+        if not isinstance(route, APIRoute) or "GET" not in (route.methods or ()) or permission is Permission.PUBLIC:
+            continue
+        for question in asked(route.path):
+            answer = client.get(question, headers=headers)
+            assert answer.status_code in {200, 400, 403, 404, 422, 503}, (question, answer.text)
+            assert MARK not in answer.text, question
+            assert "86000" not in answer.text, question
+            answers += answer.status_code == 200
+    assert answers > 20
+
+
+def test_who_may_see_both_does(client: TestClient, settings: Settings) -> None:
+    """The marks are found where they may be: else the test above would pass on empty stores."""
+    headers = bearer(settings, Grant(Role.PLATFORM_ADMIN, ("*",)))
+    for path in ("/v1/query", "/v1/values/{kind}/{field}", "/v1/records/{kind}", "/v1/accounting/usage"):
+        assert any(MARK in client.get(question, headers=headers).text for question in asked(path)), path
+
+
+def test_totals_are_of_ones_own_records(client: TestClient, settings: Settings) -> None:
+    """In both stores; nothing of the other VO is counted, and nothing of one's own is missing."""
+    headers = bearer(settings, READERS["reader"])
+    live = client.get(f"/v1/query?kind=job&measures=count,sum:wall_time&{WINDOW}", headers=headers).json()
+    assert live["totals"] == [len(OURS), 60 * len(OURS)]
+    booked = client.get(f"/v1/accounting/usage?kind=job&measures=records,wall_time&{WINDOW}", headers=headers).json()
+    assert booked["totals"] == [len(OURS), 60 * len(OURS)]
+
+
+def test_a_reader_of_several_vos_sees_them_together_or_one(client: TestClient, settings: Settings) -> None:
+    """By a header; one that may not be read is refused, and different rights are never mixed in silence."""
+    both = bearer(settings, Grant(Role.READER, ("alpha", "beta")))
+    question = f"/v1/query?kind=job&measures=count&{WINDOW}"
+    assert client.get(question, headers=both).json()["totals"] == [12]
+    assert client.get(question, headers=both | {"Siteward-VO": "beta"}).json()["totals"] == [5]
+    assert client.get(question, headers=both | {"Siteward-VO": "gamma"}).status_code == 403
+    mixed = bearer(settings, Grant(Role.READER, ("alpha",)), Grant(Role.USER, ("beta",)))
+    refused = client.get(question, headers=mixed)
+    assert refused.status_code == 400
+    assert "Siteward-VO" in refused.json()["detail"]
+    assert client.get(question, headers=mixed | {"Siteward-VO": "alpha"}).json()["totals"] == [7]
+
+
+def test_names_are_for_those_who_may_see_them(client: TestClient, settings: Settings) -> None:
+    """A reader sees pseudonyms, an accountant names; the same figures."""
+    question = f"/v1/query?kind=job&measures=count&by=user&{WINDOW}"
+    named = client.get(question, headers=bearer(settings, READERS["accountant"])).json()
+    hidden = client.get(question, headers=bearer(settings, READERS["reader"])).json()
+    assert {row["group"][0] for row in named["rows"]} == {f"user{number}" for number in range(7)}
+    assert all(row["group"][0].startswith("pseudonym-") for row in hidden["rows"])
+    assert hidden["totals"] == named["totals"]

@@ -1,0 +1,391 @@
+"""Good tokens prove what they say, through rotations of their issuer's keys and through its outages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from at_once import all_at_once
+from issuer import NOW, Clock, Issuer
+
+from siteward.server.auth.identity import Identity
+from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY, discovery_addresses
+from siteward.server.auth.profiles.wlcg import ANY_AUDIENCE
+from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.verifier import Verifier
+from siteward.settings import IssuerSettings
+
+
+def trusting(issuer: Issuer, clock: Clock | None = None, /, **changes: Any) -> Verifier:
+    """A verifier that trusts one issuer and has not asked it yet."""
+    return Verifier({"one": issuer.settings(**changes)}, lambda _: issuer, clock or Clock())
+
+
+def reason_of(verifier: Verifier, token: str) -> Reason:
+    """Why a token is refused."""
+    with pytest.raises(TokenRefused) as caught:
+        verifier.verify(token)
+    return caught.value.reason
+
+
+def aarc(issuer: Issuer, *entitlements: str, **changes: Any) -> Identity:
+    """Whom a token with entitlements proves; changes go to its claims."""
+    settings: dict[str, Any] = {"profile": "aarc", "vos": ("dteam", "biomed", "lab.example.org")}
+    token = issuer.token(eduperson_entitlement=list(entitlements), **changes)
+    return trusting(issuer, **settings).verify(token).identity
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_good_token_proves_who_its_bearer_is(algorithm: str) -> None:
+    """Issuer, subject, the token's own name, the VO of the issuer, groups; by each algorithm."""
+    issuer = Issuer(algorithm=algorithm)
+    found = trusting(issuer).verify(issuer.token()).identity
+    assert (found.issuer, found.vos, found.groups) == (issuer.url, ("dteam",), frozenset({"/dteam"}))
+    assert found.subject == issuer.claims()["sub"]
+    assert found.token == issuer.claims()["jti"]
+    assert found.expires == NOW + 3600
+
+
+def test_the_newer_name_of_an_algorithm_is_accepted() -> None:
+    """RFC 9864 calls Ed25519 what most still call EdDSA."""
+    issuer = Issuer(algorithm="EdDSA")
+    issuer.published[0]["alg"] = "Ed25519"
+    assert trusting(issuer).verify(issuer.signed(issuer.header(alg="Ed25519"), issuer.claims()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp": NOW - 59},
+        {"nbf": NOW + 59, "iat": NOW + 59},
+        {"exp": NOW + 0.5},
+        {"aud": ["https://other.example", "https://siteward.example.org"]},
+        {"aud": ANY_AUDIENCE},
+        {"wlcg__ver": "1.3"},
+        {"nbf": None},
+        {"wlcg__groups": None},
+        {"sub": "a" * 255},
+        {"vo": "atlas", "roles": ["platform-admin"], "siteward.grants": [{"role": "admin", "vos": ["*"]}]},
+    ],
+    ids=str,
+)
+def test_what_the_profile_allows_is_accepted(changes: dict[str, object]) -> None:
+    """A minute of skew, several audiences, any minor version; unknown claims change nothing."""
+    issuer = Issuer()
+    found = trusting(issuer).verify(issuer.token(**changes)).identity
+    assert (found.vos, found.grants) == (("dteam",), ())
+
+
+def test_tokens_for_any_service_can_be_refused() -> None:
+    """Who steals one from another service could use it here."""
+    issuer = Issuer()
+    assert reason_of(trusting(issuer, any_audience=False), issuer.token(aud=ANY_AUDIENCE)) is Reason.AUDIENCE
+
+
+@pytest.mark.parametrize("scope", ["storage.read:/", "compute.read", "siteward.report"])
+def test_capabilities_go_before_groups(scope: str) -> None:
+    """A token with a capability was made for less than its bearer may do (profile §2.2.3)."""
+    issuer = Issuer()
+    found = trusting(issuer).verify(issuer.token(scope=f"openid {scope}")).identity
+    assert not found.groups
+    assert found.scopes == {"openid", scope}
+    assert trusting(issuer).verify(issuer.token(scope="openid profile")).identity.groups == {"/dteam"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "scope", "host"),
+    [
+        ("host:ce1.site.example", "host.auth", "ce1.site.example"),
+        ("host:ce1.site.example", "openid", ""),
+        ("ce1.site.example", "host.auth", ""),
+        ("host:CE1.site.example", "host.auth", ""),
+        ("host:localhost", "host.auth", ""),
+        ("host:a..b", "host.auth", ""),
+        ("host:*.site.example", "host.auth", ""),
+    ],
+)
+def test_a_host_is_one_by_subject_and_capability(subject: str, scope: str, host: str) -> None:
+    """Neither alone says so, and what is no host's name is none (profile §2.2.4)."""
+    issuer = Issuer()
+    assert trusting(issuer).verify(issuer.token(sub=subject, scope=scope)).identity.host == host
+
+
+def test_entitlements_tell_groups_roles_and_sites() -> None:
+    """The authority behind # does not matter (AARC-G069); digits and dots occur; portal roles name sites."""
+    found = aarc(
+        Issuer(),
+        "urn:mace:egi.eu:group:dteam:role=ops#aai.egi.eu",
+        "urn:mace:egi.eu:group:lab.example.org:sub2:role=member#other",
+        "urn:mace:egi.eu:group:unknown:role=member#aai.egi.eu",
+        "urn:geant:other.example:group:biomed:role=ops#aai.egi.eu",
+        "urn:mace:egi.eu:goc.egi.eu:104G0:SITE-A:Site+Administrator@egi.eu",
+        "nonsense",
+    )
+    assert found.vos == ("dteam", "lab.example.org")
+    assert "urn:mace:egi.eu:group:dteam:role=ops" in found.entitlements
+    assert found.sites == (("SITE-A", "Site+Administrator"),)
+
+
+def test_a_token_without_audience_needs_a_known_client() -> None:
+    """Check-in gives audiences only to those who ask; then the client that asked has to be ours."""
+    issuer = Issuer()
+    clients: dict[str, Any] = {"profile": "aarc", "clients": ("siteward-web",)}
+    verifier = trusting(issuer, **clients)
+    assert verifier.verify(issuer.token(aud=None, azp="siteward-web"))
+    assert reason_of(verifier, issuer.token(aud=None, azp="other")) is Reason.AUDIENCE
+    assert reason_of(verifier, issuer.token(aud=None)) is Reason.AUDIENCE
+    assert reason_of(verifier, issuer.token(aud="https://other.example", azp="siteward-web")) is Reason.AUDIENCE
+    assert reason_of(trusting(issuer, profile="aarc"), issuer.token(aud=None, azp="siteward-web")) is Reason.AUDIENCE
+
+
+@pytest.mark.parametrize("sort", ["ID", "Refresh", "Offline"])
+def test_what_is_no_access_token_is_refused(sort: str) -> None:
+    """The same issuer signs others with the same key."""
+    issuer = Issuer()
+    assert reason_of(trusting(issuer, profile="aarc"), issuer.token(typ=sort)) is Reason.CLAIM
+
+
+def test_an_issuer_is_asked_for_its_keys_once() -> None:
+    """Fifty tokens, two questions: its description and its keys."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
+    for number in range(50):
+        verifier.verify(issuer.token(jti=str(number)))
+    assert len(issuer.asked) == 2
+
+
+def test_many_at_once_ask_an_issuer_once() -> None:
+    """Whoever comes while it is asked waits for the same answer."""
+    issuer = Issuer()
+    verifier, token = trusting(issuer), issuer.token()
+    assert not all_at_once([lambda: verifier.verify(token)] * 16)
+    assert len(issuer.asked) == 2
+
+
+def test_new_keys_are_found_when_they_are_first_used() -> None:
+    """A rotation is one question more; the withdrawn key proves nothing from then on."""
+    issuer, clock = Issuer(), Clock()
+    verifier = trusting(issuer, clock)
+    old = issuer.token()
+    verifier.verify(old)
+    clock.now += RETRY
+    issuer.rotate("RS256")
+    assert verifier.verify(issuer.token())
+    assert len(issuer.asked) == 4
+    assert reason_of(verifier, old) is Reason.KEY
+
+
+def test_unknown_keys_do_not_make_us_ask_again_and_again() -> None:
+    """A thousand tokens with invented keys are one question a minute to the issuer."""
+    issuer, clock = Issuer(), Clock()
+    verifier = trusting(issuer, clock)
+    verifier.verify(issuer.token())
+    for number in range(1000):
+        assert reason_of(verifier, issuer.signed(issuer.header(kid=str(number)), issuer.claims())) is Reason.KEY
+        clock.now += 0.1
+    assert len(issuer.asked) <= 2 + 2 * (1 + 100 // RETRY)
+
+
+def test_keys_are_believed_for_two_days_without_their_issuer() -> None:
+    """Then nothing is; and all is well again as soon as it answers."""
+    issuer, clock = Issuer(), Clock()
+    verifier = trusting(issuer, clock)
+    begin = clock.now
+
+    def token() -> str:
+        return issuer.token(iat=clock.now, nbf=clock.now, exp=clock.now + 600)
+
+    verifier.verify(token())
+    issuer.is_up = False
+    for clock.now in (begin + REFRESH - 1, begin + REFRESH + 1, begin + OUTAGE - 1):
+        assert verifier.verify(token())
+    clock.now = begin + OUTAGE + 1
+    assert reason_of(verifier, token()) is Reason.UNAVAILABLE
+    issuer.is_up = True
+    clock.now += RETRY
+    assert verifier.verify(token())
+
+
+def test_an_issuer_that_does_not_answer_is_not_asked_all_the_time() -> None:
+    """Once a minute, however many tokens come."""
+    issuer, clock = Issuer(), Clock()
+    issuer.is_up = False
+    verifier = trusting(issuer, clock)
+    for _ in range(100):
+        assert reason_of(verifier, issuer.token()) is Reason.UNAVAILABLE
+    assert len(issuer.asked) == 1
+
+
+@pytest.mark.parametrize(("lasting", "refreshed"), [(60.0, LEAST_REFRESH), (7200.0, 7200.0), (10**9, REFRESH)])
+def test_keys_are_kept_for_an_hour_to_six(lasting: float, refreshed: float) -> None:
+    """Whatever the issuer says: never less than an hour, never more than six."""
+    issuer, clock = Issuer(), Clock()
+    issuer.lasting = lasting
+    verifier = trusting(issuer, clock)
+    verifier.verify(issuer.token(exp=NOW + 10**6))
+    clock.now = NOW + refreshed - 1
+    verifier.verify(issuer.token(exp=NOW + 10**6))
+    assert len(issuer.asked) == 2
+    clock.now = NOW + refreshed
+    verifier.verify(issuer.token(exp=NOW + 10**6))
+    assert len(issuer.asked) == 4
+
+
+def test_nobody_with_an_old_key_waits_for_a_slow_issuer() -> None:
+    """One asks; the others go on with what is known."""
+    issuer, clock, hangs, goes_on = Issuer(), Clock(), threading.Event(), threading.Event()
+    verifier = trusting(issuer, clock)
+    verifier.verify(issuer.token(exp=NOW + 10**6))
+    clock.now += REFRESH
+
+    def slow(_headers: Mapping[str, str]) -> object:
+        hangs.set()
+        assert goes_on.wait(10)
+        return {"keys": issuer.published}
+
+    issuer.extra[f"{issuer.url}/jwks"] = slow
+    first = threading.Thread(target=verifier.verify, args=(issuer.token(exp=NOW + 10**6),))
+    first.start()
+    assert hangs.wait(10)
+    assert verifier.verify(issuer.token(exp=NOW + 10**6, jti="another"))
+    goes_on.set()
+    first.join()
+
+
+def test_it_says_when_it_would_have_to_wait() -> None:
+    """So that the event loop never does."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
+    with pytest.raises(Waits):
+        verifier.verify(issuer.token(), may_wait=False)
+    verifier.verify(issuer.token())
+    assert verifier.verify(issuer.token(), may_wait=False)
+
+
+def test_an_issuer_with_a_path_is_found_both_ways() -> None:
+    """RFC 8414 puts the well-known name before the path, OpenID Connect Discovery behind it."""
+    assert discovery_addresses("https://aai.example/auth/realms/one") == (
+        "https://aai.example/.well-known/openid-configuration/auth/realms/one",
+        "https://aai.example/auth/realms/one/.well-known/openid-configuration",
+    )
+    assert discovery_addresses("https://iam.example/") == ("https://iam.example/.well-known/openid-configuration",)
+    issuer = Issuer("https://aai.example/auth/realms/one")
+    assert trusting(issuer).verify(issuer.token())
+    assert len(issuer.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"issuer": "https://other.example", "jwks_uri": "https://dteam.iam.example/jwks"},
+        {"issuer": "https://dteam.iam.example", "jwks_uri": "http://dteam.iam.example/jwks"},
+        {"issuer": "https://dteam.iam.example", "jwks_uri": "file:///etc/keys"},
+        {"issuer": "https://dteam.iam.example"},
+        {"jwks_uri": "https://dteam.iam.example/jwks"},
+        ["https://dteam.iam.example"],
+    ],
+    ids=str,
+)
+def test_a_description_of_somebody_else_is_not_believed(described: object) -> None:
+    """Nor one whose keys would come over an open line."""
+    issuer = Issuer()
+    issuer.extra[f"{issuer.url}/.well-known/openid-configuration"] = lambda _: described
+    assert reason_of(trusting(issuer), issuer.token()) is Reason.UNAVAILABLE
+
+
+class TestUserinfo:
+    """Entitlements that stand only where the issuer is asked with the token."""
+
+    @pytest.fixture
+    def asked(self) -> list[str]:
+        """The tokens with which it was asked."""
+        return []
+
+    @pytest.fixture
+    def issuer(self, asked: list[str]) -> Issuer:
+        """An issuer that tells them."""
+        issuer = Issuer()
+
+        def told(headers: Mapping[str, str]) -> object:
+            asked.append(headers["Authorization"])
+            return {
+                "sub": issuer.claims()["sub"],
+                "eduperson_entitlement": ["urn:mace:egi.eu:group:dteam:role=member#aai.egi.eu"],
+                "aud": "https://other.example",
+                "exp": NOW + 10**9,
+            }
+
+        issuer.extra[f"{issuer.url}/userinfo"] = told
+        return issuer
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """A clock to move."""
+        return Clock()
+
+    @pytest.fixture
+    def verifier(self, issuer: Issuer, clock: Clock) -> Verifier:
+        """One that asks there."""
+        return trusting(issuer, clock, profile="aarc", userinfo=True)
+
+    def test_they_are_asked_for_once_per_token(self, verifier: Verifier, issuer: Issuer, asked: list[str]) -> None:
+        """As long as it is valid; nothing else that is told there replaces what was signed."""
+        token = issuer.token()
+        for _ in range(5):
+            found = verifier.verify(token).identity
+        assert (found.vos, found.expires) == (("dteam",), NOW + 3600)
+        assert asked == [f"Bearer {token}"]
+        verifier.verify(issuer.token(jti="another"))
+        assert len(asked) == 2
+
+    def test_many_at_once_ask_once(self, verifier: Verifier, issuer: Issuer, asked: list[str]) -> None:
+        """Sixteen requests with one token are one question."""
+        token = issuer.token()
+        assert not all_at_once([lambda: verifier.verify(token)] * 16)
+        assert len(asked) == 1
+
+    def test_a_bad_token_is_never_sent_there(self, verifier: Verifier, issuer: Issuer, asked: list[str]) -> None:
+        """It is refused before."""
+        assert reason_of(verifier, issuer.token(exp=NOW - 100)) is Reason.EXPIRED
+        assert reason_of(verifier, issuer.token(aud="https://other.example")) is Reason.AUDIENCE
+        assert not asked
+
+    def test_an_outage_is_no_answer(self, verifier: Verifier, issuer: Issuer, clock: Clock) -> None:
+        """Who cannot be asked about is refused for now, and let in when the issuer answers again."""
+        verifier.verify(issuer.token())
+        issuer.is_up = False
+        token = issuer.token(jti="another")
+        assert reason_of(verifier, token) is Reason.UNAVAILABLE
+        issuer.is_up = True
+        assert reason_of(verifier, token) is Reason.UNAVAILABLE
+        clock.now += RETRY
+        assert verifier.verify(token)
+
+    def test_what_is_told_of_another_is_nobodys(self, verifier: Verifier, issuer: Issuer) -> None:
+        """OpenID Connect Core §5.3.2."""
+        assert reason_of(verifier, issuer.token(sub="somebody-else")) is Reason.UNAVAILABLE
+
+    def test_it_says_when_it_would_have_to_wait(self, verifier: Verifier, issuer: Issuer) -> None:
+        """Also when only userinfo is missing."""
+        token = issuer.token()
+        verifier.verify(token)
+        with pytest.raises(Waits):
+            verifier.verify(issuer.token(jti="another"), may_wait=False)
+        assert verifier.verify(token, may_wait=False)
+
+
+def test_two_issuers_do_not_speak_for_each_other() -> None:
+    """A token of one, signed with the key of the other under the same name, is nobody's."""
+    one, other = Issuer(), Issuer("https://other.iam.example")
+    by_url: dict[str, Issuer] = {one.url: one, other.url: other}
+
+    def asks(settings: IssuerSettings) -> Issuer:
+        return by_url[settings.url]
+
+    settings = {"one": one.settings(), "other": other.settings(vos=("other",))}
+    verifier = Verifier(settings, asks, Clock())
+    assert verifier.verify(one.token()).identity.vos == ("dteam",)
+    assert verifier.verify(other.token()).identity.vos == ("other",)
+    assert reason_of(verifier, other.token(iss=one.url)) is Reason.SIGNATURE
