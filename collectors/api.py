@@ -28,6 +28,8 @@ from siteward.query import Query as Question
 from siteward.records.fields import INT64_MAX
 from siteward.records.shapes import EARLIEST, LATEST
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.auditing import note_change
+from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
@@ -136,18 +138,24 @@ def router(settings: Settings) -> APIRouter:
         said: Annotated[bytes, Depends(_said)],
     ) -> dict[str, object]:
         """Send a record again, mended (`fix`, with `record`) or as it is (`replay`), or `discard` it."""
-        note = _note(said)
+        note, caller = _note(said), caller_of(request).identity
+        # Whoever has a token is who it says, whatever the body says.
+        who = caller.subject if caller.token else note.who
+        before = _one(path, number)
         with _letters(path) as letters:
             if action == "discard":
-                letters.discard(number, note.who, note.note, time.time_ns() // 1000)
-                return _one(path, number)
-            resources: Resources = request.app.state.resources
-            again = Resubmission(letters, resources.kinds, resources.broker, sink_opening(settings, resources.kinds))
-            if action == "replay":
-                again.replay(number, note.who, note.note)
+                letters.discard(number, who, note.note, time.time_ns() // 1000)
             else:
-                again.fix(number, bytes(note.record), note.who, note.note)
-        return _one(path, number)
+                resources: Resources = request.app.state.resources
+                sinks = sink_opening(settings, resources.kinds)
+                again = Resubmission(letters, resources.kinds, resources.broker, sinks)
+                if action == "replay":
+                    again.replay(number, who, note.note)
+                else:
+                    again.fix(number, bytes(note.record), who, note.note)
+        after = _one(path, number)
+        note_change(request, vo=str(before.get("vo", "")), before=before, after=after)
+        return after
 
     return routes
 

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from collectors.bodies import Element, broken, elements, limited, lines, plain
 from collectors.database import database_path
 from collectors.intake import Answers, Intake
+from collectors.quotas import Quotas
 from collectors.receipts import Receipts
 from collectors.sender import Sender
 from siteward.broker import Broker, BrokerError
@@ -63,13 +64,20 @@ def router(settings: Settings) -> APIRouter:
     """The gateway's routes."""
     routes = APIRouter(prefix="/v1", tags=["gateway"])
     limiter = CapacityLimiter(AT_ONCE)
-    waiting = Waiting(settings.gateway.max_waiting)
+    limits = Limits(Waiting(settings.gateway.max_waiting), Quotas(settings.gateway))
 
     @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.REPORT))], openapi_extra=_BODY)
     async def post_records(kind: str, request: Request) -> Response:
         """Queue records of one kind; answers for each `queued` or `rejected`, with its id or the reason."""
         resources: Resources = request.app.state.resources
-        response = await to_thread.run_sync(partial(_post, kind, request, resources, waiting), limiter=limiter)
+        sender = Sender(caller_of(request))
+        try:
+            # Before it takes a thread: those of one producer never fill all places.
+            with limits.quotas.reading(sender.producer):
+                post = partial(_post, kind, request, resources, sender, limits)
+                response = await to_thread.run_sync(post, limiter=limiter)
+        except Problem as problem:
+            response = problem.response()
         telemetry.add(GATEWAY_REQUESTS, 1, str(response.status_code))
         return response
 
@@ -117,7 +125,14 @@ class Waiting:
             raise Problem(429, message, headers=RETRY_AFTER)
 
 
-def _post(name: str, request: Request, resources: Resources, waiting: Waiting) -> Response:
+class Limits(msgspec.Struct, frozen=True):
+    """What may stop a request."""
+
+    waiting: Waiting
+    quotas: Quotas
+
+
+def _post(name: str, request: Request, resources: Resources, sender: Sender, limits: Limits) -> Response:
     """Answer a request; runs in a thread and asks the event loop for the body, piece by piece."""
     try:
         kind = resources.kinds.get(name)
@@ -125,19 +140,24 @@ def _post(name: str, request: Request, resources: Resources, waiting: Waiting) -
             message = f"no kind is called {name[:80]!r}; there are {', '.join(sorted(resources.kinds))}"
             raise Problem(404, message)  # noqa: TRY301  # the same answer as for what is raised below.
         records = _records(request, kind, resources.settings.gateway)
-        waiting.check(resources.broker)
-        return _answer(request, kind, resources, records, lambda: waiting.check(resources.broker))
+        limits.waiting.check(resources.broker)
+        limits.quotas.check(sender.producer, ())
+        return _answer(request, kind, resources, sender, records, limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
 
 
-def _answer(
-    request: Request, kind: Kind, resources: Resources, records: Iterable[Element], check: Callable[[], None]
+def _answer(  # from whom, what, and what may stop it.
+    request: Request,
+    kind: Kind,
+    resources: Resources,
+    sender: Sender,
+    records: Iterable[Element],
+    limits: Limits,
 ) -> Response:
     """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
     by_line = NDJSON in request.headers.get("accept", "")
     now = time.time_ns() // 1000
-    sender = Sender(caller_of(request))
     key = _key(request, kind, sender)
     answers = Answers(by_line=by_line)
     ending: dict[str, object] = {}
@@ -149,9 +169,9 @@ def _answer(
         ):
             if key:
                 now = receipts.began(key, now)
-            intake = Intake(kind, sender, publisher, receipts, answers, now)
+            intake = Intake(kind, sender, publisher, receipts, answers, now, limits.quotas)
             intake.use_key(key)
-            problem = _take_all(intake, records, check)
+            problem = _take_all(intake, records, lambda: limits.waiting.check(resources.broker))
             if problem:
                 status, headers = problem.status, problem.headers
                 media_type = media_type if by_line else MEDIA_TYPE

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from collectors.bodies import PIECE, Element
+from collectors.quotas import Quotas
 from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
 from collectors.sender import Sender
 from siteward.broker import Message, Publisher
@@ -87,15 +88,26 @@ class Intake:
     """Takes the records of one request, queues them in chunks and answers for each, in order."""
 
     def __init__(  # from whom, to whom, when.
-        self, kind: Kind, sender: Sender, publisher: Publisher, receipts: Receipts, answers: Answers, now: int
+        self,
+        kind: Kind,
+        sender: Sender,
+        publisher: Publisher,
+        receipts: Receipts,
+        answers: Answers,
+        now: int,
+        quotas: Quotas,
     ) -> None:
-        """Take who sends and where records go; `now`, microseconds since 1970 UTC, is the same for all of them."""
+        """Take who sends, where records go, and how many may.
+
+        `now`, microseconds since 1970 UTC, is the same for all of them.
+        """
         self._kind = kind
         self._publisher = publisher
         self._receipts = receipts
         self._answers = answers
         self._now = now
         self._sender = sender
+        self._quotas = quotas
         self._accepted: list[tuple[int, Row]] = []
         self._rejected: list[tuple[int, Refused]] = []
         self._bytes = 0
@@ -130,7 +142,8 @@ class Intake:
 
         Raises:
             siteward.broker.BrokerError: nothing is known to be queued, and nothing is answered.
-            Problem: 400, too many records of this request were rejected.
+            Problem: 400, too many records of this request were rejected; 429, the sender has sent more than it may, and
+                these are not queued.
         """
         ids = self._queue() if self._accepted else {}
         answers: dict[int, dict[str, object]] = {
@@ -175,6 +188,7 @@ class Intake:
         by_vo: dict[str, list[tuple[int, Row]]] = {}
         for position, row in self._accepted:
             by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
+        self._quotas.check(self._sender.producer, by_vo)
         messages: list[Message] = []
         receipts: list[Receipt] = []
         ids: dict[int, bytes] = {}
@@ -187,6 +201,7 @@ class Intake:
                 ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
                 receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.producer))
         self._publisher.publish(messages)
+        self._quotas.charge(self._sender.producer, {vo: len(placed) for vo, placed in by_vo.items()})
         self._receipts.note(receipts, self._now)
         self._chunks += 1
         return ids

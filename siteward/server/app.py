@@ -22,6 +22,7 @@ from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Access, permissions
 from siteward.server.auth.api import router as access_router
+from siteward.server.auth.auditing import Auditing
 from siteward.server.auth.door import Door
 from siteward.server.problems import answer_problems, problem_of
 from siteward.server.resources import Resources
@@ -90,6 +91,7 @@ def create_app(
         app.router.routes.extend(router.routes)
     answer_problems(app)
     # The last one added is the outermost.
+    app.add_middleware(Auditing, audit=lambda: shared.audit)
     app.add_middleware(Access, door=door, permissions=list(permissions(app.router.routes)))
     app.add_middleware(Shell)
     return app

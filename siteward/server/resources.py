@@ -14,6 +14,7 @@ from siteward.emit import Emitter
 from siteward.kinds import Kinds, load_kinds
 from siteward.log import get_logger
 from siteward.query import Answer, Filter, Query, StoredRecord
+from siteward.server.auth.audit import Audit
 from siteward.server.auth.denied import DenyList
 from siteward.server.database import Database
 from siteward.settings import Settings
@@ -106,6 +107,12 @@ class Resources:
         """The deny-list; what goes wrong when opening it is the database's to say."""
         access = self.settings.access
         return self.shared("deny-list", lambda: DenyList(Database(self.settings.access_url, access.password)))
+
+    @property
+    def audit(self) -> Audit:
+        """The audit; what goes wrong when opening it is the database's to say."""
+        access = self.settings.access
+        return self.shared("audit", lambda: Audit(Database(self.settings.access_url, access.password)))
 
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""

@@ -21,7 +21,7 @@ from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
 from siteward.server.resources import Resources
-from siteward.settings import IssuerSettings, Settings
+from siteward.settings import GatewaySettings, IssuerSettings, Settings
 
 LATER: Final = 2_000_000_000_000_000
 ADMIN: Final = Grant(Role.PLATFORM_ADMIN, ("*",))
@@ -52,8 +52,8 @@ class Shared(Resources):
 class Door:
     """A gateway that asks for tokens."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = Settings(data=str(folder), issuers={"local": IssuerSettings(profile="local")})
+    def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
+        settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
         shared = Shared(settings, {"job": JOB})
         shared.memory = MemoryBroker("monitoring")
         self.broker = shared.memory
@@ -205,3 +205,31 @@ def test_what_is_queued_is_what_a_token_speaks_for(door: Door, held: list[Grant]
 
 
 JSON: Final = {"Content-Type": "application/json"}
+
+
+def test_a_noisy_sender_is_told_to_wait(tmp_path: Path) -> None:
+    """With 429 and the seconds; what was queued before stays queued, and others go on."""
+    opened = Door(tmp_path, GatewaySettings(producer_rate=1))
+    with opened.client:
+        reporting = Grant(Role.REPORTER, ("dteam",))
+        noisy, quiet = opened.bearer(reporting, name="noisy"), opened.bearer(reporting, name="quiet")
+        assert len(opened.send(noisy, *(record(number=number) for number in range(25)))) == 25
+        refused = opened.client.post("/v1/records/job", json=[record(number=99)], headers=noisy)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 16
+        assert "noisy" in refused.json()["detail"]
+        assert len(opened.send(quiet, record(number=98))) == 1
+    assert len(opened.queued()) == 26
+
+
+def test_a_vos_limit_stops_a_request_in_the_middle(tmp_path: Path) -> None:
+    """What is queued is answered; the answer says from where on to send again."""
+    opened = Door(tmp_path, GatewaySettings(vo_rate=1))
+    with opened.client:
+        headers = opened.bearer(Grant(Role.REPORTER, ("dteam",)))
+        body = [record(number=number) for number in range(2500)]
+        answer = opened.client.post("/v1/records/job", json=body, headers=headers)
+    assert answer.status_code == 429
+    told = answer.json()
+    assert (told["position"], told["queued"]) == (1000, 1000)
+    assert len(opened.queued()) == 1000

@@ -116,7 +116,8 @@ class Access:
             raise Problem(403, detail)
         permission = self._asked(scope)
         if permission is not Permission.PUBLIC:
-            scope.setdefault("state", {})["caller"] = await self._caller(headers, permission)
+            caller = await self._caller(headers, permission)
+            scope.setdefault("state", {}).update(caller=caller, permission=permission)
 
     async def _caller(self, headers: Headers, permission: Permission) -> Caller:
         try:

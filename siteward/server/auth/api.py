@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
+from siteward.records.fields import INT64_MAX
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.audit import MOST
+from siteward.server.auth.auditing import note_change
 from siteward.server.auth.roles import PERMISSIONS
 from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import Problem
@@ -44,6 +47,7 @@ def router(resources: Resources) -> APIRouter:
     ) -> Response:
         """Deny a subject, or a token; every process refuses it within seconds."""
         by = caller_of(request).identity.subject
+        note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
         try:
             resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
         except ValueError as error:
@@ -51,10 +55,25 @@ def router(resources: Resources) -> APIRouter:
         return json_response({"denied": resources.denied.all()})
 
     @routes.delete("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
-    def allow(issuer: str, subject: str = "", token: str = "") -> Response:
+    def allow(request: Request, issuer: str, subject: str = "", token: str = "") -> Response:
         """Take an entry out again."""
+        note_change(request, before={"issuer": issuer, "subject": subject, "token": token})
         if not resources.denied.allow(issuer, subject=subject, token=token):
             raise Problem(404, "nothing like that is denied")
         return json_response({"denied": resources.denied.all()})
+
+    @routes.get("/audit", dependencies=[Depends(requires(Permission.ADMINISTER))])
+    def audit(
+        request: Request,
+        subject: Annotated[str, Query(description="Only what this one did.")] = "",
+        vo: Annotated[str, Query(description="Only what was changed of this VO.")] = "",
+        after: Annotated[int, Query(ge=0, le=INT64_MAX, description="The last number of the page before.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
+    ) -> Response:
+        """Answer who changed what, the newest first; of a VO for its administrators, of all for the platform's."""
+        caller = caller_of(request)
+        if not (caller.may(Permission.PLATFORM) or (vo and caller.may_in(Permission.ADMINISTER, vo))):
+            raise Problem(403, "name a VO that you administer: vo=…")
+        return json_response({"audit": resources.audit.find(subject=subject, vo=vo, after=after, limit=limit)})
 
     return routes

@@ -1,0 +1,109 @@
+"""How much one producer, and one VO, may send: whoever is noisy waits, and nobody else notices."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.settings import GatewaySettings
+
+BURST: Final = 10.0
+"""Seconds of its rate that somebody may send at once after a rest."""
+MOST_KNOWN: Final = 10_000
+"""Producers and VOs that are remembered; whoever was silent longest is forgotten first, and has rested anyhow."""
+
+
+class Bucket:
+    """Fills at a rate up to a burst, and is emptied by what is sent; may be overdrawn, which has to be waited for."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        """Start full."""
+        self._rate = rate
+        self._level = rate * BURST
+        self._at = now
+
+    def take(self, count: int, now: float) -> None:
+        """Empty it by so many records."""
+        self._level = min(self._level + (now - self._at) * self._rate, self._rate * BURST) - count
+        self._at = now
+
+    def wait(self, now: float) -> float:
+        """Seconds until it holds anything; 0 where it does."""
+        return max(0.0, -(self._level + (now - self._at) * self._rate) / self._rate)
+
+
+class Quotas:
+    """Those of one process. Any thread may ask."""
+
+    def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the limits, and a clock in seconds."""
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._reading: Counter[str] = Counter()
+        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+
+    @contextmanager
+    def reading(self, producer: str) -> Iterator[None]:
+        """Hold one of a producer's places while its request is read.
+
+        Raises:
+            Problem: 429, it has none left.
+        """
+        with self._lock:
+            if self._reading[producer] >= self._settings.producer_at_once:
+                message = f"{self._settings.producer_at_once} requests of {producer} are being read; try again later"
+                raise Problem(429, message, headers=RETRY_AFTER)
+            self._reading[producer] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading[producer] -= 1
+                # Names of those who are gone are not kept.
+                self._reading += Counter()
+
+    def check(self, producer: str, vos: Iterable[str]) -> None:
+        """Refuse whoever has sent more than the limits allow, before anything more is queued.
+
+        Args:
+            producer: who sends.
+            vos: of which VOs.
+
+        Raises:
+            Problem: 429, with the seconds after which to try again.
+        """
+        now, longest, whose = self._clock(), 0.0, ""
+        with self._lock:
+            for key, rate, _ in self._limits(producer, dict.fromkeys(vos, 0)):
+                bucket = self._buckets.get(key)
+                if bucket is not None and bucket.wait(now) > longest:
+                    longest, whose = bucket.wait(now), f"the {key[0]} {key[1]}: {rate:g} records per second"
+        if longest:
+            message = f"more than the limit of {whose}; try again in {math.ceil(longest)} s"
+            raise Problem(429, message, headers={"Retry-After": str(math.ceil(longest))})
+
+    def charge(self, producer: str, records: Mapping[str, int]) -> None:
+        """Count what was queued, by VO."""
+        now = self._clock()
+        with self._lock:
+            for key, rate, count in self._limits(producer, records):
+                bucket = self._buckets.setdefault(key, Bucket(rate, now))
+                self._buckets.move_to_end(key)
+                bucket.take(count, now)
+            while len(self._buckets) > MOST_KNOWN:
+                self._buckets.popitem(last=False)
+
+    def _limits(self, producer: str, records: Mapping[str, int]) -> Iterator[tuple[tuple[str, str], float, int]]:
+        """Whose bucket, how fast it fills, and how many of the records are its; of limits that there are."""
+        if self._settings.producer_rate:
+            yield ("producer", producer), self._settings.producer_rate, sum(records.values())
+        if self._settings.vo_rate:
+            for vo, count in records.items():
+                yield ("VO", vo), self._settings.vo_rate, count

@@ -1,0 +1,80 @@
+"""What changes anything is noted: before it is done, so that nothing is done unnoted, and again with what it became."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from siteward.log import get_logger
+from siteward.server.auth import Permission
+from siteward.server.auth.audit import Audit
+from siteward.server.auth.caller import Caller
+from siteward.server.database import Conflict, DatabaseError
+from siteward.server.problems import RETRY_AFTER, Problem
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+CHANGE: Final = "change"
+
+log = get_logger(__name__)
+
+
+class Auditing:
+    """ASGI middleware, behind the door: notes every request that changes anything.
+
+    Records are not noted here: they say themselves who sent them, and the ledger what they changed.
+    """
+
+    def __init__(self, app: ASGIApp, audit: Callable[[], Audit]) -> None:
+        """Take what opens the audit, when something is noted first."""
+        self._app = app
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note it before and after."""
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        permission = scope.get("state", {}).get("permission")
+        if scope["type"] != "http" or scope["method"] in READS or caller is None or permission is Permission.REPORT:
+            await self._app(scope, receive, send)
+            return
+        try:
+            audit = await asyncio.to_thread(self._audit)
+            asked = await asyncio.to_thread(audit.ask, caller, f"{scope['method']} {scope['path']}")
+        except (SQLAlchemyError, DatabaseError, Conflict) as error:
+            log.warning("the audit cannot be written", error=str(error))
+            message = "the audit cannot be written now, and nothing is changed without it"
+            await Problem(503, message, headers=RETRY_AFTER).response()(scope, receive, send)
+            return
+        status = "broken off"
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            change: dict[str, Any] = scope["state"].get(CHANGE, {})
+            try:
+                await asyncio.to_thread(lambda: audit.end(asked, status, **change))
+            except (SQLAlchemyError, Conflict) as error:
+                # That it was asked for is noted; what it was, the log has to say.
+                log.warning("the end of a change is not noted", number=asked.number, status=status, error=str(error))
+
+
+def note_change(request: Request, *, vo: str = "", before: object = None, after: object = None) -> None:
+    """Say what a route has changed, for the audit.
+
+    Args:
+        request: that asked for it.
+        vo: whose it is; "" where it is no VO's.
+        before: what it was.
+        after: what it became.
+    """
+    request.scope["state"][CHANGE] = {"vo": vo, "before": before, "after": after}

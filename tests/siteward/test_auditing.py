@@ -1,0 +1,132 @@
+"""Every request that changes anything is noted; where it cannot be, nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, Depends, Request
+from fastapi.testclient import TestClient
+
+from siteward.server.app import create_app
+from siteward.server.auth import Permission, requires
+from siteward.server.auth.auditing import note_change
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Grant, Role
+from siteward.server.database import Conflict
+from siteward.server.resources import Resources
+from siteward.settings import IssuerSettings, Settings
+
+ADMIN = Grant(Role.PLATFORM_ADMIN, ("*",))
+
+
+class Door:
+    """An app with routes that change something."""
+
+    def __init__(self, folder: Path) -> None:
+        self.changed: list[str] = []
+        settings = Settings(data=str(folder), issuers={"local": IssuerSettings(profile="local")})
+        self.resources = Resources(settings, {})
+        self.issuer = LocalIssuer(settings.issuer_file)
+        app = create_app(settings, routers=[self.routes], resources=self.resources)
+        self.client = TestClient(app, "http://localhost", raise_server_exceptions=False)
+
+    def routes(self, _settings: Settings) -> APIRouter:
+        routes = APIRouter()
+
+        @routes.post("/operate/{what}", dependencies=[Depends(requires(Permission.OPERATE))])
+        def operate(request: Request, what: str) -> str:
+            self.changed.append(what)
+            note_change(request, vo="dteam", before=["nothing"], after=[what])
+            if what == "fails":
+                raise RuntimeError(what)
+            return what
+
+        @routes.post("/report", dependencies=[Depends(requires(Permission.REPORT))])
+        def report() -> str:
+            return "reported"
+
+        @routes.get("/read", dependencies=[Depends(requires(Permission.READ))])
+        def read() -> str:
+            return "read"
+
+        return routes
+
+    def bearer(self, *grants: Grant, name: str = "anna") -> dict[str, str]:
+        """A token."""
+        return {"Authorization": f"Bearer {self.issuer.token(name, grants, 1)}"}
+
+    def audit(self, **query: Any) -> list[dict[str, Any]]:
+        """What stands in it, asked for by the platform's administrator."""
+        found: list[dict[str, Any]] = self.client.get(
+            "/v1/audit", params=query, headers=self.bearer(ADMIN, name="root")
+        ).json()["audit"]
+        return found
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    """Such an app."""
+    return Door(tmp_path)
+
+
+def test_a_change_is_noted_with_who_what_and_how_it_ended(door: Door) -> None:
+    """And with what it was and what it became; reading, and records, are not changes."""
+    operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
+    assert door.client.post("/operate/ban", headers=operator).status_code == 200
+    assert door.client.get("/read", headers=operator).status_code == 200
+    assert door.client.post("/report", headers=door.bearer(Grant(Role.REPORTER, ("dteam",)))).status_code == 200
+    done, asked = door.audit()
+    assert (asked["action"], asked["outcome"], asked["subject"]) == ("POST /operate/ban", "asked", "anna")
+    assert (done["outcome"], done["of"], done["vo"]) == ("200", asked["number"], "dteam")
+    assert (done["before"], done["after"]) == (["nothing"], ["ban"])
+    assert done["token"] not in {"", None}
+
+
+def test_what_fails_is_noted_too(door: Door) -> None:
+    """It may have changed something all the same."""
+    operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
+    assert door.client.post("/operate/fails", headers=operator).status_code == 500
+    done, asked = door.audit()
+    assert (done["outcome"], done["after"], done["of"]) == ("broken off", ["fails"], asked["number"])
+
+
+def test_what_is_refused_at_the_door_is_no_change(door: Door) -> None:
+    """Nobody can fill the audit without a role."""
+    for headers in ({}, door.bearer(), door.bearer(Grant(Role.READER, ("dteam",)))):
+        assert door.client.post("/operate/ban", headers=headers).status_code in {401, 403}
+    assert door.audit() == []
+
+
+def test_nothing_is_changed_without_the_audit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away makes the answer 503, with the reason."""
+
+    def away(*_: object) -> None:
+        message = "the database is away"
+        raise Conflict(message)
+
+    monkeypatch.setattr(door.resources.audit, "ask", away)
+    refused = door.client.post("/operate/ban", headers=door.bearer(Grant(Role.OPERATOR, ("dteam",))))
+    assert refused.status_code == 503
+    assert "audit" in refused.json()["detail"]
+    assert door.changed == []
+
+
+def test_a_vos_administrator_sees_what_was_changed_of_the_vo(door: Door) -> None:
+    """And has to name it; others see nothing."""
+    operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
+    door.client.post("/operate/ban", headers=operator)
+    admin = door.bearer(Grant(Role.ADMIN, ("dteam",)), name="boris")
+    assert len(door.client.get("/v1/audit", params={"vo": "dteam"}, headers=admin).json()["audit"]) == 1
+    assert door.client.get("/v1/audit", params={"vo": "biomed"}, headers=admin).status_code == 403
+    assert door.client.get("/v1/audit", headers=admin).status_code == 403
+    assert door.client.get("/v1/audit", params={"vo": "dteam"}, headers=operator).status_code == 403
+
+
+def test_denying_is_noted(door: Door) -> None:
+    """With the reason."""
+    admin = door.bearer(ADMIN, name="root")
+    entry = {"issuer": "https://x.example", "subject": "anna", "reason": "her laptop was stolen"}
+    assert door.client.post("/v1/denied", json=entry, headers=admin).status_code == 200
+    assert door.audit()[0]["after"]["reason"] == "her laptop was stolen"
