@@ -1,4 +1,4 @@
-"""Run measurements and write full figures down: `python -m bench [full|short] [ledger|growth|questions|engines …]`."""
+"""Run measurements and write full figures down: `python -m bench [full|short] [SECTION …]`, as SECTIONS names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench import data_path, ledger, log_import, machine, servers
+from bench import data_path, ledger, log_import, machine, servers, tokens
 from bench.asked import Asked
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
@@ -78,6 +78,7 @@ SECTIONS: Final = {
     "growth": (ledger.GROWTH, _of_ledger(ledger.growth)),
     "questions": (ledger.QUESTIONS, _of_ledger(ledger.questions)),
     "engines": (servers.TITLE, _engines),
+    "tokens": (tokens.TITLE, tokens.report),
 }
 """What can be measured by itself; its lines take the place of those of before."""
 

@@ -12,7 +12,6 @@ from collectors.quotas import BURST, Quotas
 from siteward.server.problems import Problem
 from siteward.settings import GatewaySettings
 
-
 TOO_MANY = 429
 
 

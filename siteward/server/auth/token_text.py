@@ -30,11 +30,13 @@ class TokenText(msgspec.Struct, frozen=True):
         text: the whole of it.
         header: which algorithm and key it names.
         claims: what it says.
+        signature: what is to prove it.
     """
 
     text: str
     header: Claims
     claims: Claims
+    signature: bytes
 
 
 def read_token(text: str) -> TokenText:
@@ -50,13 +52,12 @@ def read_token(text: str) -> TokenText:
     if len(parts) != _PARTS or not text.isascii():
         _refuse("is no signed JSON Web Token: three parts of base64url with dots between them")
     header, claims = (_object(part, name) for part, name in zip(parts, ("header", "payload"), strict=False))
-    _decoded(parts[2], "signature")
-    return TokenText(text, header, claims)
+    return TokenText(text, header, claims, _decoded(parts[2], "signature"))
 
 
 def _object(part: str, name: str) -> Claims:
     try:
-        found = json.loads(_decoded(part, name), object_pairs_hook=_distinct, parse_constant=_no_constant)
+        found = _STRICT.decode(_decoded(part, name).decode())
     except (ValueError, RecursionError):
         # Its own message may quote the token.
         _refuse(f"has a {name} that is not strict JSON, with each name once")
@@ -85,6 +86,9 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)
 
 
 def _refuse(what: str) -> NoReturn:
