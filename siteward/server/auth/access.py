@@ -23,7 +23,10 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 """What a browser calls a request of our own pages, and one typed by a person."""
-CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="siteward", Basic realm="siteward"'}
+CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="siteward"'}
+BROWSERS: Final = 'Basic realm="siteward"'
+"""The challenge for browsers, in a line of its own: of several in one line they read the first one only."""
+UNAUTHORIZED: Final = 401
 
 
 class UndeclaredError(RuntimeError):
@@ -98,7 +101,10 @@ class Access:
         try:
             await self._admit(scope, Headers(scope=scope))
         except Problem as problem:
-            await problem.response()(scope, receive, send)
+            answer = problem.response()
+            if answer.status_code == UNAUTHORIZED:
+                answer.headers.append("WWW-Authenticate", BROWSERS)
+            await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
