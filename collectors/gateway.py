@@ -38,6 +38,8 @@ NDJSON: Final = "application/x-ndjson"
 NDJSON_TYPES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 PATIENCE: Final = 30.0
 """Seconds without a byte after which a request is given up."""
+LEAST_RATE: Final = 10_000
+"""Bytes per second that a body has to come at, beside that."""
 AT_ONCE: Final = 16
 """Requests that are read at the same time; further ones wait. Each holds one thread."""
 LONGEST_KEY: Final = 255
@@ -73,7 +75,7 @@ def router(settings: Settings) -> APIRouter:
         sender = Sender(caller_of(request))
         try:
             # Before it takes a thread: those of one producer never fill all places.
-            with limits.quotas.reading(sender.producer):
+            with limits.quotas.reading(sender.account, sender.producer):
                 post = partial(_post, kind, request, resources, sender, limits)
                 response = await to_thread.run_sync(post, limiter=limiter)
         except Problem as problem:
@@ -90,7 +92,7 @@ def router(settings: Settings) -> APIRouter:
             raise Problem(422, str(error), parts={"field": "id"}) from error
         with Receipts(database_path(settings)) as receipts:
             caller = caller_of(request)
-            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).producer
+            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).account
             submissions = receipts.of(record, sinks(settings), mine)
         if not submissions:
             message = f"no record {id} of yours came with a receipt in the last {settings.gateway.receipts_days} days"
@@ -141,7 +143,7 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
             raise Problem(404, message)  # noqa: TRY301  # the same answer as for what is raised below.
         records = _records(request, kind, resources.settings.gateway)
         limits.waiting.check(resources.broker)
-        limits.quotas.check(sender.producer, ())
+        limits.quotas.check(sender, ())
         return _answer(request, kind, resources, sender, records, limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
@@ -220,7 +222,8 @@ def _key(request: Request, kind: Kind, sender: Sender) -> bytes:
         message = f"the Idempotency-Key has more than {LONGEST_KEY} characters"
         raise Problem(400, message)
     # Of each sender its own: nobody else's key makes a retry of it.
-    return blake2b(f"{kind.name} {sender.producer} {text}".encode(), digest_size=16).digest() if text else b""
+    content = msgspec.json.encode((kind.name, sender.account, text))
+    return blake2b(content, digest_size=16).digest() if text else b""
 
 
 def _records(request: Request, kind: Kind, settings: GatewaySettings) -> Iterator[Element]:
@@ -282,6 +285,7 @@ def _pieces(request: Request) -> Iterator[bytes]:
         Problem: 408 where nothing came for a while, 400 where the sender went away.
     """
     stream = request.stream()
+    began, arrived = time.monotonic(), 0
 
     async def following() -> bytes | None:
         with fail_after(PATIENCE):
@@ -290,6 +294,11 @@ def _pieces(request: Request) -> Iterator[bytes]:
     while True:
         try:
             piece = from_thread.run(following)
+            # Each byte alone could be in time for ever, and hold a place.
+            arrived += len(piece or b"")
+            if time.monotonic() - began > PATIENCE + arrived / LEAST_RATE:
+                message = f"fewer than {LEAST_RATE} bytes a second came"
+                raise Problem(408, message)
         except TimeoutError as error:
             message = f"no byte came for {PATIENCE:.0f} s"
             raise Problem(408, message) from error

@@ -188,7 +188,7 @@ class Intake:
         by_vo: dict[str, list[tuple[int, Row]]] = {}
         for position, row in self._accepted:
             by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
-        self._quotas.check(self._sender.producer, by_vo)
+        self._quotas.check(self._sender, by_vo)
         messages: list[Message] = []
         receipts: list[Receipt] = []
         ids: dict[int, bytes] = {}
@@ -199,9 +199,9 @@ class Intake:
             messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
             for place, (position, row) in enumerate(placed):
                 ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
-                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.producer))
+                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
         self._publisher.publish(messages)
-        self._quotas.charge(self._sender.producer, {vo: len(placed) for vo, placed in by_vo.items()})
+        self._quotas.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})
         self._receipts.note(receipts, self._now)
         self._chunks += 1
         return ids

@@ -8,15 +8,27 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from collectors.sender import Sender
 
 BURST: Final = 10.0
 """Seconds of its rate that somebody may send at once after a rest."""
 MOST_KNOWN: Final = 10_000
 """Producers and VOs that are remembered; whoever was silent longest is forgotten first, and has rested anyhow."""
+
+
+class Whose(NamedTuple):
+    """Whose limit it is."""
+
+    sort: str
+    account: str
+    name: str
+    """What people call it."""
 
 
 class Bucket:
@@ -47,33 +59,37 @@ class Quotas:
         self._clock = clock
         self._lock = threading.Lock()
         self._reading: Counter[str] = Counter()
-        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._buckets: OrderedDict[Whose, Bucket] = OrderedDict()
 
     @contextmanager
-    def reading(self, producer: str) -> Iterator[None]:
-        """Hold one of a producer's places while its request is read.
+    def reading(self, account: str, producer: str) -> Iterator[None]:
+        """Hold one of a sender's places while its request is read.
+
+        Args:
+            account: whose.
+            producer: what it is called, for the message.
 
         Raises:
             Problem: 429, it has none left.
         """
         with self._lock:
-            if self._reading[producer] >= self._settings.producer_at_once:
+            if self._reading[account] >= self._settings.producer_at_once:
                 message = f"{self._settings.producer_at_once} requests of {producer} are being read; try again later"
                 raise Problem(429, message, headers=RETRY_AFTER)
-            self._reading[producer] += 1
+            self._reading[account] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._reading[producer] -= 1
+                self._reading[account] -= 1
                 # Names of those who are gone are not kept.
                 self._reading += Counter()
 
-    def check(self, producer: str, vos: Iterable[str]) -> None:
+    def check(self, sender: Sender, vos: Iterable[str]) -> None:
         """Refuse whoever has sent more than the limits allow, before anything more is queued.
 
         Args:
-            producer: who sends.
+            sender: who sends.
             vos: of which VOs.
 
         Raises:
@@ -81,29 +97,33 @@ class Quotas:
         """
         now, longest, whose = self._clock(), 0.0, ""
         with self._lock:
-            for key, rate, _ in self._limits(producer, dict.fromkeys(vos, 0)):
+            for key, rate, _ in self._limits(sender, dict.fromkeys(vos, 0)):
                 bucket = self._buckets.get(key)
                 if bucket is not None and bucket.wait(now) > longest:
-                    longest, whose = bucket.wait(now), f"the {key[0]} {key[1]}: {rate:g} records per second"
+                    longest, whose = bucket.wait(now), f"the {key.sort} {key.name}: {rate:g} records per second"
         if longest:
             message = f"more than the limit of {whose}; try again in {math.ceil(longest)} s"
             raise Problem(429, message, headers={"Retry-After": str(math.ceil(longest))})
 
-    def charge(self, producer: str, records: Mapping[str, int]) -> None:
+    def charge(self, sender: Sender, records: Mapping[str, int]) -> None:
         """Count what was queued, by VO."""
         now = self._clock()
         with self._lock:
-            for key, rate, count in self._limits(producer, records):
+            for key, rate, count in self._limits(sender, records):
                 bucket = self._buckets.setdefault(key, Bucket(rate, now))
                 self._buckets.move_to_end(key)
                 bucket.take(count, now)
             while len(self._buckets) > MOST_KNOWN:
                 self._buckets.popitem(last=False)
 
-    def _limits(self, producer: str, records: Mapping[str, int]) -> Iterator[tuple[tuple[str, str], float, int]]:
+    def _limits(self, sender: Sender, records: Mapping[str, int]) -> Iterator[tuple[Whose, float, int]]:
         """Whose bucket, how fast it fills, and how many of the records are its; of limits that there are."""
         if self._settings.producer_rate:
-            yield ("producer", producer), self._settings.producer_rate, sum(records.values())
+            yield (
+                Whose("producer", sender.account, sender.producer),
+                self._settings.producer_rate,
+                sum(records.values()),
+            )
         if self._settings.vo_rate:
             for vo, count in records.items():
-                yield ("VO", vo), self._settings.vo_rate, count
+                yield Whose("VO", vo, vo), self._settings.vo_rate, count

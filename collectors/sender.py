@@ -3,45 +3,76 @@
 from __future__ import annotations
 
 import socket
-from functools import cache
+from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
-from siteward.records import Kind, Refused, Row
+import msgspec
+
+from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
 
-SITE = "site"
+SITE: Final = "site"
+PRODUCER: Final = "producer"
+COUNTS: Final = "record-count"
+"""The kind that says how many records a producer has sent."""
+REMEMBERED: Final = 1_024
+"""VOs and sites of one request for which it is remembered whether its sender speaks for them."""
 
 
 class Sender:
     """One caller of the gateway.
 
     Attributes:
-        producer: what records say of where they came from: the host of the token, else its subject and issuer; the
-            gateway itself for the person at this machine.
+        account: who it is, for whatever is kept apart by senders: no two of different issuers are the same.
+        producer: what people call it, and records say of where they came from: host or subject, and issuer; the gateway
+            itself for the person at this machine.
     """
 
     def __init__(self, caller: Caller) -> None:
         """Take the caller."""
         identity = caller.identity
         self._grants = caller.grants
-        issuer = urlsplit(identity.issuer).hostname or ""
-        name = identity.host or (f"{identity.subject}@{issuer}" if identity.token else "")
-        self.producer = name or f"gateway@{socket.gethostname()}"
-        self._may = cache(lambda vo, site: caller.may_in(Permission.REPORT, vo, site))
+        self._own = identity.host or identity.subject
+        self._is_platform = caller.may(Permission.PLATFORM)
+        issuer = urlsplit(identity.issuer)
+        place = f"{issuer.hostname or ''}{issuer.path.rstrip('/')}"
+        self.producer = f"{self._own}@{place}" if identity.token else f"gateway@{socket.gethostname()}"
+        self.account = msgspec.json.encode((identity.issuer, identity.subject)).decode()
+        self._may = lru_cache(REMEMBERED)(lambda vo, site: caller.may_in(Permission.REPORT, vo, site))
 
     def check(self, kind: Kind, row: Row) -> None:
-        """Refuse a record of a VO, or a site, for which the sender does not speak.
+        """Refuse a record for which the sender does not speak: of a VO, a site, or another producer.
 
         Raises:
             Refused: naming the field.
         """
         vo, site = row.vo, getattr(row, SITE, "")  # type: ignore[attr-defined]  # every kind has a VO.
-        if self._may(vo, site):
+        if not self._may(vo, site):
+            self._refuse(kind, vo, site)
+        if self._by_site(vo) and SITE in kind.column and kind.identity and not {SITE, PRODUCER} & {*kind.identity}:
+            message = "such a record may replace another site's; send it with a token that is of no single site"
+            raise Refused(message, kind=kind.name, field=SITE, value=site)
+        if not self._is_platform and PRODUCER in kind.column and (kind.shape is Shape.SNAPSHOT or kind.name == COUNTS):
+            # Cycles, and what was to come, are known by the producer whatever the VO.
+            self._check_producer(kind, getattr(row, PRODUCER))
+
+    def _by_site(self, vo: str) -> bool:
+        """Whether it speaks for single sites of a VO only."""
+        grants = [grant for grant in self._grants if grant.allows(Permission.REPORT) and grant.holds_in(vo)]
+        return all(grant.sites for grant in grants)
+
+    def _check_producer(self, kind: Kind, producer: str) -> None:
+        if producer == self._own or producer.startswith((f"{self._own}/", f"{self._own}@")):
             return
+        message = f"your token speaks for the producer {self._own}, and what is called {self._own}/…"
+        raise Refused(message, kind=kind.name, field=PRODUCER, value=producer)
+
+    def _refuse(self, kind: Kind, vo: str, site: str) -> None:
         grants = [grant for grant in self._grants if grant.allows(Permission.REPORT)]
-        if any(grant.holds_in(vo) for grant in grants):
-            sites = sorted({each for grant in grants if grant.holds_in(vo) for each in grant.sites})
+        sites = sorted({each for grant in grants if grant.holds_in(vo) for each in grant.sites})
+        if sites:
             message = f"your token reports for {', '.join(sites)} only"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
         vos = sorted({each for grant in grants for each in grant.vos})

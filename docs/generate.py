@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from typer.main import get_group
 
 from siteward import settings as settings_module
+from siteward import settings_sections
 from siteward.cli import application, command_of
 from siteward.extensions import GROUPS, found
 from siteward.kinds import load_kinds
@@ -218,7 +219,10 @@ def _type(hint: Any) -> str:  # noqa: ANN401  # a type expression.
 def _attribute_docs() -> dict[tuple[str, str], str]:
     """The text under each field of the settings' classes; Python itself does not keep it."""
     docs = {}
-    for cls in ast.parse(inspect.getsource(settings_module)).body:
+    classes = [
+        cls for module in (settings_sections, settings_module) for cls in ast.parse(inspect.getsource(module)).body
+    ]
+    for cls in classes:
         if not isinstance(cls, ast.ClassDef):
             continue
         for field, text in zip(cls.body, cls.body[1:], strict=False):

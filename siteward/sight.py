@@ -88,7 +88,9 @@ def _person_of(dimensions: Mapping[str, Column]) -> str:
 
 
 def _conditions(kind: Kind, viewer: Viewer, dimensions: Mapping[str, Column]) -> tuple[Filter, ...]:
-    found = [] if viewer.visible is Visible.ALL else [Filter("vo", viewer.vos)]
+    names_people = any(column.personal for column in kind.columns)
+    vos = viewer.vos if names_people else (*viewer.vos, *viewer.beside)
+    found = [] if viewer.visible is Visible.ALL else [Filter("vo", vos)]
     if viewer.visible is Visible.GROUP:
         found.append(_owned(kind, GROUP if GROUP in dimensions else "", viewer.group, "your group"))
     if viewer.visible is Visible.OWN:

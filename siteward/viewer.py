@@ -29,6 +29,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         vos: the VOs whose records are visible. Shared infrastructure is the VO `all`, which is one like any other.
         group: the viewer's, where only that one's records are visible.
         person: the viewer, as records name people.
+        beside: further VOs whose records are visible where they name nobody: the viewer may see names in `vos` only.
         sites: only records of these sites are visible; () for those of all.
     """
 
@@ -37,6 +38,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     vos: tuple[str, ...] = ()
     group: str = ""
     person: str = ""
+    beside: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

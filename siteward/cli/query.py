@@ -15,13 +15,14 @@ from siteward.bearer_token import discovered_token
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.client import Client, ClientError
+from siteward.holding import is_held
 from siteward.query import AnswerRow, QueryError
 from siteward.query_json import AnswerDocument, document
 from siteward.query_text import QueryText, parse_query, split_list
 from siteward.settings import Settings
 
-OWN_DAYS: Final = 1 / 144
-"""Of the token that a command makes itself for the app of its own installation: ten minutes."""
+OWN_DAYS: Final = 1 / 1440
+"""Of the token that a command makes itself for the app of its own installation: a minute."""
 
 
 def query(  # noqa: PLR0917  # Typer reads the options from the signature.
@@ -102,8 +103,9 @@ def ask(text: QueryText, settings: Settings, url: str = "") -> AnswerDocument:
 def asked_app(settings: Settings, url: str = "") -> Client | None:
     """The app to ask: the one at a URL; without one, this installation's, and None where it does not run."""
     address = url or app_url(settings)
-    client = Client(address, _token(settings, url)) if address else None
-    return client if client and (url or client.alive()) else None
+    if not address or not (url or Client(address).alive()):
+        return None
+    return Client(address, _token(settings, url))
 
 
 def _token(settings: Settings, url: str) -> str:
@@ -112,11 +114,11 @@ def _token(settings: Settings, url: str) -> str:
         return discovered_token()
     if not settings.issuers:
         return ""
-    from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415  # only where the app has issuers.
+    from siteward.server.auth.local_issuer import BRIEF, LocalIssuer  # noqa: PLC0415  # only where the app has issuers.
     from siteward.server.auth.local_person import local_person  # noqa: PLC0415
 
     person = local_person()
-    return LocalIssuer(settings.issuer_file).token(person.identity.subject, person.grants, OWN_DAYS)
+    return LocalIssuer(settings.issuer_file).token(person.identity.subject, person.grants, OWN_DAYS, BRIEF)
 
 
 @contextmanager
@@ -139,8 +141,11 @@ def app_url(settings: Settings) -> str:
 
     Not what the settings say: at that address the app of another data folder may answer.
     """
-    with suppress(OSError):
-        return (settings.folder / "run" / "app.url").read_text(encoding="utf-8").strip()
+    path = settings.folder / "run" / "app.url"
+    with suppress(OSError), path.open(encoding="utf-8") as file:
+        # It is held while the app runs. One that was killed has left it behind, and anybody may listen there now.
+        if is_held(file):
+            return file.read().strip()
     return ""
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,8 +16,11 @@ from siteward.cli.output import show, tell
 
 if TYPE_CHECKING:
     from siteward.server.auth.roles import Grant
+    from siteward.server.resources import Resources
 
 commands = typer.Typer(help="Tokens of this installation's own issuer.", no_args_is_help=True, **PLAIN)
+SHOWN: Final = ("sub", "aud", "jti", "exp", "siteward.grants")
+"""Claims of a new token that are noted; it itself is not."""
 DENIED = ("issuer", "subject", "token", "by", "reason")
 
 
@@ -40,12 +44,18 @@ def create(  # a command has as many parameters as it has options.
     """Make a token for this installation, valid where its app trusts its own issuer."""
     from siteward.private_files import make_private  # noqa: PLC0415  # `--help` needs none of it.
     from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415
+    from siteward.server.auth.token_text import read_token  # noqa: PLC0415
 
     grant = _grant(role, tuple(vo), tuple(site))
+    settings = options(context).settings
     try:
-        token = LocalIssuer(options(context).settings.issuer_file).token(subject, (grant,), days)
+        token = LocalIssuer(settings.issuer_file).token(subject, (grant,), days)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    claims = {name: value for name, value in read_token(token).claims.items() if name in SHOWN}
+    # Noted before anybody has it.
+    with _changing(context, "token create", claims):
+        pass
     if file is None:
         sys.stdout.write(f"{token}\n")
         return
@@ -63,13 +73,13 @@ def deny(  # as above.
 ) -> None:
     """Refuse a subject, or a token, although its issuer vouches for it; effective within seconds."""
     from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # `--help` needs none of it.
-    from siteward.server.resources import Resources  # noqa: PLC0415
 
-    chosen = options(context).settings
-    with closing(Resources(chosen)) as resources:
-        by = local_person().identity.subject
+    name = _issuer(context, issuer)
+    entry = {"issuer": name, "subject": subject, "token": token, "reason": reason}
+    with _changing(context, "token deny", entry) as resources:
+        by = f"{local_person().identity.subject} (at this machine)"
         try:
-            resources.denied.deny(_issuer(context, issuer), subject=subject, token=token, by=by, reason=reason)
+            resources.denied.deny(name, subject=subject, token=token, by=by, reason=reason)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
 
@@ -82,10 +92,9 @@ def allow(
     token: Annotated[str, typer.Option(help="As it was denied.")] = "",
 ) -> None:
     """Take a denial back."""
-    from siteward.server.resources import Resources  # noqa: PLC0415  # `--help` needs none of it.
-
-    with closing(Resources(options(context).settings)) as resources:
-        if not resources.denied.allow(_issuer(context, issuer), subject=subject, token=token):
+    name = _issuer(context, issuer)
+    with _changing(context, "token allow", {"issuer": name, "subject": subject, "token": token}) as resources:
+        if not resources.denied.allow(name, subject=subject, token=token):
             message = "nothing like that is denied; `siteward token denied` lists what is"
             raise typer.BadParameter(message)
 
@@ -100,12 +109,26 @@ def denied(context: typer.Context) -> None:
     show(DENIED, rows, options(context).output)
 
 
-def _issuer(context: typer.Context, name: str) -> str:
-    if name != "local":
-        return name
-    from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415  # `--help` needs none of it.
+@contextmanager
+def _changing(context: typer.Context, command: str, after: object) -> Iterator[Resources]:
+    """What a change needs, while it is noted in the audit."""
+    from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.resources import Resources  # noqa: PLC0415
 
-    return LocalIssuer(options(context).settings.issuer_file).settings.url
+    with (
+        closing(Resources(options(context).settings)) as resources,
+        resources.audited(local_person(), f"siteward {command}", after),
+    ):
+        yield resources
+
+
+def _issuer(context: typer.Context, name: str) -> str:
+    from siteward.server.auth.door import issuer_named  # noqa: PLC0415  # `--help` needs none of it.
+
+    try:
+        return issuer_named(options(context).settings, name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _grant(name: str, vos: tuple[str, ...], sites: tuple[str, ...]) -> Grant:

@@ -11,7 +11,7 @@ from siteward.records import Dimension, Interval
 class Downtime(
     Interval,
     kind="downtime",
-    identity=("source", "reference"),
+    identity=("site", "source", "reference"),
     partition="announced",
     ahead=timedelta(days=3650),
     booked=False,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -17,6 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
+from siteward.holding import hold
 from siteward.log import get_logger
 from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires
@@ -180,18 +183,34 @@ def run(settings: Settings, stop: threading.Event) -> None:
         # In a thread of its own it leaves the signals to the service.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="uvicorn")
         thread.start()
-        address = settings.folder / "run" / "app.url"
-        address.parent.mkdir(parents=True, exist_ok=True)
-        address.write_text(_url(listening), encoding="utf-8")
-        log.info("app answers", url=_url(listening))
-        while thread.is_alive() and not stop.wait(0.2):
-            pass
-        server.should_exit = True
-        thread.join()
-        address.unlink(missing_ok=True)
+        with _told(settings.folder / "run" / "app.url", _url(listening)):
+            log.info("app answers", url=_url(listening))
+            while thread.is_alive() and not stop.wait(0.2):
+                pass
+            server.should_exit = True
+            thread.join()
     if not stop.is_set():
         message = "the web server ended by itself"
         raise RuntimeError(message)
+
+
+@contextmanager
+def _told(path: Path, url: str) -> Iterator[None]:
+    """Have the app's address in a file that is held until the end: one that was left behind is known as such."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another file each time: one app that is about to end must not take away what the next one has written.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        hold(file)
+        file.write(url)
+        file.flush()
+        draft.replace(path)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    path.unlink()
 
 
 def _listening(settings: Settings) -> socket.socket:

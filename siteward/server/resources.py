@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from threading import RLock
+from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
 from siteward import extensions
@@ -15,6 +16,7 @@ from siteward.kinds import Kinds, load_kinds
 from siteward.log import get_logger
 from siteward.query import Answer, Filter, Query, StoredRecord
 from siteward.server.auth.audit import Audit
+from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
 from siteward.server.database import Database
 from siteward.settings import Settings
@@ -79,8 +81,9 @@ class Resources:
         """
         self.settings = settings
         self.kinds = load_kinds(settings.kinds) if kinds is None else kinds
-        self._lock = RLock()
+        self._lock = Lock()
         self._objects: dict[str, Any] = {}
+        self._turns: dict[str, Lock] = {}
         self._closed = False
 
     @property
@@ -114,18 +117,43 @@ class Resources:
         access = self.settings.access
         return self.shared("audit", lambda: Audit(Database(self.settings.access_url, access.password)))
 
+    @contextmanager
+    def audited(self, caller: Caller, command: str, after: object) -> Iterator[None]:
+        """Note a change that a command makes: before it, and how it ended.
+
+        Args:
+            caller: who runs it.
+            command: its words.
+            after: what it makes, for those who come later; no secret.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, siteward.server.database.Conflict: it is not noted, and must not be done.
+        """
+        asked = self.audit.ask(caller, command)
+        try:
+            yield
+        except Exception as error:
+            self.audit.end(asked, type(error).__name__, after=after)
+            raise
+        self.audit.end(asked, "done", after=after)
+
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""
         with self._lock:
             self._closed = True
-            while self._objects:
-                name, opened = self._objects.popitem()
-                close = getattr(opened, "close", None)
-                try:
-                    if close is not None:
-                        close()
-                except Exception as error:  # noqa: BLE001  # the others are closed all the same.
-                    log.warning("not closed cleanly", resource=name, error=str(error))
+            objects = list(self._objects.items())
+            self._objects.clear()
+        for name, opened in reversed(objects):
+            self._close(name, opened)
+
+    @staticmethod
+    def _close(name: str, opened: object) -> None:
+        close = getattr(opened, "close", None)
+        try:
+            if close is not None:
+                close()
+        except Exception as error:  # noqa: BLE001  # the others are closed all the same.
+            log.warning("not closed cleanly", resource=name, error=str(error))
 
     def shared(self, name: str, opening: Callable[[], Opened]) -> Opened:
         """An object that all routes and tasks share, made when first asked for and closed with the others.
@@ -138,9 +166,29 @@ class Resources:
             Closed: everything was closed already.
         """
         with self._lock:
-            if self._closed:
-                message = f"the {name} was asked for after the end"
-                raise Closed(message)
-            if name not in self._objects:
-                self._objects[name] = opening()
-            return cast("Opened", self._objects[name])
+            found = self._found(name)
+            turn = self._turns.setdefault(name, Lock())
+        if found is not None:
+            return cast("Opened", found)
+        # What does not answer holds up those who want it, and nobody else.
+        with turn:
+            with self._lock:
+                found = self._found(name)
+            return cast("Opened", found) if found is not None else self._opened(name, opening)
+
+    def _opened(self, name: str, opening: Callable[[], Opened]) -> Opened:
+        made = opening()
+        with self._lock:
+            if not self._closed:
+                self._objects[name] = made
+                return made
+        self._close(name, made)
+        message = f"the {name} was opened after the end"
+        raise Closed(message)
+
+    def _found(self, name: str) -> Any:  # noqa: ANN401  # any of the objects.
+        """What is open under a name; None where nothing is."""
+        if self._closed:
+            message = f"the {name} was asked for after the end"
+            raise Closed(message)
+        return self._objects.get(name)

@@ -61,7 +61,9 @@ class SeenStore:
         sight = self._sight(kind)
         conditions = (*self._filters(kind, sight, filters), *sight.conditions)
         found = self._store.values(kind, field, conditions, limit)
-        return [sight.shown(field, value) for value in found]
+        shown = [sight.shown(field, value) for value in found]
+        # Of those that are as frequent, the order would be that of the names.
+        return sorted(shown, key=lambda value: (value is not None, value)) if field in sight.hidden else shown
 
     def records(
         self,

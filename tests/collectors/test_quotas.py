@@ -9,10 +9,19 @@ from issuer import Clock
 
 from collectors import quotas as module
 from collectors.quotas import BURST, Quotas
+from collectors.sender import Sender
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.identity import Identity
 from siteward.server.problems import Problem
 from siteward.settings import GatewaySettings
 
 TOO_MANY = 429
+
+
+def sender(name: str) -> Sender:
+    """One of that name."""
+    identity = Identity(issuer="https://dteam.iam.example", subject=name, token="t", expires=0.0)
+    return Sender(Caller(identity, ()))
 
 
 def limited(clock: Clock, **limits: Any) -> Quotas:
@@ -23,7 +32,7 @@ def limited(clock: Clock, **limits: Any) -> Quotas:
 def wait(quotas: Quotas, producer: str, *vos: str) -> int:
     """Seconds that a producer is told to wait; 0 where it may send."""
     try:
-        quotas.check(producer, vos)
+        quotas.check(sender(producer), vos)
     except Problem as problem:
         return int(problem.headers["Retry-After"]) if problem.status == TOO_MANY else -1
     return 0
@@ -32,7 +41,7 @@ def wait(quotas: Quotas, producer: str, *vos: str) -> int:
 def test_without_limits_nobody_waits() -> None:
     """The default."""
     quotas = limited(Clock())
-    quotas.charge("one", {"a": 10**9})
+    quotas.charge(sender("one"), {"a": 10**9})
     assert wait(quotas, "one", "a") == 0
 
 
@@ -40,9 +49,9 @@ def test_a_noisy_producer_waits_and_no_other() -> None:
     """As long as it takes until it has kept to its rate; then it goes on."""
     clock = Clock()
     quotas = limited(clock, producer_rate=100)
-    quotas.charge("noisy", {"a": int(100 * BURST)})
+    quotas.charge(sender("noisy"), {"a": int(100 * BURST)})
     assert wait(quotas, "noisy") == 0
-    quotas.charge("noisy", {"a": 500})
+    quotas.charge(sender("noisy"), {"a": 500})
     assert wait(quotas, "noisy") == 5
     assert wait(quotas, "quiet") == 0
     clock.now += 4.9
@@ -56,7 +65,7 @@ def test_a_noisy_vo_waits_whoever_sends_for_it() -> None:
     clock = Clock()
     quotas = limited(clock, vo_rate=100)
     for number in range(11):
-        quotas.charge(f"producer-{number}", {"noisy": 100, "quiet": 1})
+        quotas.charge(sender(f"producer-{number}"), {"noisy": 100, "quiet": 1})
     assert wait(quotas, "another", "noisy") == 1
     assert wait(quotas, "another", "quiet") == 0
     assert wait(quotas, "another", "quiet", "noisy") == 1
@@ -68,7 +77,7 @@ def test_in_the_long_run_a_rate_is_the_rate() -> None:
     begin, sent, quotas = clock.now, 0, limited(clock, producer_rate=50)
     while clock.now < begin + 600:
         if wait(quotas, "one") == 0:
-            quotas.charge("one", {"a": 70})
+            quotas.charge(sender("one"), {"a": 70})
             sent += 70
         clock.now += 0.3
     assert 600 * 50 <= sent <= (600 + BURST) * 50 + 70
@@ -78,22 +87,22 @@ def test_a_rest_earns_no_more_than_a_burst() -> None:
     """A year of silence is not a year of records at once."""
     clock = Clock()
     quotas = limited(clock, producer_rate=10)
-    quotas.charge("one", {"a": 1})
+    quotas.charge(sender("one"), {"a": 1})
     clock.now += 10**7
-    quotas.charge("one", {"a": int(10 * BURST) + 10})
+    quotas.charge(sender("one"), {"a": int(10 * BURST) + 10})
     assert wait(quotas, "one") == 1
 
 
 def test_one_producer_does_not_hold_all_places() -> None:
     """Its further requests are refused while the others' are read; a place that is given back is free."""
     quotas = limited(Clock(), producer_at_once=2)
-    with quotas.reading("noisy"):
-        with quotas.reading("noisy"):
-            with pytest.raises(Problem, match="2 requests of noisy"), quotas.reading("noisy"):
+    with quotas.reading("noisy", "noisy"):
+        with quotas.reading("noisy", "noisy"):
+            with pytest.raises(Problem, match="2 requests of noisy"), quotas.reading("noisy", "noisy"):
                 pass
-            with quotas.reading("quiet"):
+            with quotas.reading("quiet", "quiet"):
                 pass
-        with quotas.reading("noisy"):
+        with quotas.reading("noisy", "noisy"):
             pass
 
 
@@ -102,5 +111,5 @@ def test_who_was_silent_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MOST_KNOWN", 3)
     quotas = limited(Clock(), producer_rate=1)
     for name in ("a", "b", "c", "a", "d"):
-        quotas.charge(name, {"vo": 100})
+        quotas.charge(sender(name), {"vo": 100})
     assert [wait(quotas, name) > 0 for name in ("a", "b", "c", "d")] == [True, False, True, True]

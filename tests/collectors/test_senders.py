@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from examples import JOB
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
@@ -17,12 +16,14 @@ from in_memory import MemoryBroker
 
 from collectors import gateway
 from siteward.envelope import open_envelope
+from siteward.kinds import load_kinds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, IssuerSettings, Settings
 
+KINDS: Final = load_kinds()
 LATER: Final = 2_000_000_000_000_000
 ADMIN: Final = Grant(Role.PLATFORM_ADMIN, ("*",))
 
@@ -54,7 +55,7 @@ class Door:
 
     def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
-        shared = Shared(settings, {"job": JOB})
+        shared = Shared(settings, KINDS)
         shared.memory = MemoryBroker("monitoring")
         self.broker = shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
@@ -73,7 +74,7 @@ class Door:
 
     def queued(self) -> list[tuple[str, str, str]]:
         """VO, site and producer of every record that was queued."""
-        parcels = [open_envelope(each.body, each.content_type, {"job": JOB}, LATER) for each in self.broker.published]
+        parcels = [open_envelope(each.body, each.content_type, KINDS, LATER) for each in self.broker.published]
         return [
             (vo, site, parcel.header.producer)
             for parcel in parcels
@@ -133,9 +134,10 @@ def test_records_say_who_sent_them(door: Door) -> None:
     """The token's subject and issuer: a sender cannot call itself anything else."""
     door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce1.site.example"), record())
     door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce2.site.example"), record(number=2))
+    place = door.issuer.settings.url.removeprefix("http://")
     assert [producer for _, _, producer in door.queued()] == [
-        "ce1.site.example@localhost",
-        "ce2.site.example@localhost",
+        f"ce1.site.example@{place}",
+        f"ce2.site.example@{place}",
     ]
 
 
@@ -188,7 +190,10 @@ def test_what_is_queued_is_what_a_token_speaks_for(door: Door, held: list[Grant]
     may = [each for each in held if each.role is not Role.READER]
 
     def is_allowed(vo: str, site: str) -> bool:
-        return any(vo in each.vos and (not each.sites or site in each.sites) for each in may)
+        return any(
+            vo in each.vos and (site in each.sites if each.sites else vo != "all")  # what all share, sites report.
+            for each in may
+        )
 
     before = len(door.queued())
     headers = door.bearer(*held)
@@ -233,3 +238,32 @@ def test_a_vos_limit_stops_a_request_in_the_middle(tmp_path: Path) -> None:
     told = answer.json()
     assert (told["position"], told["queued"]) == (1000, 1000)
     assert len(opened.queued()) == 1000
+
+
+def test_cycles_are_of_the_sender_itself(door: Door) -> None:
+    """What belongs to one look at everything is known by its producer, whatever the VO: nobody speaks for another's."""
+    mine = door.bearer(Grant(Role.REPORTER, ("dteam",)), name="wms")
+    snapshot = {"vo": "dteam", "site": "SITE-A", "time": "2026-03-02T10:00:00Z", "status": "Running", "jobs": 1}
+    names = ("wms", "wms/west", "wms@host", "wms2", "other", "WMS")
+    body = [snapshot | {"producer": name} for name in names]
+    answers = door.client.post("/v1/records/wms-history", json=body, headers=mine).json()["records"]
+    assert [(each["status"], each.get("field")) for each in answers] == [
+        *[("queued", None)] * 3,
+        *[("rejected", "producer")] * 3,
+    ]
+    admin = door.bearer(ADMIN, name="relay")
+    told = door.client.post("/v1/records/wms-history", json=[snapshot | {"producer": "other"}], headers=admin)
+    assert told.json()["records"][0]["status"] == "queued"
+
+
+def test_a_site_sends_nothing_that_could_replace_another_sites(door: Door) -> None:
+    """Of kinds whose records are the same whatever the site; a sender for the whole VO may."""
+    machine = {"vo": "dteam", "site": "SITE-A", "vm": "1", "time": "2026-03-02T10:00:00Z", "producer": "ce1"}
+    machine |= {"started": "2026-03-01T10:00:00Z", "state": "started"}
+    statuses = []
+    for grant in (Grant(Role.REPORTER, ("dteam",), ("SITE-A",)), Grant(Role.REPORTER, ("dteam",))):
+        headers = door.bearer(grant, name="ce1")
+        (told,) = door.client.post("/v1/records/cloud-vm", json=[machine], headers=headers).json()["records"]
+        statuses.append((told["status"], told.get("field")))
+    assert statuses[0] == ("rejected", "site")
+    assert statuses[1][1] != "site"

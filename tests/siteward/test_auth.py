@@ -15,7 +15,8 @@ from siteward.exposure import check_exposure, is_loopback
 from siteward.server.app import RouterFactory, create_app
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Guarded, UndeclaredError
-from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.local_issuer import BRIEF, LocalIssuer
+from siteward.server.auth.local_person import local_person
 from siteward.server.auth.roles import Role, grant
 from siteward.settings import IssuerSettings, ServerSettings, Settings, SettingsError
 
@@ -198,6 +199,18 @@ def test_a_token_of_another_installation_proves_nothing(tmp_path: Path) -> None:
     assert (refused.status_code, refused.json()["reason"]) == (401, "issuer")
 
 
+def test_our_own_issuer_is_trusted_only_where_the_settings_say_so(tmp_path: Path) -> None:
+    """Else taking it out of them would take no token back; commands get along with tokens of a minute."""
+    other = {"dteam": IssuerSettings(profile="wlcg", url="https://dteam.iam.example", vos=("dteam",))}
+    settings = Settings(data=str(tmp_path), issuers=other)
+    door = TestClient(create_app(settings, routers=[doors]), base_url="http://localhost")
+    refused = door.get("/read", headers=bearer(tmp_path))
+    assert (refused.status_code, refused.json()["reason"]) == (401, "audience")
+    person = local_person()
+    brief = LocalIssuer(tmp_path / ISSUER).token("me", person.grants, 1 / 1440, BRIEF)
+    assert door.get("/read", headers={"Authorization": f"Bearer {brief}"}).status_code == 200
+
+
 def test_what_is_denied_is_refused(tmp_path: Path) -> None:
     """A subject with all its tokens, until it is allowed again; who denies has to say why."""
     door = client(tmp_path, trusting=True)
@@ -211,9 +224,12 @@ def test_what_is_denied_is_refused(tmp_path: Path) -> None:
     assert door.post("/v1/denied", json=entry, headers=admin).status_code == 200
     refused = door.get("/read", headers=other)
     assert (refused.status_code, refused.json()["reason"]) == (401, "denied")
+    for unknown in ("https://other.example", f"{entry['issuer']}/", "locals", ""):
+        mistaken = door.post("/v1/denied", json=entry | {"issuer": unknown}, headers=admin)
+        assert (mistaken.status_code, entry["issuer"] in mistaken.json()["detail"]) == (422, True)
     listed = door.get("/v1/denied", headers=admin).json()["denied"]
     assert [(each["subject"], each["by"], each["reason"]) for each in listed] == [
-        ("other", "somebody", "its laptop was stolen")
+        ("other", f"somebody ({entry['issuer']})", "its laptop was stolen")
     ]
     gone = door.request("DELETE", "/v1/denied", params={"issuer": entry["issuer"], "subject": "other"}, headers=admin)
     assert gone.status_code == 200

@@ -12,7 +12,9 @@ from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import MOST
 from siteward.server.auth.auditing import note_change
+from siteward.server.auth.door import issuer_named
 from siteward.server.auth.roles import PERMISSIONS
+from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
@@ -46,7 +48,9 @@ def router(resources: Resources) -> APIRouter:
         token: Annotated[str, Body(description="Or one token, by its `jti`.")] = "",
     ) -> Response:
         """Deny a subject, or a token; every process refuses it within seconds."""
-        by = caller_of(request).identity.subject
+        who = caller_of(request).identity
+        by = f"{who.subject} ({who.issuer or 'at this machine'})"[:LONGEST_NAME]
+        issuer = _issuer(resources, issuer)
         note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
         try:
             resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
@@ -57,6 +61,7 @@ def router(resources: Resources) -> APIRouter:
     @routes.delete("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
     def allow(request: Request, issuer: str, subject: str = "", token: str = "") -> Response:
         """Take an entry out again."""
+        issuer = _issuer(resources, issuer)
         note_change(request, before={"issuer": issuer, "subject": subject, "token": token})
         if not resources.denied.allow(issuer, subject=subject, token=token):
             raise Problem(404, "nothing like that is denied")
@@ -77,3 +82,10 @@ def router(resources: Resources) -> APIRouter:
         return json_response({"audit": resources.audit.find(subject=subject, vo=vo, after=after, limit=limit)})
 
     return routes
+
+
+def _issuer(resources: Resources, name: str) -> str:
+    try:
+        return issuer_named(resources.settings, name)
+    except ValueError as error:
+        raise Problem(422, str(error)) from error

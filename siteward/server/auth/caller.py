@@ -46,7 +46,7 @@ class Caller(msgspec.Struct, frozen=True):
     def may_in(self, permission: Permission, vo: str, site: str = "") -> bool:
         """Whether it may do that in a VO, to an element or a record of a site."""
         return any(
-            grant.allows(permission) and grant.holds_in(vo) and (not grant.sites or site in grant.sites)
+            grant.allows(permission) and grant.holds_in(vo) and _is_of(grant, permission, vo, site)
             for grant in self.grants
         )
 
@@ -78,11 +78,14 @@ class Caller(msgspec.Struct, frozen=True):
             raise Ambiguous(message)
         (view,) = views
         # What all share is nobody's own.
-        shared = () if view.visible is Visible.OWN or SHARED in chosen else (SHARED,)
+        beside = () if view.visible is Visible.OWN or SHARED in chosen else (SHARED,)
+        if view.visible is Visible.OWN and not self.identity.person:
+            _deny("you see records of your own only, and your token does not say what records call you")
         return Viewer(
             visible=view.visible,
             names=view.names,
-            vos=(*chosen, *shared),
+            vos=chosen if view.names else (*chosen, *beside),
+            beside=beside if view.names else (),
             person=self.identity.person,
             sites=view.sites,
         )
@@ -96,6 +99,13 @@ class Caller(msgspec.Struct, frozen=True):
         if any(not grant.sites for grant in wide):
             return _View(Visible.VO, names, ())
         return _View(Visible.VO, names, tuple(sorted({site for grant in wide for site in grant.sites})))
+
+
+def _is_of(grant: Grant, permission: Permission, vo: str, site: str) -> bool:
+    """Whether a role is of a site; records of what all share are reported by sites and by the platform only."""
+    if permission is Permission.REPORT and vo == SHARED and not grant.sites:
+        return EVERY in grant.vos
+    return not grant.sites or site in grant.sites
 
 
 def _deny(message: str) -> NoReturn:

@@ -104,6 +104,9 @@ class DenyList:
         if bool(subject) is bool(token) or not issuer or not reason:
             message = "name an issuer, a subject or else a token, and a reason"
             raise ValueError(message)
+        if max(map(len, (issuer, subject, token))) > LONGEST_NAME:
+            message = f"no issuer, subject or token has a name of more than {LONGEST_NAME} characters"
+            raise ValueError(message)
         mine = self._table.c
         row = {"issuer": issuer, "subject": subject, "token": token, "by": by, "reason": reason[:LONGEST_REASON]}
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,17 +18,20 @@ from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import Denied
 from siteward.server.auth.fetching import Fetch, HttpFetch
 from siteward.server.auth.granting import check_issuer, grants_of
+from siteward.server.auth.local_issuer import AUDIENCE, BRIEF, LocalIssuer
 from siteward.server.auth.local_issuer import NAME as LOCAL
-from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.local_person import local_person
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.verifier import Verifier
 from siteward.server.database import Conflict, DatabaseError
 from siteward.settings import IssuerSettings, Settings, SettingsError
 from siteward.telemetry import TOKENS_REFUSED, telemetry
 
-ASKING_AT_ONCE: Final = 8
-"""Requests that may wait for an issuer at the same time; no issuer that hangs takes the threads of the routes."""
+ASKING_AT_ONCE: Final = 4
+"""Requests that hold a thread while an issuer is asked; no issuer that hangs takes those of the routes."""
+MOST_WAITING: Final = 100
+"""Further ones that wait for their turn."""
 
 log = get_logger(__name__)
 
@@ -63,7 +67,10 @@ class Door:
         check_trust(settings)
         local = LocalIssuer(settings.issuer_file, clock)
         issuers = {name: issuer for name, issuer in settings.issuers.items() if issuer.profile != "local"}
-        issuers[LOCAL] = local.settings
+        is_trusted = LOCAL in settings.issuers or not settings.issuers
+        issuers[LOCAL] = msgspec.structs.replace(
+            local.settings, audiences=(AUDIENCE, BRIEF) if is_trusted else (BRIEF,)
+        )
         asks = fetch or _over_http
         self._denied = denied
 
@@ -72,7 +79,7 @@ class Door:
 
         self._verifier = Verifier(issuers, asking, clock)
         self._opened: Denied | None = None
-        self._limiter = CapacityLimiter(ASKING_AT_ONCE)
+        self._places: dict[str, CapacityLimiter] = {}
         # With any issuer, whoever comes from this machine may be a proxy that brings the world.
         self.person = None if settings.issuers else local_person()
 
@@ -94,8 +101,8 @@ class Door:
         try:
             try:
                 verified = self._verifier.verify(text, may_wait=False)
-            except Waits:
-                verified = await to_thread.run_sync(self._verifier.verify, text, limiter=self._limiter)
+            except Waits as waits:
+                verified = await to_thread.run_sync(self._verifier.verify, text, limiter=self._place(waits.issuer))
             if (await self._deny_list()).is_denied(verified.identity):
                 message = "the token, or its subject, was denied by an administrator"
                 raise TokenRefused(Reason.DENIED, message)  # noqa: TRY301  # counted like every other refusal.
@@ -104,15 +111,43 @@ class Door:
             raise
         return Caller(verified.identity, grants_of(verified.identity, verified.issuer))
 
+    def _place(self, issuer: str) -> CapacityLimiter:
+        """Where to wait for an issuer: each has places of its own, so that one that hangs holds up its bearers only.
+
+        Raises:
+            TokenRefused: too many wait for it already.
+        """
+        limiter = self._places.setdefault(issuer, CapacityLimiter(ASKING_AT_ONCE))
+        if limiter.statistics().tasks_waiting >= MOST_WAITING:
+            message = f"too many wait for the issuer {issuer}; try again later"
+            raise TokenRefused(Reason.UNAVAILABLE, message)
+        return limiter
+
     async def _deny_list(self) -> Denied:
         if self._opened is None:
             try:
-                self._opened = await to_thread.run_sync(self._denied, limiter=self._limiter)
+                self._opened = await to_thread.run_sync(self._denied, limiter=self._place(""))
             except (SQLAlchemyError, DatabaseError, Conflict) as error:
                 log.warning("the deny-list is not opened", error=str(error))
                 message = "the deny-list cannot be read now; try again later"
                 raise TokenRefused(Reason.UNAVAILABLE, message) from error
         return self._opened
+
+
+def issuer_named(settings: Settings, name: str) -> str:
+    """The exact name of a trusted issuer, given as that or as the settings call it.
+
+    Raises:
+        ValueError: nobody here trusts it, so that nothing of it could be denied; with those that are.
+    """
+    known = {each: issuer.url for each, issuer in settings.issuers.items() if issuer.profile != "local"}
+    known[LOCAL] = LocalIssuer(settings.issuer_file).settings.url
+    if name in known.values():
+        return name
+    if name in known:
+        return known[name]
+    message = f"the issuer {name[:LONGEST_NAME]!r} is not trusted here; there are {', '.join(known.values())}"
+    raise ValueError(message)
 
 
 def check_trust(settings: Settings) -> None:

@@ -23,7 +23,16 @@ PIECE: Final = 2**16
 
 
 class FetchError(Exception):
-    """No answer that can be used. The message names the address."""
+    """No answer that can be used. The message names the address.
+
+    Attributes:
+        status: HTTP's; 0 where there is none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.status = status
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -102,7 +111,7 @@ class HttpFetch:
         except (URLError, HTTPException, OSError, ValueError) as error:
             # A refused token stands in the request, never in what the server's library says of it.
             message = f"{url}: {error}"
-            raise FetchError(message) from error
+            raise FetchError(message, getattr(error, "code", 0)) from error
 
 
 def _lasting(header: str) -> float | None:

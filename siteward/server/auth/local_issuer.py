@@ -23,6 +23,8 @@ from siteward.settings import IssuerSettings, SettingsError
 
 NAME: Final = "local"
 AUDIENCE: Final = "siteward"
+BRIEF: Final = "siteward-brief"
+"""The audience of tokens that our own commands make for the moment; they are accepted without any configuration."""
 MOST_DAYS: Final = 366
 """Of a token's life: it cannot be taken back but by the deny-list."""
 DAY: Final = 86_400
@@ -59,13 +61,14 @@ class LocalIssuer:
         """
         return IssuerSettings(url=self._kept().issuer, profile="local", audiences=(AUDIENCE,))
 
-    def token(self, subject: str, grants: tuple[Grant, ...], days: float) -> str:
+    def token(self, subject: str, grants: tuple[Grant, ...], days: float, audience: str = AUDIENCE) -> str:
         """A new token.
 
         Args:
             subject: whom it names; a person as records call them.
             grants: what its bearer may do.
             days: for which it is valid, at most MOST_DAYS.
+            audience: AUDIENCE, or BRIEF.
 
         Raises:
             ValueError: it would live too long.
@@ -79,7 +82,7 @@ class LocalIssuer:
         claims = {
             "iss": kept.issuer,
             "sub": subject,
-            "aud": AUDIENCE,
+            "aud": audience,
             "jti": secrets.token_hex(16),
             "iat": now,
             "exp": now + int(days * DAY),

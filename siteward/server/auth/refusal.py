@@ -49,4 +49,13 @@ class TokenRefused(Exception):  # noqa: N818  # reads as what happened.
 
 
 class Waits(Exception):  # noqa: N818  # no error: it says what would be needed.
-    """To tell whether a token is good, its issuer would have to be asked."""
+    """To tell whether a token is good, its issuer would have to be asked.
+
+    Attributes:
+        issuer: which.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        """Name it."""
+        super().__init__(issuer)
+        self.issuer = issuer

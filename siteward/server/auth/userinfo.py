@@ -14,13 +14,16 @@ import msgspec
 from siteward.log import get_logger
 from siteward.server.auth.fetching import Fetch, FetchError
 from siteward.server.auth.keys import IssuerKeys, address_in
+from siteward.server.auth.profiles import SKEW
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
 from siteward.server.auth.token_text import Claims, TokenText, second_of, shown
 
 MOST_KEPT: Final = 10_000
+NOT_KNOWN: Final = frozenset({401, 403})
+"""Statuses by which an issuer refuses a token of its own."""
 RETRY: Final = 10.0
 """Seconds for which the same token is not asked for again after its issuer did not answer."""
-ADDED: Final = ("entitlements", "eduperson_entitlement")
+ADDED: Final = ("entitlements", "eduperson_entitlement", "voperson_id", "preferred_username")
 """The claims that are taken from there; no other one matters, and none may replace what was signed."""
 
 log = get_logger(__name__)
@@ -59,12 +62,12 @@ class Userinfo:
         kept = self._find(digest)
         if kept is None:
             if not may_wait:
-                raise Waits
+                raise Waits(str(token.claims["iss"]))
             kept = self._asked_once(digest, token)
         if kept.claims is None:
             message = "the issuer does not tell what the bearer is entitled to; try again later"
             raise TokenRefused(Reason.UNAVAILABLE, message)
-        return {**{name: value for name, value in kept.claims.items() if name in ADDED}, **token.claims}
+        return {**kept.claims, **token.claims}
 
     def _find(self, digest: bytes) -> _Kept | None:
         with self._lock:
@@ -90,7 +93,13 @@ class Userinfo:
         try:
             address = address_in(self._keys.described, "userinfo_endpoint")
             claims = json.loads(self._fetch(address, {"Authorization": f"Bearer {token.text}"}).body)
-        except (FetchError, ValueError, RecursionError) as error:
+        except FetchError as error:
+            if error.status in NOT_KNOWN:
+                message = "the issuer does not know the token any more"
+                raise TokenRefused(Reason.DENIED, message) from error
+            log.warning("userinfo not read", error=str(error))
+            return _Kept(None, now + RETRY)
+        except (ValueError, RecursionError) as error:
             log.warning("userinfo not read", error=str(error))
             return _Kept(None, now + RETRY)
         if not isinstance(claims, dict) or claims.get("sub") != token.claims.get("sub"):
@@ -98,7 +107,8 @@ class Userinfo:
             subject = shown(claims.get("sub")) if isinstance(claims, dict) else "nobody"
             log.warning("userinfo of somebody else", subject=subject)
             return _Kept(None, now + RETRY)
-        return _Kept(claims, second_of(token.claims, "exp") or now)
+        mine = {name: claims[name] for name in ADDED if name in claims}
+        return _Kept(mine, (second_of(token.claims, "exp") or now) + SKEW)
 
     def _keep(self, digest: bytes, kept: _Kept) -> None:
         with self._lock:

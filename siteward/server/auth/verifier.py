@@ -111,7 +111,7 @@ def _check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool) -> N
     key = keys.known(name, key_type)
     if key is None:
         if not may_wait:
-            raise Waits
+            raise Waits(str(token.claims["iss"]))
         key = keys.sought(name, key_type)
     signed = token.text.rpartition(".")[0].encode()
     # EdDSA is the name that most issuers still use for what RFC 9864 calls Ed25519.

@@ -1,0 +1,300 @@
+"""The tables of the settings file: every key with its type, its default and what it is for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, dataclass_transform
+
+import msgspec
+
+from siteward.hiding import HIDDEN, without_password
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+SECRETS: Final = (
+    "broker.password",
+    "monitoring.password",
+    "accounting.password",
+    "accounting.pseudonym_key",
+    "prometheus.token",
+    "prometheus.url_token",
+    "prometheus.remote_write_token",
+    "access.password",
+)
+"""Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the settings file. Its repr is safe in logs and traces."""
+
+    def __repr__(self) -> str:
+        """All settings, secrets hidden."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for traces drawn by rich, which asks for names and values."""
+        hidden = {secret.rpartition(".")[2] for secret in SECRETS}
+        shown: list[tuple[str, Any]] = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                value = HIDDEN if value and name in hidden else without_password(value)
+            shown.append((name, value))
+        return shown
+
+
+class ShardSettings(Section):
+    """`[broker.shards.KIND]`: one kind spread over several queues of every sink."""
+
+    queues: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    by: Literal["producer", "id"] = "producer"
+    """What decides the queue: all envelopes of a producer go into one, or each goes where its id falls."""
+    ordered: bool = False
+    """Each queue is consumed by one collector at a time, so that a producer's records stay in order."""
+
+
+class BrokerSettings(Section):
+    """`[broker]`: where messages wait."""
+
+    url: str = ""
+    """Empty: the embedded broker in the data folder. `embedded:///path/to/file` for another place;
+    `amqp://user@host/vhost`, or `amqps://` with TLS, for RabbitMQ."""
+    prefetch: Positive = 200
+    """Messages a collector holds unacknowledged."""
+    lease: Seconds = 30.0
+    """Embedded: seconds after which messages held by a consumer that stopped renewing are delivered again."""
+    max_bytes: Positive = 20 * 2**30
+    """Largest size of waiting messages; publishing beyond it is refused and the emitter spools. RabbitMQ: per queue."""
+    delivery_limit: Annotated[int, msgspec.Meta(ge=2)] = 100
+    """A message delivered so often and never acknowledged is cut into its records: one of them kills its collectors."""
+    password: str = ""
+    """RabbitMQ: of the URL's user. `password_file` keeps it out of this file."""
+    ca: str = ""
+    """RabbitMQ: file of the authorities trusted with `amqps://`. Empty: those of the system."""
+    certificate: str = ""
+    """RabbitMQ: client certificate file, where the server asks for one."""
+    key: str = ""
+    """RabbitMQ: the certificate's key file."""
+    heartbeat: Positive = 30
+    """RabbitMQ: seconds between signs of life."""
+    timeout: Seconds = 30.0
+    """RabbitMQ: longest wait for a connection, or for the confirms of one call."""
+    max_messages: Positive = 1_000_000
+    """RabbitMQ: most messages waiting in one queue."""
+    management: str = ""
+    """RabbitMQ: address of the management plugin. Empty: port 15672 (with TLS 15671) of the broker's host."""
+    shards: dict[str, ShardSettings] = {}
+    """RabbitMQ: busy kinds spread over several queues, `[broker.shards.KIND]`."""
+    ordered: tuple[str, ...] = ()
+    """RabbitMQ: sinks whose queues are consumed by one collector at a time, in order of arrival."""
+
+
+class EmitterSettings(Section):
+    """`[emitter]`: batching and spooling in programs that emit."""
+
+    batch_records: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 5_000
+    batch_bytes: Positive = 2**20
+    batch_age: Seconds = 0.2
+    """A killed process loses at most what was emitted in this many seconds; durable emitters lose nothing."""
+    memory_bytes: Positive = 64 * 2**20
+    """Records waiting in memory; beyond it new ones are refused, or wait, as `when_full` says."""
+    when_full: Literal["refuse", "wait"] = "refuse"
+    spool: str = ""
+    """Folder for what the broker did not take. Empty: `spool` in the data folder."""
+    spool_bytes: Positive = 2 * 2**30
+    """Largest size of the spool; beyond it new records are refused, so that the disk is not filled."""
+    compress: bool = False
+    """zstd for messages; needs the extra siteward[zstd]."""
+
+
+class CollectorSettings(Section):
+    """`[collector]`: from the broker to the sinks."""
+
+    batch_records: Positive = 20_000
+    batch_age: Seconds = 0.2
+    """Longest time in seconds that records wait for a batch to fill."""
+    dead_letter_count: Positive = 10_000
+    """A sink's consumer stops when more records than this were refused …"""
+    dead_letter_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """… among those of the last minutes and they are more than this share of them."""
+    leave_out: tuple[str, ...] = ("ledger", "prometheus")
+    """Installed sinks that get no queue and no records. The ledger is one unless it is asked for: a queue and a second
+    copy of every record."""
+
+
+class MonitoringSettings(Section):
+    """`[monitoring]`: the monitoring store."""
+
+    url: str = ""
+    """Empty: DuckDB in the data folder. `duckdb:///path/to/file` for another place; `opensearch://host:9200` or, with
+    TLS, `opensearchs://user@host:9200` for OpenSearch, several hosts with commas between them."""
+    memory: str = "120MB"
+    """DuckDB's own memory limit; the process needs about 230 MB more."""
+    threads: Positive = 2
+    """DuckDB's own threads."""
+    password: str = ""
+    """OpenSearch: of the URL's user. `password_file` keeps it out of this file."""
+    ca: str = ""
+    """OpenSearch: file of the authorities trusted with `opensearchs://`. Empty: those of the system."""
+    certificate: str = ""
+    """OpenSearch: client certificate file, where the cluster asks for one."""
+    key: str = ""
+    """OpenSearch: the certificate's key file."""
+    prefix: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,39}$")] = "siteward"
+    """OpenSearch: how the names of all indices and templates begin; two installations never share one."""
+    shards: Positive = 1
+    """OpenSearch: primary shards of each new index."""
+    replicas: str = "0-1"
+    """OpenSearch: copies of each shard, a number or a range (`auto_expand_replicas`)."""
+    refresh: Seconds = 1.0
+    """OpenSearch: seconds until what was written can be found."""
+    timeout: Seconds = 60.0
+    """OpenSearch: longest wait for one answer."""
+
+
+class AccountingSettings(Section):
+    """`[accounting]`: the ledger."""
+
+    url: str = ""
+    """Empty: SQLite in the data folder. `sqlite:///path/to/file` for another place; `postgresql://user@host/name` or
+    `mariadb://user@host/name` for a server."""
+    password: str = ""
+    """Of the URL's user. `password_file` keeps it out of this file."""
+    leave_out: tuple[str, ...] = ()
+    """Kinds that are not booked, beside those that say so themselves."""
+    keep_records: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    """Days after which single records leave the database for the archive, with all of their UTC day; their totals stay.
+    0: never."""
+    archive: str = ""
+    """Folder of the archive's files. Empty: `archive` in the data folder."""
+    names: bool = True
+    """Answers show people's names; false puts a pseudonym in place of each."""
+    pseudonym_key: str = ""
+    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
+    self_approval: bool = False
+    """Whether who proposes a correction may also approve it."""
+
+
+class PrometheusSettings(Section):
+    """`[prometheus]`: live metrics of records, and where range queries go."""
+
+    host: str = "127.0.0.1"
+    """Address on which a collector that feeds the sink `prometheus` is scraped."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9469
+    """0 takes any free port, which is logged."""
+    token: str = ""
+    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+    late: Seconds = 300.0
+    """Records older than this many seconds are counted as late and enter no series."""
+    series: Positive = 10_000
+    """Most series of one kind; label values beyond it become `other`."""
+    stale: Seconds = 86_400.0
+    """Counters that did not grow for so many seconds are dropped."""
+    labels: dict[str, tuple[str, ...]] = {}
+    """Dimensions that become labels, by kind. By default all that the kind declares live, personal and nearly unique
+    ones left out. Of snapshots one of the latter may be asked for, such as a machine's name; a personal one is refused
+    everywhere."""
+    measures: dict[str, tuple[str, ...]] = {}
+    """Measures and products that become series, by kind. By default all that the kind declares live."""
+    url: str = ""
+    """The Prometheus server that is asked for facts, such as `http://127.0.0.1:9090`. Empty: none is."""
+    url_token: str = ""
+    """Sent to it as a bearer's. `url_token_file` keeps it out of this file."""
+    timeout: Seconds = 10.0
+    """Longest wait for its answer, the look-up of its name and connecting included."""
+    remote_write: str = ""
+    """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
+    remote_write_token: str = ""
+    """Sent there as a bearer's. `remote_write_token_file` keeps it out of this file."""
+    remote_write_every: Seconds = 15.0
+    """Seconds between two sendings."""
+
+
+class ServerSettings(Section):
+    """`[server]`: the web application."""
+
+    host: str = "127.0.0.1"
+    """Another address than loopback needs an issuer of tokens that is trusted, `[issuers.NAME]`."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+
+
+class GrantSettings(Section):
+    """`[[issuers.NAME.grants]]`: what bearers of an issuer's tokens may do. Nobody may do what no grant says."""
+
+    when: str
+    """Of whom: `any`, `group:/dteam/ops`, `scope:siteward.report`, `entitlement:urn:mace:egi.eu:group:dteam:role=ops`,
+    `host:*.site.example`, `portal:Site Administrator` (a role at the operations portal), or `subject:…`."""
+    role: Literal["reader", "user", "reporter", "operator", "site-operator", "accountant", "admin", "platform-admin"]
+    vos: tuple[str, ...] = ()
+    """In which VOs. Empty: those that the issuer speaks for and the bearer belongs to."""
+    sites: tuple[str, ...] = ()
+    """Only of these sites. Empty: of all; with `portal:…` of those that the bearer has that role for."""
+
+
+class IssuerSettings(Section):
+    """`[issuers.NAME]`: who may issue tokens that are believed here."""
+
+    profile: Literal["wlcg", "aarc", "local"]
+    """How its tokens are read: the WLCG Common JWT Profile, AARC's guidelines as EGI Check-in follows them, or ours."""
+    url: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    """Its exact name, as tokens have it (`iss`). Below it the issuer describes itself. Our own one needs none."""
+    vos: tuple[str, ...] = ()
+    """The VOs it speaks for: of `wlcg` exactly one."""
+    audiences: tuple[str, ...] = ()
+    """Names of this service in tokens (`aud`), such as `https://siteward.example.org`."""
+    any_audience: bool = True
+    """`wlcg`: whether tokens for any service (`https://wlcg.cern.ch/jwt/v1/any`) are accepted."""
+    clients: tuple[str, ...] = ()
+    """`aarc`: clients (`azp`) whose tokens are accepted without an audience."""
+    namespace: str = "urn:mace:egi.eu"
+    """`aarc`: where the groups that are VOs stand; those of other namespaces are no VOs."""
+    userinfo: bool = False
+    """Whether entitlements come from the issuer's userinfo, as Check-in's do, and are asked for there."""
+    person: str = "sub"
+    """The claim that holds what records call a person."""
+    ca: str = ""
+    """File of the authorities trusted for its address. Empty: those of the system."""
+    grants: tuple[GrantSettings, ...] = ()
+
+
+class AccessSettings(Section):
+    """`[access]`: what is known of tokens and people."""
+
+    url: str = ""
+    """Database. Empty: SQLite in the data folder; `postgresql://user@host/name` or `mariadb://user@host/name` where
+    several machines answer requests."""
+    password: str = ""
+    """Of the URL's user. `password_file` keeps it out of this file."""
+    issuer_file: str = ""
+    """File with the keys of our own issuer. Empty: `issuer.json` in the data folder, made at need."""
+
+
+class GatewaySettings(Section):
+    """`[gateway]`: records over HTTP."""
+
+    max_body: Positive = 64 * 2**20
+    """Largest request body in bytes, before decompression."""
+    max_plain: Positive = 512 * 2**20
+    """Largest request body in bytes, after decompression."""
+    max_record: Positive = 64 * 2**10
+    """Largest single record in bytes."""
+    receipts_days: Positive = 7
+    max_waiting: Positive = 2_000_000
+    """Records waiting in a queue beyond which the gateway answers 429."""
+    producer_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
+    """Requests of one producer that are read at the same time, of 16; a further one is answered 429."""
+    producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Records per second that one producer may send in the long run; 0 for any. More than ten seconds' worth at once is
+    answered 429."""
+    vo_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """The same for all producers of one VO together."""
+
+
+class ProbeSettings(Section):
+    """`[probe]`: what the host probe says of this machine."""
+
+    site: str = "local"
+    vo: str = "local"
+    interval: Seconds = 5.0
