@@ -10,6 +10,7 @@ import pytest
 from at_once import all_at_once
 from issuer import NOW, Clock, Issuer
 
+from siteward.server.auth.fetching import FetchError
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY, discovery_addresses
 from siteward.server.auth.profiles.wlcg import ANY_AUDIENCE
@@ -362,6 +363,33 @@ class TestUserinfo:
         assert reason_of(verifier, token) is Reason.UNAVAILABLE
         clock.now += RETRY
         assert verifier.verify(token)
+
+    def test_an_answer_lasts_as_long_as_the_token(
+        self, verifier: Verifier, issuer: Issuer, asked: list[str], clock: Clock
+    ) -> None:
+        """The minute by which clocks may differ included."""
+        token = issuer.token(exp=NOW + 100)
+        for clock.now in (NOW, NOW + 90, NOW + 110, NOW + 159):
+            assert verifier.verify(token)
+        assert len(asked) == 1
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_token_that_its_issuer_refuses_is_refused(self, verifier: Verifier, issuer: Issuer, status: int) -> None:
+        """It was taken back: trying again later does not help."""
+
+        def refuse(_headers: Mapping[str, str]) -> object:
+            message = "refused"
+            raise FetchError(message, status)
+
+        issuer.extra[f"{issuer.url}/userinfo"] = refuse
+        assert reason_of(verifier, issuer.token()) is Reason.DENIED
+
+    def test_what_records_call_a_person_may_stand_there(self, issuer: Issuer, clock: Clock) -> None:
+        """As Check-in's `voperson_id` does; nothing else is kept of what is told."""
+        told = {"sub": issuer.claims()["sub"], "voperson_id": "anna@example.org", "address": "x" * 1000}
+        issuer.extra[f"{issuer.url}/userinfo"] = lambda _: told
+        verifier = trusting(issuer, clock, profile="aarc", userinfo=True, person="voperson_id")
+        assert verifier.verify(issuer.token()).identity.person == "anna@example.org"
 
     def test_what_is_told_of_another_is_nobodys(self, verifier: Verifier, issuer: Issuer) -> None:
         """OpenID Connect Core §5.3.2."""

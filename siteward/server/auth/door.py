@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
@@ -33,6 +35,7 @@ ASKING_AT_ONCE: Final = 4
 MOST_WAITING: Final = 100
 """Further ones that wait for their turn."""
 
+Found = TypeVar("Found")
 log = get_logger(__name__)
 
 
@@ -79,7 +82,9 @@ class Door:
 
         self._verifier = Verifier(issuers, asking, clock)
         self._opened: Denied | None = None
+        # By the issuers' names, of which there are as many as are trusted.
         self._places: dict[str, CapacityLimiter] = {}
+        self._waiting: Counter[str] = Counter()
         # With any issuer, whoever comes from this machine may be a proxy that brings the world.
         self.person = None if settings.issuers else local_person()
 
@@ -102,7 +107,7 @@ class Door:
             try:
                 verified = self._verifier.verify(text, may_wait=False)
             except Waits as waits:
-                verified = await to_thread.run_sync(self._verifier.verify, text, limiter=self._place(waits.issuer))
+                verified = await self._apart(waits.issuer, partial(self._verifier.verify, text))
             if (await self._deny_list()).is_denied(verified.identity):
                 message = "the token, or its subject, was denied by an administrator"
                 raise TokenRefused(Reason.DENIED, message)  # noqa: TRY301  # counted like every other refusal.
@@ -111,22 +116,26 @@ class Door:
             raise
         return Caller(verified.identity, grants_of(verified.identity, verified.issuer))
 
-    def _place(self, issuer: str) -> CapacityLimiter:
-        """Where to wait for an issuer: each has places of its own, so that one that hangs holds up its bearers only.
+    async def _apart(self, issuer: str, work: Callable[[], Found]) -> Found:
+        """Do in a thread what may wait for an issuer: one that hangs holds up its own bearers only.
 
         Raises:
             TokenRefused: too many wait for it already.
         """
-        limiter = self._places.setdefault(issuer, CapacityLimiter(ASKING_AT_ONCE))
-        if limiter.statistics().tasks_waiting >= MOST_WAITING:
+        if self._waiting[issuer] >= ASKING_AT_ONCE + MOST_WAITING:
             message = f"too many wait for the issuer {issuer}; try again later"
             raise TokenRefused(Reason.UNAVAILABLE, message)
-        return limiter
+        self._waiting[issuer] += 1
+        try:
+            limiter = self._places.setdefault(issuer, CapacityLimiter(ASKING_AT_ONCE))
+            return await to_thread.run_sync(work, limiter=limiter)
+        finally:
+            self._waiting[issuer] -= 1
 
     async def _deny_list(self) -> Denied:
         if self._opened is None:
             try:
-                self._opened = await to_thread.run_sync(self._denied, limiter=self._place(""))
+                self._opened = await self._apart("", self._denied)
             except (SQLAlchemyError, DatabaseError, Conflict) as error:
                 log.warning("the deny-list is not opened", error=str(error))
                 message = "the deny-list cannot be read now; try again later"
