@@ -146,8 +146,26 @@ def test_what_is_denied_is_refused_within_seconds(run: Run, url: str) -> None:
     (listed,) = json.loads(run("--output", "json", "token", "denied").stdout)
     assert (listed["subject"], listed["reason"]) == ("stolen", "it stood in a log")
     assert run("token", "allow", *entry).returncode == 0
+    noted = json.loads(run("--output", "json", "audit", "--limit", "4").stdout)
+    assert [(each["action"], each["outcome"]) for each in noted] == [
+        ("siteward token allow", "done"),
+        ("siteward token allow", "asked"),
+        ("siteward token deny", "done"),
+        ("siteward token deny", "asked"),
+    ]
+    assert "it stood in a log" in noted[2]["after"]
     eventually(lambda: refusal(client) == "")
     assert "nothing like that" in run("token", "allow", *entry).stderr
+
+
+def test_who_makes_a_token_is_noted(run: Run, url: str) -> None:
+    """With whom it names, what it allows and until when; not the token."""
+    assert url
+    token = made(run, "carla", "--role", "reader", "--vo", "example")
+    done = json.loads(run("--output", "json", "audit", "--limit", "1").stdout)[0]
+    assert (done["action"], done["outcome"]) == ("siteward token create", "done")
+    assert all(word in done["after"] for word in ("carla", "reader", "example", "jti"))
+    assert token.split(".")[2] not in done["after"]
 
 
 def test_tokens_are_in_no_log(run: Run, url: str, folder: Path) -> None:
