@@ -51,7 +51,7 @@ class Sender:
         vo, site = row.vo, getattr(row, SITE, "")  # type: ignore[attr-defined]  # every kind has a VO.
         if not self._may(vo, site):
             self._refuse(kind, vo, site)
-        if self._by_site(vo) and SITE in kind.column and kind.identity and not {SITE, PRODUCER} & {*kind.identity}:
+        if self._by_site(vo) and _may_be_another_sites(kind, row):
             message = "such a record may replace another site's; send it with a token that is of no single site"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
         if not self._is_platform and PRODUCER in kind.column and (kind.shape is Shape.SNAPSHOT or kind.name == COUNTS):
@@ -78,3 +78,13 @@ class Sender:
         vos = sorted({each for grant in grants for each in grant.vos})
         message = f"your token reports for {', '.join(vos) or 'no VO'} only"
         raise Refused(message, kind=kind.name, field="vo", value=vo)
+
+
+def _may_be_another_sites(kind: Kind, row: Row) -> bool:
+    """Whether a record's id says nothing of its site or producer, so that one of another site may have the same."""
+    if SITE not in kind.column or {SITE, PRODUCER} & {*kind.identity}:
+        return False
+    # One without an identity is always new.
+    return bool(kind.identity) and not (
+        kind.optional_identity and not any(getattr(row, name) for name in kind.identity)
+    )

@@ -25,7 +25,7 @@ DENIED = ("issuer", "subject", "token", "by", "reason")
 
 
 @commands.command()
-def create(  # a command has as many parameters as it has options.
+def create(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(help="Whom it names: a person as records call them, or a service.")],
     role: Annotated[
@@ -64,9 +64,11 @@ def create(  # a command has as many parameters as it has options.
 
 
 @commands.command()
-def deny(  # as above.
+def deny(
     context: typer.Context,
-    issuer: Annotated[str, typer.Argument(help="Whose: its exact name, or `local`.")],
+    issuer: Annotated[
+        str, typer.Argument(help="Whose: as the settings call it, `local` for our own, or its exact name.")
+    ],
     reason: Annotated[str, typer.Option(help="Why, for those who come later.")],
     subject: Annotated[str, typer.Option(help="All tokens of this subject.")] = "",
     token: Annotated[str, typer.Option(help="Or one token, by its `jti`.")] = "",

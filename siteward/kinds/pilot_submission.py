@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from siteward.records import Dimension, Event, Measure, Ratio
 
 
-class PilotSubmission(Event, kind="pilot-submission", identity=("site", "reference"), retention=timedelta(days=420)):
+class PilotSubmission(Event, kind="pilot-submission", identity=("reference",), retention=timedelta(days=420)):
     """One attempt to send pilots to one queue: who tried, where, how many were to go and how many went.
 
     With a reference, the same attempt sent again is the same record; without one every record is a new one.

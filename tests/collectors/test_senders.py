@@ -267,3 +267,16 @@ def test_a_site_sends_nothing_that_could_replace_another_sites(door: Door) -> No
         statuses.append((told["status"], told.get("field")))
     assert statuses[0] == ("rejected", "site")
     assert statuses[1][1] != "site"
+
+
+def test_what_has_no_identity_replaces_nothing_and_a_site_may_send_it(door: Door) -> None:
+    """Two submissions of one moment are two; one that can be sent again by its reference needs the VO's token."""
+    one = {"vo": "dteam", "site": "SITE-A", "time": "2026-03-02T10:00:00Z", "state": "succeeded"}
+    headers = door.bearer(Grant(Role.REPORTER, ("dteam",), ("SITE-A",)))
+    body = [one, one, one | {"reference": "7"}]
+    first, second, named = door.client.post("/v1/records/pilot-submission", json=body, headers=headers).json()[
+        "records"
+    ]
+    assert (first["status"], second["status"]) == ("queued", "queued")
+    assert first["id"] != second["id"]
+    assert (named["status"], named["field"]) == ("rejected", "site")

@@ -1,4 +1,4 @@
-"""HTTP routes about callers: who one is, and who is denied."""
+"""HTTP routes about callers: who one is, who is denied, and who changed what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import MOST
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.door import issuer_named
-from siteward.server.auth.roles import PERMISSIONS
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import Problem
@@ -21,7 +20,7 @@ from siteward.server.resources import Resources
 
 
 def router(resources: Resources) -> APIRouter:
-    """The routes `/v1/whoami` and `/v1/denied`."""
+    """The routes `/v1/whoami`, `/v1/denied` and `/v1/audit`."""
     routes = APIRouter(prefix="/v1", tags=["access"], dependencies=[Depends(refuse_unknown)])
 
     @routes.get("/whoami", dependencies=[Depends(requires(Permission.IDENTIFIED))])
@@ -29,7 +28,10 @@ def router(resources: Resources) -> APIRouter:
         """Answer whom your token proves, which roles that gives, and what they allow; never the token itself."""
         caller = caller_of(request)
         identity = caller.identity
-        grants = [msgspec.to_builtins(grant) | {"allows": sorted(PERMISSIONS[grant.role])} for grant in caller.grants]
+        grants = [
+            msgspec.to_builtins(grant) | {"allows": list(filter(grant.allows, sorted(Permission)))}
+            for grant in caller.grants
+        ]
         told = {"issuer": identity.issuer, "subject": identity.subject, "host": identity.host, "vos": identity.vos}
         expires = None if identity.expires == float("inf") else identity.expires
         return json_response(told | {"expires": expires, "grants": grants})
