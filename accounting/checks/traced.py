@@ -7,8 +7,55 @@ from typing import Any, Final
 
 import msgspec
 
+from siteward.query import Value
+
 MOST_LISTED: Final = 10_000
 """Buckets, or records, of one answer."""
+
+
+class NamedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record whose own value tells a figure.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        value: of the measure.
+    """
+
+    id: str
+    value: Value
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of the question.
+
+    Attributes:
+        name: as it is asked for.
+        value: what it comes to.
+        formula: how, from the sums that are followed, or from single records.
+        records: those between which a percentile lies, the smallest, the largest, or the last; else none. At most a
+            hundred, the smallest value first.
+    """
+
+    name: str
+    value: Value
+    formula: str
+    records: tuple[NamedRecord, ...] = ()
+
+
+class TracedCycles(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a producer of snapshots looked within the window.
+
+    Attributes:
+        producer: who.
+        cycles: how often.
+        complete: how often of them with all its records.
+        last: the last time.
+    """
+
+    producer: str
+    cycles: int
+    complete: int
+    last: datetime
 
 
 class TracedBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,21 +110,24 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         attribution: of the figure.
         start: first instant of the window.
         end: first instant after it.
-        measures: what was asked for.
-        figure: the total of each measure.
-        parts: sums over all records that are there; None where they are too many to add up.
+        figures: what was asked for, and how it is computed from the sums that follow.
+        measures: names of these sums; what adds up is its own.
+        figure: what each of them comes to in the buckets.
+        parts: the same over all records that are there; None where they are too many to add up.
         complete: these are the figure.
         why: they are not, in one sentence.
         buckets: some of those that the figure is made of, by start.
         more_buckets: where the next ones begin, to be given as `after_bucket`; "" at the end.
         records: some of the records, by id.
         more_records: where the next ones begin, to be given as `after_record`; "" at the end.
+        cycles: of snapshots, how often the producers of these records looked, by name.
     """
 
     kind: str
     attribution: str
     start: datetime
     end: datetime
+    figures: tuple[Figure, ...]
     measures: tuple[str, ...]
     figure: tuple[int, ...]
     parts: tuple[int, ...] | None
@@ -87,6 +137,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     more_buckets: str
     records: tuple[TracedRecord, ...]
     more_records: str
+    cycles: tuple[TracedCycles, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

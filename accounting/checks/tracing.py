@@ -8,20 +8,27 @@ from typing import Any, Final, NoReturn
 import msgspec
 import numpy as np
 from sqlalchemy import Connection, Select, Table, and_, or_, select
+from sqlalchemy.sql import ColumnElement
 
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import SECOND
 from accounting.booking.counters import booked_columns
+from accounting.booking.measures import additive
 from accounting.booking.postings import account_of
-from accounting.checks.traced import MOST_LISTED, Page, Trace, TracedBucket, TracedRecord
+from accounting.checks.bases import bases_of, formula_of
+from accounting.checks.named_records import SINGLE, NamedRecords
+from accounting.checks.traced import MOST_LISTED, Figure, Page, Trace, TracedBucket, TracedCycles, TracedRecord
 from accounting.checks.verifying import series_in
 from accounting.ledger import Ledger
+from accounting.query.answers import answer_of
 from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
 from accounting.query.derivation import Derivation
+from accounting.query.observed import Observed
 from accounting.query.record_sums import Part, RecordSums, id_from, id_times
-from accounting.query.usage import Usage
+from accounting.query.snapshot_reading import OF_CYCLES
+from accounting.query.usage import Held, Usage
 from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import (
     CARRIED,
@@ -37,8 +44,7 @@ from accounting.tables import (
     times_of,
 )
 from siteward.query import Filter, QueryError
-from siteward.records import Kind, id_text, microseconds, moment
-from siteward.sight import Sight
+from siteward.records import id_text, microseconds, moment
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer
 
@@ -46,7 +52,6 @@ MOST: Final = {10: 2**63, 16: 2**128}
 """Numbers of buckets and of records, by the base in which they are told."""
 MOST_FILES: Final = 5
 """Files of the archive that an answer names."""
-TRACED: Final = frozenset({Quantity.SUM, Quantity.RECORDS, Quantity.STARTED})
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -67,29 +72,30 @@ def trace(usage: Usage, query: UsageQuery, page: Page, viewer: Viewer) -> Trace:
         viewer: who asks; nothing else is traced than what is visible, and names are shown as answers show them.
 
     Raises:
-        QueryError: the question is at fault, or asks for what no sum of parts is.
+        QueryError: the question is at fault.
     """
     ledger = usage.ledger
     query = msgspec.structs.replace(query, by=(), period=Period.WHOLE, top=0)
-    for wanted in query.wanted:
-        _check_traced(ledger, query.kind, wanted)
     if not 1 <= page.limit <= MOST_LISTED:
         _refuse(f"limit: expected 1 to {MOST_LISTED}, got {page.limit}")
     with ledger.database.read() as connection:
-        answer = usage.ask_in(connection, query, viewer)
-        tracing = _Tracing(connection, ledger, answer.query, *usage.derivation(connection, answer.query, viewer))
-        figure = tuple(int(value or 0) for value in answer.totals)
+        tracing = _Tracing(
+            connection, ledger, usage.held_in(connection, _with_sums(ledger, query), viewer), query.wanted
+        )
+        figure = tracing.figure()
         parts, why = tracing.parts()
         if parts is not None and parts != figure:
             why = tracing.what_is_missing()
         buckets, more_buckets = tracing.buckets(page)
         records, more_records = tracing.records(page)
+        figures = tracing.figures(is_counted=parts is not None)
     return Trace(
         kind=query.kind,
         attribution=str(query.attribution),
         start=query.start,
         end=query.end,
-        measures=tuple(wanted.measure or str(wanted.quantity) for wanted in query.wanted),
+        figures=figures,
+        measures=tracing.measures,
         figure=figure,
         parts=parts,
         complete=parts == figure,
@@ -98,26 +104,29 @@ def trace(usage: Usage, query: UsageQuery, page: Page, viewer: Viewer) -> Trace:
         more_buckets=more_buckets,
         records=tuple(records),
         more_records=more_records,
+        cycles=tracing.cycles(),
     )
 
 
 class _Tracing:
     """One question within one state of the database."""
 
-    def __init__(
-        self, connection: Connection, ledger: Ledger, query: UsageQuery, derivation: Derivation, sight: Sight
-    ) -> None:
-        self._sight = sight
+    def __init__(self, connection: Connection, ledger: Ledger, held: Held, wanted: tuple[WantedUsage, ...]) -> None:
+        query = held.query
+        self._wanted = wanted
+        self._sight = held.sight
         self._connection = connection
         self._ledger = ledger
+        self._held = held
         self._query = query
         self._tables = ledger.tables_of(query.kind)
         self._kind = self._tables.kind
         self._is_prorated = query.attribution is Attribution.PRORATED
-        self._names = list(dict.fromkeys(name for wanted in query.wanted for name in self._of(wanted)))
+        self._bases = bases_of(self._kind, query)
+        self._names = list(dict.fromkeys([name for basis in self._bases for name in basis.columns]))
         self._names += [name for name in self._counts if name not in self._names]
         self._window = microseconds(query.start), microseconds(query.end)
-        self._pieces = list(self._found_pieces(derivation))
+        self._pieces = list(self._found_pieces(held.derivation))
 
     @property
     def _counts(self) -> tuple[str, ...]:
@@ -139,6 +148,58 @@ class _Tracing:
             filters = derivation.filters_at(stretch[0], values)
             if filters is not None:
                 yield Piece(number, stretch, filters)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the sums that are followed."""
+        return tuple(basis.name for basis in self._bases)
+
+    @property
+    def _observed(self) -> Observed:
+        """What snapshots were; nothing of other kinds."""
+        amounts = self._held.whole.get(())
+        return (amounts and amounts.observed) or Observed({}, {})
+
+    def figure(self) -> tuple[int, ...]:
+        """The sums that are followed, as the question's answer has them."""
+        if self._kind.of_instants:
+            series = self._observed.series.values()
+            return tuple(
+                sum(seen.records if name == RECORDS else seen.sums[name] for seen in series for name in basis.columns)
+                for basis in self._bases
+            )
+        amounts = self._held.whole.get(())
+        return self._values(amounts.sums if amounts else dict.fromkeys(self._names, 0))
+
+    def figures(self, *, is_counted: bool) -> tuple[Figure, ...]:
+        """What was asked for, and how it comes about.
+
+        Args:
+            is_counted: the records of the window are few enough to be looked at one by one.
+        """
+        held = self._held
+        answer = answer_of(self._kind, self._query, held.periods, held.whole, held.parts)
+        named = NamedRecords(self._connection, self._tables, [self._of_piece(piece) for piece in self._pieces])
+        return tuple(
+            Figure(
+                name=wanted.name,
+                value=value,
+                formula=formula_of(self._kind, self._query, wanted),
+                records=named.of(wanted, value, self._observed) if is_counted else (),
+            )
+            for wanted, value in zip(self._wanted, answer.totals, strict=False)
+        )
+
+    def cycles(self) -> tuple[TracedCycles, ...]:
+        """How often producers of snapshots looked, where the question depends on it."""
+        if not self._kind.of_instants or not any(wanted.quantity in OF_CYCLES for wanted in self._wanted):
+            return ()
+        producers = sorted({seen.producer for seen in self._observed.series.values()})
+        found = [(producer, self._observed.cycles[producer]) for producer in producers]
+        return tuple(
+            TracedCycles(producer=producer, cycles=each.count, complete=each.complete, last=moment(each.last))
+            for producer, each in found
+        )
 
     def parts(self) -> tuple[tuple[int, ...] | None, str]:
         """What the records that are there come to; or why that is not known."""
@@ -238,16 +299,9 @@ class _Tracing:
     def _records_of(self, piece: Piece, after: int | None) -> Select[Any]:
         records, series = self._tables.records, self._tables.series
         producers, entries = self._ledger.common.producers, self._ledger.common.entries
-        first, last = piece.stretch
-        start, end = (records.c[name] for name in times_of(self._kind))
-        within = [start < last, or_(end > first, start >= first)] if self._is_prorated else [end >= first, end < last]
-        earliest, latest = id_times(self._kind, piece.stretch, is_prorated=self._is_prorated)
-        if latest is not None:
-            within.append(records.c[ID] < id_from(latest + 999))
+        within = self._of_piece(piece)
         if after is not None:
             within.append(records.c[ID] > after.to_bytes(16, "big"))
-        elif earliest is not None:
-            within.append(records.c[ID] >= id_from(earliest))
         origin = {"name": producers.c.name, "at": entries.c.at}
         return (
             select(records, *(column.label(f"_from_{name}") for name, column in origin.items()))
@@ -256,9 +310,22 @@ class _Tracing:
                 .join(producers, records.c[PRODUCER] == producers.c[PRODUCER])
                 .join(entries, records.c[ENTRY] == entries.c[ENTRY])
             )
-            .where(*within, *conditions_of(series, piece.filters))
+            .where(*within)
             .order_by(records.c[ID])
         )
+
+    def _of_piece(self, piece: Piece) -> list[ColumnElement[bool]]:
+        """What the records of a piece meet."""
+        records = self._tables.records
+        first, last = piece.stretch
+        start, end = (records.c[name] for name in times_of(self._kind))
+        within = [start < last, or_(end > first, start >= first)] if self._is_prorated else [end >= first, end < last]
+        earliest, latest = id_times(self._kind, piece.stretch, is_prorated=self._is_prorated)
+        if latest is not None:
+            within.append(records.c[ID] < id_from(latest + 999))
+        if earliest is not None:
+            within.append(records.c[ID] >= id_from(earliest))
+        return [*within, *conditions_of(self._tables.series, piece.filters)]
 
     def _traced(self, piece: Piece, rows: Sequence[Mapping[str, Any]]) -> Iterator[TracedRecord]:
         if not rows:
@@ -284,13 +351,17 @@ class _Tracing:
             )
 
     def _values(self, sums: Mapping[str, int]) -> tuple[int, ...]:
-        """What was asked for, from sums of bucket columns."""
-        return tuple(sum(sums[name] for name in self._of(wanted)) for wanted in self._query.wanted)
+        """The sums that are followed, from those of bucket columns."""
+        return tuple(sum(sums[name] for name in basis.columns) for basis in self._bases)
 
-    def _of(self, wanted: WantedUsage) -> tuple[str, ...]:
-        if wanted.quantity is Quantity.SUM:
-            return (wanted.measure,)
-        return (STARTED,) if wanted.quantity is Quantity.STARTED else self._counts
+
+def _with_sums(ledger: Ledger, query: UsageQuery) -> UsageQuery:
+    """A question with the sums of the measures of which it wants single values, to be followed."""
+    kind = ledger.kinds.get(query.kind)
+    summed = additive(kind) if kind else ()
+    measures = [wanted.measure for wanted in query.wanted if wanted.quantity in SINGLE and wanted.measure in summed]
+    sums = (WantedUsage(Quantity.SUM, measure) for measure in measures)
+    return msgspec.structs.replace(query, wanted=(*query.wanted, *sums))
 
 
 def _beyond(columns: Sequence[Any], values: Sequence[int]) -> Any:  # noqa: ANN401  # a condition of SQL.
@@ -311,19 +382,6 @@ def _token(text: str, parts: int, name: str, base: int = 10) -> list[int]:
     if len(found) != parts or not all(0 <= each < MOST[base] for each in found):
         _refuse(f"{name} {text[:80]!r}: give what the answer before said, or nothing")
     return found
-
-
-def _check_traced(ledger: Ledger, name: str, wanted: WantedUsage) -> None:
-    kind: Kind | None = ledger.kinds.get(name)
-    if kind is None or wanted.quantity in TRACED:
-        return
-    if wanted.quantity is Quantity.RATIO and wanted.measure in kind.ratios:
-        ratio = kind.ratios[wanted.measure]
-        _refuse(
-            f"{wanted.name} is no sum of parts; trace what it is computed from: {ratio.numerator}, {ratio.denominator}"
-        )
-    itself = f"sum:{wanted.measure}" if kind.of_instants and wanted.measure else wanted.measure or Quantity.RECORDS
-    _refuse(f"{wanted.name} is no sum of parts; trace the measure itself: {itself}")
 
 
 def _refuse(message: str) -> NoReturn:

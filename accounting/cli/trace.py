@@ -20,7 +20,7 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")] = "",
     measures: Annotated[
-        str, typer.Option(help="What adds up: measures, products, records, started, sum:used.")
+        str, typer.Option(help="As in `siteward account`: core_time, efficiency, p95:wall_time, records.")
     ] = "records",
     where: Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, vo!=x.")] = None,
     window: Annotated[str, typer.Option(help="A calendar word: 2026-03, last-month; or give start and end.")] = "",
@@ -89,6 +89,14 @@ def _show(found: Trace, output: str) -> None:
     for name, token in (("after-bucket", found.more_buckets), ("after-record", found.more_records)):
         if token:
             tell(f"there are more: --{name} {token}")
+    for figure in found.figures:
+        if figure.formula not in found.measures:
+            names = "".join(f"; record {each.id} says {each.value}" for each in figure.records)
+            tell(f"{figure.name} {figure.value}: {figure.formula}{names}")
+    for each in found.cycles:
+        tell(
+            f"{each.producer} looked {each.cycles} times, last {_time(each.last)}; {each.complete} times all was there"
+        )
     totals = ", ".join(f"{name} {value}" for name, value in zip(found.measures, found.figure, strict=True))
     told = "all records are there, and add up to it" if found.complete else f"not all of it is explained: {found.why}"
     tell(f"total: {totals}; {told}")

@@ -57,7 +57,8 @@ class ListedSums:
         counts = (STARTED, CARRIED) if STARTED in table.c else (RECORDS,)
         read = list(dict.fromkeys([SERIES, *names, *counts]))
         within = (table.c[START] >= piece.first) & (table.c[START] < piece.last)
-        listed = self._dialect.listed(self._connection, [table.c[name] for name in read], within)
+        columns_read = [table.c[name] for name in read]
+        listed = self._dialect.listed(self._connection, columns_read, within, {since, piece.first})
         if listed is None:
             return None
         sums = {name: Sums() for name in names}

@@ -39,6 +39,28 @@ from siteward.viewer import Viewer
 MOST_PERIODS: Final = 10_000
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What the groups of a question hold, of which its answer is made.
+
+    Attributes:
+        query: the question, in UTC.
+        sight: what the viewer sees of it.
+        derivation: how its groups and conditions are told from dimensions.
+        periods: of the window, in order.
+        whole: what each group holds in the whole window.
+        parts: what each group holds in each period.
+        closed: months of the window that are closed, as answers name them.
+    """
+
+    query: UsageQuery
+    sight: Sight
+    derivation: Derivation
+    periods: Periods
+    whole: Groups
+    parts: list[Groups]
+    closed: tuple[ClosedPeriod, ...] = ()
+
+
 class Usage:
     """Asks one ledger."""
 
@@ -59,6 +81,23 @@ class Usage:
 
     def ask_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
         """The same within a transaction that sees one state."""
+        held = self.held_in(connection, query, viewer)
+        sight = held.sight
+        answer = answer_of(self.ledger.kinds[query.kind], held.query, held.periods, held.whole, held.parts)
+        return msgspec.structs.replace(
+            answer,
+            visible=format_filters(sight.conditions),
+            pseudonyms=tuple(name for name in query.by if name in sight.hidden),
+            closed=held.closed,
+            unfinished=() if sight.conditions else self._unfinished(connection, query.kind),
+        )
+
+    def held_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> Held:
+        """What the groups of a question hold.
+
+        Raises:
+            QueryError: as `ask`.
+        """
         kind = self.ledger.kinds.get(query.kind)
         if kind is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.kinds)}")
@@ -71,23 +110,14 @@ class Usage:
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
         derivation = Derivation(kind, query, topology, sight)
-        noted: tuple[ClosedPeriod, ...] = ()
         if kind.of_instants:
             whole, parts = self._snapshots(connection, derivation, sight).groups(periods)
-        else:
-            tables = self.ledger.tables[query.kind]
-            closed = ClosedMonths(connection, self.ledger, tables, query)
-            reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
-            whole, parts = reading.groups(periods)
-            noted = closed.noted(derivation.base)
-        answer = answer_of(kind, query, periods, whole, parts)
-        return msgspec.structs.replace(
-            answer,
-            visible=format_filters(sight.conditions),
-            pseudonyms=tuple(name for name in query.by if name in sight.hidden),
-            closed=noted,
-            unfinished=() if sight.conditions else self._unfinished(connection, query.kind),
-        )
+            return Held(query, sight, derivation, periods, whole, parts)
+        tables = self.ledger.tables[query.kind]
+        closed = ClosedMonths(connection, self.ledger, tables, query)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
+        whole, parts = reading.groups(periods)
+        return Held(query, sight, derivation, periods, whole, parts, closed.noted(derivation.base))
 
     def _unfinished(self, connection: Connection, kind: str) -> tuple[int, ...]:
         return tuple(unfinished_in(connection, self.ledger.common.corrections, kind))
@@ -105,13 +135,6 @@ class Usage:
             QueryError: records of this kind do not say whether they are the viewer's.
         """
         return Sight(kind, viewer, bucketed(kind), kind.column, self._key)
-
-    def derivation(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> tuple[Derivation, Sight]:
-        """How a checked question's groups and conditions are told from dimensions, and what the viewer sees of them."""
-        kind = self.ledger.kinds[query.kind]
-        topology = self.topology(connection, query)
-        sight = Sight(kind, viewer, bucketed(kind), groupable(kind, topology.attributes), self._key)
-        return Derivation(kind, query, topology, sight), sight
 
     def topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""

@@ -72,7 +72,7 @@ def test_a_record_is_followed_over_http(app: TestClient) -> None:
         ({"kind": "job", "record": "0" * 32}, "give either a kind, or a record"),
         ({"record": "x"}, "a record id is 32 hexadecimal digits"),
         ({"kind": "jobs"}, "did you mean 'job'"),
-        ({"kind": "job", "measures": "efficiency"}, "trace what it is computed from: cpu_time, core_time"),
+        ({"kind": "job", "measures": "efficiencies"}, "did you mean 'efficiency'"),
         ({"kind": "job", "limit": 0}, "expected 1 to 10000"),
         ({"kind": "job", "by": "site"}, "parameter 'by' is unknown"),
     ],
@@ -99,6 +99,11 @@ def test_a_figure_is_followed_from_the_shell(
     assert json.loads(capsys.readouterr().out)["figure"] == [36_000]
     assert ran(monkeypatch, settings, "--output", "csv", *question) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
+    percentile = ("--measures", "p95:wall_time", "--attribution", "by-end")
+    assert ran(monkeypatch, settings, "ledger", "trace", "job", "--window", DAY, *percentile) == 0
+    told = capsys.readouterr().err
+    assert "p95:wall_time 3600.0: the 95th percentile of wall_time over the records that know it; record" in told
+    assert " says 3600" in told
 
 
 def test_a_record_is_followed_from_the_shell(

@@ -99,16 +99,56 @@ def test_records_in_the_archive_are_told_of(open_database: Opens, tmp_path: Path
     assert "siteward ledger verify" in trace(asking(ledger), question(), Page(), EVERYTHING).why
 
 
-def test_what_is_no_sum_of_parts_cannot_be_traced(open_database: Opens) -> None:
-    """The error says what can be."""
+def test_what_is_no_sum_is_led_to_its_sums(open_database: Opens) -> None:
+    """A ratio to both of its sides, over the records that know the other; a rate and a mean to what they divide."""
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([sited(0, cpu_time=1_000), sited(1, cpu_time=None), sited(2, cpu_time=3_000)]))
+    wanted = ("ratio:efficiency", "rate:core_time", "mean:cpu_time")
+    asked = question(*wanted, attribution=Attribution.BY_END, end=FIRST + timedelta(days=1))
+    found = trace(asking(ledger), asked, Page(), EVERYTHING)
+    each = 4 * 7200
+    sides = ("cpu_time", "core_time (cpu_time known)", "core_time", "records (cpu_time known)")
+    assert (found.measures, found.figure) == (sides, (4_000, 2 * each, 3 * each, 2))
+    assert (found.complete, found.parts) == (True, found.figure)
+    assert [record.parts[1] for record in found.records] == [each, 0, each]
+    told = answered(ledger, asked).totals
+    assert [(figure.name, figure.value) for figure in found.figures] == list(zip(wanted, told, strict=True))
+    days = 31
+    assert [figure.formula for figure in found.figures] == [
+        "cpu_time / core_time (cpu_time known)",
+        f"core_time / {days * 86_400} s",
+        "cpu_time / records (cpu_time known)",
+    ]
+
+
+def test_a_percentile_is_led_to_the_records_around_it(open_database: Opens) -> None:
+    """Those between whose values it lies, by value; the smallest and the largest to the record that says it."""
+    ledger = emptied(open_database(), USE, SOON)
+    times = [500, 100, 400, 200, 300, 600]
+    records = [sited(number, wall_time=wall) for number, wall in enumerate(times)]
+    ledger.write(batch(records))
+    asked = question("p50:wall_time", "p90:core_time", "min:wall_time", "max:wall_time", attribution=Attribution.BY_END)
+    found = trace(asking(ledger), asked, Page(), EVERYTHING)
+    told = answered(ledger, asked).totals
+    half, ninety, least, most = found.figures
+    assert tuple(figure.value for figure in found.figures) == told
+    assert [record.value for record in half.records] == [300, 400]
+    assert [record.id for record in half.records] == [records[4]["_id"].hex(), records[2]["_id"].hex()]
+    assert [record.value for record in ninety.records] == [4 * 500, 4 * 600]
+    assert [(record.id, record.value) for record in least.records] == [(records[1]["_id"].hex(), 100)]
+    assert [(record.id, record.value) for record in most.records] == [(records[5]["_id"].hex(), 600)]
+    assert half.formula == "the 50th percentile of wall_time over the records that know it"
+    assert (found.measures, found.figure) == (("records", "wall_time", "core_time"), (6, 2_100, 8_400))
+    nothing = trace(
+        asking(ledger), msgspec.structs.replace(asked, filters=(Filter("site", ("X",)),)), Page(), EVERYTHING
+    )
+    assert [(figure.value, figure.records) for figure in nothing.figures] == [(None, ())] * 4
+
+
+def test_what_is_wrong_with_a_question_is_said(open_database: Opens) -> None:
+    """Also of one about parts of an answer."""
     ledger = emptied(open_database(), USE, SOON)
     ledger.write(batch([sited()]))
-    for wanted, hint in (
-        ("ratio:efficiency", "trace what it is computed from: cpu_time, core_time"),
-        ("rate:core_time", "trace the measure itself: core_time"),
-    ):
-        with pytest.raises(QueryError, match=hint):
-            trace(asking(ledger), question(wanted), Page(), EVERYTHING)
     with pytest.raises(QueryError, match="limit: expected 1 to 10000, got 0"):
         trace(asking(ledger), question(), Page(limit=0), EVERYTHING)
     with pytest.raises(QueryError, match="give what the answer before said"):
@@ -153,8 +193,30 @@ def test_a_figure_of_snapshots_leads_to_its_records(open_database: Opens, tmp_pa
         (part,) = one.buckets
         assert (one.state, part.attribution, part.width) == ("booked", "at-instant", widths[0])
         assert part.parts == {"records": 1, "used": 9, "files": 10, "copies": 2, "stored": 18}
-    with pytest.raises(QueryError, match="trace the measure itself: sum:used"):
-        trace(asking(ledger), question("mean:used", kind="level"), Page(), EVERYTHING)
+
+
+def test_what_was_at_instants_is_led_to_its_records(open_database: Opens) -> None:
+    """What was last and most, to the records that say so; a mean, to how often its producer looked."""
+    ledger = emptied(open_database(), LEVEL, SOON)
+    records = [
+        level(0, used=7),
+        level(1, used=9, time=after(hours=1)),
+        level(2, used=30, time=after(hours=1), site="T"),
+        level(3, used=5, site="U"),
+    ]
+    ledger.write(level_batch(records))
+    wanted = ("mean:used", "last:used", "last-known:used", "min:used", "max:used", "cycles", "instants")
+    asked = question(*wanted, kind="level", attribution=Attribution.AT_INSTANT)
+    found = trace(asking(ledger), asked, Page(), EVERYTHING)
+    named = [figure.records for figure in found.figures]
+    told = answered(ledger, asked).totals
+    assert tuple(figure.value for figure in found.figures) == told
+    assert [[record.value for record in each] for each in named] == [[], [9, 30], [5, 9, 30], [5], [30], [], []]
+    assert [sum(int(record.value or 0) for record in each) for each in named[1:3]] == list(told[1:3])
+    (cycles,) = found.cycles
+    assert (cycles.producer, cycles.cycles, cycles.last) == ("p", told[5], FIRST + timedelta(hours=1))
+    assert (found.complete, found.measures[0], found.figure[0]) == (True, "used", 51)
+    assert found.figures[0].formula.startswith("of each series used / the times at which its producer looked")
 
 
 few: Final = settings(
