@@ -5,7 +5,7 @@ What one of them does in its own way lives beside this file, behind the contract
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final, Protocol
@@ -86,17 +86,23 @@ class Dialect(Protocol):
         """The same where a sum may fail that does not fit into 64 bits, with an error that `is_too_wide` knows."""
 
     def listed(
-        self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]
-    ) -> Iterator[tuple[int, list[npt.NDArray[np.int64]]]] | None:
-        """Columns of a table as arrays: for each value of the first column of its primary key, in order, those rows.
+        self,
+        connection: Connection,
+        columns: Sequence[Column[int]],
+        chosen: ColumnElement[bool],
+        apart: Collection[int],
+    ) -> Iterator[tuple[int | None, list[npt.NDArray[np.int64]]]] | None:
+        """Columns of a table as arrays, many rows at a time, in order of the first column of its primary key.
 
         Args:
             connection: of the caller's transaction.
             columns: integers, none of which may be unknown.
             chosen: the rows.
+            apart: values of that first column whose rows come by themselves.
 
         Returns:
-            None where the database is faster with sums than with rows.
+            Each time one of these values, or None, and the rows; None where the database is faster with sums than with
+            rows.
         """
 
     def whole(self, found: Sequence[Any]) -> int:

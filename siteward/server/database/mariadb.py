@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, Final
 
@@ -85,7 +85,13 @@ class Mariadb:
         """See `siteward.server.database.Dialect`."""
         return self.exact_sum(column)
 
-    def listed(self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]) -> None:
+    def listed(
+        self,
+        connection: Connection,
+        columns: Sequence[Column[int]],
+        chosen: ColumnElement[bool],
+        apart: Collection[int],
+    ) -> None:
         """See `siteward.server.database.Dialect`."""
 
     def whole(self, found: Sequence[Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -111,7 +111,13 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         return self.exact_sum(column)
 
-    def listed(self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]) -> None:
+    def listed(
+        self,
+        connection: Connection,
+        columns: Sequence[Column[int]],
+        chosen: ColumnElement[bool],
+        apart: Collection[int],
+    ) -> None:
         """See `siteward.server.database.Dialect`."""
 
     def whole(self, found: Sequence[Any]) -> int:

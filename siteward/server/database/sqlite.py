@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +33,33 @@ from siteward.write_ahead import write_ahead
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
 _HALF: Final = 32
+_TOGETHER: Final = 2**18
+"""Characters of one column's numbers that are read at once."""
 _MISFITS: Final = frozenset({3091, 18})
 """SQLITE_CONSTRAINT_DATATYPE, for which Python's module has no name, and SQLITE_TOOBIG."""
+
+
+def _read_together(
+    rows: Iterable[Sequence[Any]], apart: Collection[int]
+) -> Iterator[tuple[int | None, list[npt.NDArray[np.int64]]]]:
+    """Lists that were texts, as arrays: where each is short, many of them are read as one."""
+    waiting: list[Sequence[str]] = []
+    size = 0
+    for value, *texts in rows:
+        if value in apart:
+            yield value, _numbers([texts])
+            continue
+        waiting.append(texts)
+        size += len(texts[0])
+        if size >= _TOGETHER:
+            yield None, _numbers(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield None, _numbers(waiting)
+
+
+def _numbers(lists: Sequence[Sequence[str]]) -> list[npt.NDArray[np.int64]]:
+    return [np.fromstring(",".join(texts), np.int64, sep=",") for texts in zip(*lists, strict=True)]
 
 
 class Sqlite:
@@ -86,14 +111,17 @@ class Sqlite:
         return [func.sum(column)]
 
     def listed(
-        self, connection: Connection, columns: Sequence[Column[int]], chosen: ColumnElement[bool]
-    ) -> Iterator[tuple[int, list[npt.NDArray[np.int64]]]] | None:
+        self,
+        connection: Connection,
+        columns: Sequence[Column[int]],
+        chosen: ColumnElement[bool],
+        apart: Collection[int],
+    ) -> Iterator[tuple[int | None, list[npt.NDArray[np.int64]]]] | None:
         """See `siteward.server.database.Dialect`."""
         # A column as one text costs a third of its rows one by one, or of their sums by a group of another table.
         first = columns[0].table.primary_key.columns[0]
         question = select(first, *map(func.group_concat, columns)).where(chosen).group_by(first)
-        rows = connection.execute(question)
-        return ((value, [np.fromstring(text, np.int64, sep=",") for text in texts]) for value, *texts in rows)
+        return _read_together(connection.execute(question), apart)
 
     def whole(self, found: Sequence[Any]) -> int:
         """See `siteward.server.database.Dialect`."""
