@@ -72,6 +72,21 @@ class CallerTold(msgspec.Struct, frozen=True):
     grants: tuple[GrantTold, ...]
 
 
+class IssuerTold(msgspec.Struct, frozen=True):
+    """An issuer whose tokens an app believes: its name there, its own one, and how a command line asks it for some."""
+
+    name: str
+    url: str
+    browser: bool
+    client: str
+    scopes: tuple[str, ...]
+    audience: str
+
+
+class _IssuersTold(msgspec.Struct, frozen=True):
+    issuers: list[IssuerTold]
+
+
 class Client:
     """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
 
@@ -94,6 +109,10 @@ class Client:
     def whoami(self) -> CallerTold:
         """Whom our token proves to the server, and what that allows."""
         return self._read("/v1/whoami", CallerTold)
+
+    def issuers(self) -> list[IssuerTold]:
+        """Whose tokens the server believes."""
+        return self._read("/v1/issuers", _IssuersTold).issuers
 
     def query(  # noqa: PLR0913  # a question has these parts.
         self,

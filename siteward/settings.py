@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -194,15 +194,25 @@ def _field_types(section: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _read_secrets(table: dict[str, Any]) -> None:
     for secret in SECRETS:
-        section, _, name = secret.partition(".")
-        values = table.get(section)
-        if isinstance(values, dict) and f"{name}_file" in values:
+        section, _, name = secret.rpartition(".")
+        for place, values in _tables(table, section):
+            if f"{name}_file" not in values:
+                continue
             path = Path(str(values.pop(f"{name}_file"))).expanduser()
             try:
                 values[name] = path.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                message = f"setting {secret}_file: {error}"
+            except (OSError, UnicodeError) as error:
+                message = f"setting {place}.{name}_file: {error}"
                 raise SettingsError(message) from error
+
+
+def _tables(table: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables at a place, each with its own; a star at the end stands for all that are there."""
+    section, star, _ = place.partition(".*")
+    found = table.get(section)
+    if isinstance(found, dict):
+        within = {f"{section}.{name}": each for name, each in found.items()} if star else {section: found}
+        yield from ((name, each) for name, each in within.items() if isinstance(each, dict))
 
 
 def _refuse_unknown(section: type[msgspec.Struct], table: dict[str, Any], place: str) -> None:

@@ -21,8 +21,10 @@ SECRETS: Final = (
     "prometheus.url_token",
     "prometheus.remote_write_token",
     "access.password",
+    "issuers.*.client_secret",
 )
-"""Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown."""
+"""Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown. A star stands
+for any name."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -218,6 +220,9 @@ class ServerSettings(Section):
     host: str = "127.0.0.1"
     """Another address than loopback needs an issuer of tokens that is trusted, `[issuers.NAME]`."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    url: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    """Where people's browsers find it, such as `https://siteward.example.org`; issuers send them back there after
+    log-in. Empty: at the loopback address that the browser asked."""
 
 
 class GrantSettings(Section):
@@ -254,6 +259,14 @@ class IssuerSettings(Section):
     """Whether entitlements come from the issuer's userinfo, as Check-in's do, and are asked for there."""
     person: str = "sub"
     """The claim that holds what records call a person."""
+    client: str = ""
+    """Our name there (`client_id`), by which people log in with a browser. Empty: they cannot, at this issuer."""
+    client_secret: str = ""
+    """Ours. `client_secret_file` keeps it out of this file. Empty: a public client; every log-in has its own proof."""
+    device_client: str = ""
+    """The name of our command line there, a public client with the device flow, for `siteward login`."""
+    scopes: tuple[str, ...] = ()
+    """What is asked for at log-in. Empty: `openid`, and with it `wlcg.groups`, or `eduperson_entitlement`."""
     ca: str = ""
     """File of the authorities trusted for its address. Empty: those of the system."""
     grants: tuple[GrantSettings, ...] = ()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from siteward.server.auth.fetching import Fetched, FetchError
+from siteward.oauth.fetching import Fetched, FetchError
 from siteward.settings import GrantSettings, IssuerSettings
 
 NOW: Final = 1_790_000_000.0
@@ -120,7 +120,7 @@ class Issuer:
         return name
 
     def __call__(self, url: str, headers: Mapping[str, str]) -> Fetched:
-        """Answer as siteward.server.auth.fetching.Fetch."""
+        """Answer as siteward.oauth.fetching.Fetch."""
         self.asked.append(url)
         if not self.is_up:
             message = f"{url}: no answer"

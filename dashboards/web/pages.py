@@ -50,6 +50,13 @@ def router(_settings: Settings) -> APIRouter:
     for page in PAGES:
         _add_page(routes, templates, page)
 
+    login = templates.get_template("login.html").render()
+
+    @routes.get("/login", dependencies=[Depends(requires(Permission.PUBLIC))])
+    def log_in() -> Response:
+        """Where people say who they are."""
+        return Response(login, media_type="text/html; charset=utf-8", headers=ASK_AGAIN)
+
     @routes.get("/static/{version}/{name}", dependencies=[Depends(requires(Permission.PUBLIC))])
     def static(version: str, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
         """One static file; kept for ever under its version, checked each time under any other."""

@@ -16,6 +16,7 @@ from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.client import Client, ClientError
 from siteward.holding import is_held
+from siteward.oauth.logins import Login, kept_token
 from siteward.query import AnswerRow, QueryError
 from siteward.query_json import AnswerDocument, document
 from siteward.query_text import QueryText, parse_query, split_list
@@ -111,7 +112,7 @@ def asked_app(settings: Settings, url: str = "") -> Client | None:
 def _token(settings: Settings, url: str) -> str:
     """What to send: the user's token to another app; to our own one, where it asks for any, one of its own."""
     if url:
-        return discovered_token()
+        return discovered_token() or kept_token(url.rstrip("/"), _renewed)
     if not settings.issuers:
         return ""
     from siteward.server.auth.local_issuer import BRIEF, LocalIssuer  # noqa: PLC0415  # only where the app has issuers.
@@ -119,6 +120,12 @@ def _token(settings: Settings, url: str) -> str:
 
     person = local_person()
     return LocalIssuer(settings.issuer_file).token(person.identity.subject, person.grants, OWN_DAYS, BRIEF)
+
+
+def _renewed(login: Login) -> Login:
+    from siteward.cli.login import renewed  # noqa: PLC0415  # only where a log-in is over.
+
+    return renewed(login)
 
 
 @contextmanager

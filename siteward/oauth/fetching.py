@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Final, Protocol
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, Request
 
@@ -29,6 +30,8 @@ class FetchError(Exception):
         status: HTTP's; 0 where there is none.
     """
 
+    permanent = False
+
     def __init__(self, message: str, status: int = 0) -> None:
         """Keep both."""
         super().__init__(message)
@@ -45,6 +48,18 @@ class Fetched(msgspec.Struct, frozen=True):
 
     body: bytes
     lasting: float | None = None
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """Any answer to what was sent: an issuer says in its body why it refuses.
+
+    Attributes:
+        status: HTTP's.
+        body: all of it.
+    """
+
+    status: int
+    body: bytes
 
 
 class Fetch(Protocol):
@@ -87,31 +102,57 @@ class HttpFetch:
     def __call__(self, url: str, headers: Mapping[str, str]) -> Fetched:
         """GET it."""
         deadline = time.monotonic() + SECONDS
-        try:
-            check_address(url, "address")
-            opened = opener(url, HTTPSHandler(context=self._context)).open(
-                Request(url, headers={"Accept": "application/json", **headers}),  # noqa: S310  # checked above.
-                timeout=SECONDS,
-            )
-            with opened as answer:
-                if answer.status != HTTPStatus.OK:
-                    message = f"{url}: HTTP status {answer.status}"
-                    raise FetchError(message)
-                body = bytearray()
-                # One byte at a time, a server could keep us for ever: each alone is in time.
-                while piece := answer.read1(PIECE):
-                    body += piece
-                    if len(body) > MOST_BYTES:
-                        message = f"{url}: the answer has more than {MOST_BYTES} bytes"
-                        raise FetchError(message)
-                    if time.monotonic() > deadline:
-                        message = f"{url}: the answer was not whole after {SECONDS:.0f} seconds"
-                        raise FetchError(message)
-                return Fetched(bytes(body), _lasting(answer.headers.get("Cache-Control", "")))
-        except (URLError, HTTPException, OSError, ValueError) as error:
-            # A refused token stands in the request, never in what the server's library says of it.
-            message = f"{url}: {error}"
-            raise FetchError(message, getattr(error, "code", 0)) from error
+        with _told(url), self._opened(url, None, headers) as answer:
+            if answer.status != HTTPStatus.OK:
+                message = f"{url}: HTTP status {answer.status}"
+                raise FetchError(message)
+            return Fetched(_read(url, answer, deadline), _lasting(answer.headers.get("Cache-Control", "")))
+
+    def post(self, url: str, form: bytes, headers: Mapping[str, str]) -> Posted:
+        """POST a form; waits at most seconds.
+
+        Raises:
+            FetchError: there is no answer.
+        """
+        deadline = time.monotonic() + SECONDS
+        with _told(url):
+            try:
+                with self._opened(url, form, headers) as answer:
+                    return Posted(answer.status, _read(url, answer, deadline))
+            except HTTPError as error:
+                with error:
+                    return Posted(error.code, _read(url, error, deadline))
+
+    def _opened(self, url: str, form: bytes | None, headers: Mapping[str, str]) -> HTTPResponse:
+        check_address(url, "address")
+        request = Request(url, form, {"Accept": "application/json", **headers})  # noqa: S310  # checked above.
+        opened: HTTPResponse = opener(url, HTTPSHandler(context=self._context)).open(request, timeout=SECONDS)
+        return opened
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Whatever goes wrong, as one error that names the address."""
+    try:
+        yield
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        # A refused token stands in the request, never in what the server's library says of it.
+        message = f"{url}: {error}"
+        raise FetchError(message, getattr(error, "code", 0)) from error
+
+
+def _read(url: str, answer: HTTPResponse | HTTPError, deadline: float) -> bytes:
+    body = bytearray()
+    # One byte at a time, a server could keep us for ever: each alone is in time.
+    while piece := answer.read1(PIECE):
+        body += piece
+        if len(body) > MOST_BYTES:
+            message = f"{url}: the answer has more than {MOST_BYTES} bytes"
+            raise FetchError(message)
+        if time.monotonic() > deadline:
+            message = f"{url}: the answer was not whole after {SECONDS:.0f} seconds"
+            raise FetchError(message)
+    return bytes(body)
 
 
 def _lasting(header: str) -> float | None:

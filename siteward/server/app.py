@@ -27,6 +27,7 @@ from siteward.server.auth.access import Access, permissions
 from siteward.server.auth.api import router as access_router
 from siteward.server.auth.auditing import Auditing
 from siteward.server.auth.door import Door
+from siteward.server.auth.login_api import router as login_router
 from siteward.server.problems import answer_problems, problem_of
 from siteward.server.resources import Resources
 from siteward.server.schedule import Leases, Schedule, Task, load_tasks
@@ -77,7 +78,7 @@ def create_app(
     """
     extensions.check_packages()
     shared = resources or Resources(settings)
-    door = Door(settings, lambda: shared.denied)
+    door = Door(settings, lambda: shared.denied, lambda: shared.sessions)
     # The generated pages of FastAPI load their scripts from elsewhere; /openapi.json is served by a route of ours.
     app = FastAPI(
         title="Siteward",
@@ -89,7 +90,8 @@ def create_app(
     )
     app.state.resources = shared
     made = [make(settings) for make in (_installed() if routers is None else routers)]
-    for router in (health.router(shared), metrics.router(shared), access_router(shared), _description(app), *made):
+    own = (health.router(shared), metrics.router(shared), access_router(shared), login_router(shared, door))
+    for router in (*own, _description(app), *made):
         # Flat, not included: the door and the check below see each route as its author wrote it.
         app.router.routes.extend(router.routes)
     answer_problems(app)

@@ -18,6 +18,7 @@ from siteward.query import Answer, Filter, Query, StoredRecord
 from siteward.server.auth.audit import Audit
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
+from siteward.server.auth.sessions import Sessions
 from siteward.server.database import Database
 from siteward.settings import Settings
 
@@ -110,6 +111,12 @@ class Resources:
         """The deny-list; what goes wrong when opening it is the database's to say."""
         access = self.settings.access
         return self.shared("deny-list", lambda: DenyList(Database(self.settings.access_url, access.password)))
+
+    @property
+    def sessions(self) -> Sessions:
+        """Who has logged in with a browser; what goes wrong when opening it is the database's to say."""
+        access = self.settings.access
+        return self.shared("sessions", lambda: Sessions(Database(self.settings.access_url, access.password)))
 
     @property
     def audit(self) -> Audit:

@@ -27,6 +27,11 @@ class Nobody:
         return False
 
 
+def no_sessions() -> Any:
+    """Nobody has logged in."""
+    raise AssertionError
+
+
 def test_an_issuer_that_hangs_holds_up_its_own_bearers_only(tmp_path: Path) -> None:
     """However many come with whatever in its name; beyond what may wait they are told to come again."""
     slow, quick, goes_on = Issuer("https://slow.example"), Issuer("https://quick.example"), threading.Event()
@@ -42,7 +47,7 @@ def test_an_issuer_that_hangs_holds_up_its_own_bearers_only(tmp_path: Path) -> N
     def asking(settings: IssuerSettings) -> Issuer:
         return by_url[settings.url]
 
-    door = Door(Settings(data=str(tmp_path), issuers=issuers), Nobody, fetch=asking, clock=Clock())
+    door = Door(Settings(data=str(tmp_path), issuers=issuers), Nobody, no_sessions, fetch=asking, clock=Clock())
     refusals: list[Reason] = []
     enough = anyio.Event()
 

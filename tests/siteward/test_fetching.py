@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from siteward.server.auth import fetching
-from siteward.server.auth.fetching import FetchError, HttpFetch, check_address
+from siteward.oauth import fetching
+from siteward.oauth.fetching import FetchError, HttpFetch, check_address
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

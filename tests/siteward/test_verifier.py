@@ -10,9 +10,10 @@ import pytest
 from at_once import all_at_once
 from issuer import NOW, Clock, Issuer
 
-from siteward.server.auth.fetching import FetchError
+from siteward.oauth.discovery import discovery_addresses
+from siteward.oauth.fetching import FetchError
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY, discovery_addresses
+from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY
 from siteward.server.auth.profiles.wlcg import ANY_AUDIENCE
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
 from siteward.server.auth.verifier import Verifier

@@ -14,9 +14,11 @@ export class Problem extends Error {
   }
 }
 
+const UNAUTHORIZED = 401;
+const LOGIN = "/login";
 const PATIENCE = 15_000; // milliseconds until a silent server counts as away.
 
-export function get(path, parameters, signal) {
+export function get(path, parameters = {}, signal = undefined) {
   const search = new URLSearchParams(pairs(parameters)).toString();
   return ask(search ? `${path}?${search}` : path, {}, signal);
 }
@@ -24,6 +26,11 @@ export function get(path, parameters, signal) {
 /** Sends a body that is JSON already. */
 export function postText(path, body) {
   return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+}
+
+/** Takes something away. */
+export function remove(path) {
+  return ask(path, { method: "DELETE" });
 }
 
 /** {a: 1, b: [2, 3]} as [["a", 1], ["b", 2], ["b", 3]]; undefined and "" are left out. */
@@ -41,6 +48,10 @@ async function ask(url, request, signal) {
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Away("The server does not answer.", { cause: error });
+  }
+  if (response.status === UNAUTHORIZED && location.pathname !== LOGIN) {
+    // The session is over: nothing on this page can be asked any more.
+    location.assign(`${LOGIN}?${new URLSearchParams({ to: location.pathname + location.search })}`);
   }
   if (!response.ok) throw new Problem(response.status, quietly(text));
   return parse(text);

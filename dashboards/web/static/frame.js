@@ -1,6 +1,7 @@
 // The frame of every page: time range, VO, links that keep both, and the notice where figures are simulated.
 
 import { by, el, options, say } from "./dom.js";
+import { showAccount } from "./account.js";
 import { get } from "./api.js";
 import { readKinds } from "./kinds_list.js";
 import { keep } from "./live.js";
@@ -103,6 +104,7 @@ keep(async (signal) => {
   await readVos(kinds.map((kind) => kind.name), signal);
   took = performance.now() - began;
 }, () => Math.max(EVERY, SHARE * took));
+showAccount().catch(() => {}); // Where the server is away, the page says so already.
 if (document.querySelector("#station-emitted") === null) {
   keep(async (signal) => countLetters((await get("/v1/pipeline", {}, signal)).refused.dead_letters), () => 10_000);
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,9 +25,9 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 """What a browser calls a request of our own pages, and one typed by a person."""
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="siteward"'}
-BROWSERS: Final = 'Basic realm="siteward"'
-"""The challenge for browsers, in a line of its own: of several in one line they read the first one only."""
-UNAUTHORIZED: Final = 401
+LOGIN_PAGE: Final = "/login"
+TO_LOGIN: Final[Mapping[int, Mapping[str, str]]] = {401: {}, 403: {"refused": "role"}}
+"""By which statuses a browser that asks for a page is sent to log in, and what it is told there."""
 
 
 class UndeclaredError(RuntimeError):
@@ -101,9 +102,9 @@ class Access:
         try:
             await self._admit(scope, Headers(scope=scope))
         except Problem as problem:
-            answer = problem.response()
-            if answer.status_code == UNAUTHORIZED:
-                answer.headers.append("WWW-Authenticate", BROWSERS)
+            headers = Headers(scope=scope)
+            is_page = problem.status in TO_LOGIN and _is_page(scope, headers)
+            answer = _to_login(scope, TO_LOGIN[problem.status]) if is_page else problem.response()
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -123,16 +124,20 @@ class Access:
         permission = self._asked(scope)
         if permission is not Permission.PUBLIC:
             caller = await self._caller(headers, permission)
+            if caller.by_cookie and scope["method"] not in SAFE and not _is_ours(headers):
+                # Whatever page made the browser send this: it does not say that it is one of ours.
+                detail = "Only a page of this server may change anything with a session; programs send a token."
+                raise Problem(403, detail)
             scope.setdefault("state", {}).update(caller=caller, permission=permission)
 
     async def _caller(self, headers: Headers, permission: Permission) -> Caller:
         try:
-            caller = await self._door.caller(headers.get("authorization", ""))
+            caller = await self._door.caller(headers.get("authorization", ""), headers.get("cookie", ""))
         except NoToken as error:
             detail = "This needs a token: send the header `Authorization: Bearer …`."
             raise Problem(401, detail, headers=CHALLENGE) from error
         except TokenRefused as refusal:
-            raise _refused(refusal) from refusal
+            raise token_problem(refusal) from refusal
         if not caller.may(permission):
             roles = ", ".join(role for role in Role if Grant(role, (SHARED,)).allows(permission))
             detail = f"Your token does not allow this; it takes one of the roles {roles}."
@@ -149,12 +154,32 @@ class Access:
         return Permission.PUBLIC
 
 
-def _refused(refusal: TokenRefused) -> Problem:
+def token_problem(refusal: TokenRefused) -> Problem:
+    """A refused token as the problem to answer."""
     parts = {"reason": str(refusal.reason)}
     if refusal.reason is Reason.UNAVAILABLE:
         return Problem(503, str(refusal), title="Issuer unavailable", headers=RETRY_AFTER, parts=parts)
     challenge = {"WWW-Authenticate": 'Bearer realm="siteward", error="invalid_token"'}
     return Problem(401, str(refusal), title="Token refused", type="urn:siteward:token", headers=challenge, parts=parts)
+
+
+def _is_page(scope: Scope, headers: Headers) -> bool:
+    """Whether a person's browser asks for something to look at."""
+    is_shown = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+    return is_shown and "authorization" not in headers
+
+
+def _to_login(scope: Scope, refused: Mapping[str, str]) -> Response:
+    query = scope.get("query_string", b"").decode("latin-1")
+    to = f"{scope['path']}?{query}" if query else scope["path"]
+    return RedirectResponse(f"{LOGIN_PAGE}?{urlencode({'to': to, **refused})}", 303)
+
+
+def _is_ours(headers: Headers) -> bool:
+    """Whether a browser says that one of our own pages sends this; every browser says one or the other."""
+    if "sec-fetch-site" in headers:
+        return headers["sec-fetch-site"] == "same-origin"
+    return "origin" in headers and not _from_another_site(headers)
 
 
 def _from_another_site(headers: Headers) -> bool:

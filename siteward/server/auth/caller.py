@@ -34,10 +34,12 @@ class Caller(msgspec.Struct, frozen=True):
     Attributes:
         identity: whom the token proves; of the person at this machine, without any token, that one's.
         grants: its roles.
+        by_cookie: it is a browser's session, and so what any page may make the browser send.
     """
 
     identity: Identity
     grants: tuple[Grant, ...]
+    by_cookie: bool = False
 
     def may(self, permission: Permission) -> bool:
         """Whether any of its roles allows that; for which VO is asked where the VO is known."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
@@ -16,14 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from siteward.exposure import is_loopback
 from siteward.log import get_logger
+from siteward.oauth.fetching import Fetch, HttpFetch, check_address
 from siteward.server.auth.caller import Caller
+from siteward.server.auth.cookies import SESSION, cookie_in
 from siteward.server.auth.denied import Denied
-from siteward.server.auth.fetching import Fetch, HttpFetch
 from siteward.server.auth.granting import check_issuer, grants_of
+from siteward.server.auth.identity import Identity
 from siteward.server.auth.local_issuer import AUDIENCE, BRIEF, LocalIssuer
 from siteward.server.auth.local_issuer import NAME as LOCAL
 from siteward.server.auth.local_person import local_person
+from siteward.server.auth.login import LogIn
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.sessions import Sessions
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.verifier import Verifier
 from siteward.server.database import Conflict, DatabaseError
@@ -44,14 +47,23 @@ class NoToken(Exception):  # noqa: N818  # reads as what the request lacks.
 
 
 class Door:
-    """Tells who calls."""
+    """Tells who calls.
+
+    Attributes:
+        person: whoever is at this machine; None where everybody needs a token.
+        login: sends people to their issuers.
+        url: where browsers find us; "" where they ask a loopback address.
+        is_secure: they find us over TLS.
+    """
 
     def __init__(
         self,
         settings: Settings,
         denied: Callable[[], Denied],
+        sessions: Callable[[], Sessions],
         *,
         fetch: Callable[[IssuerSettings], Fetch] | None = None,
+        http: Callable[[IssuerSettings], HttpFetch] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Trust the issuers of the settings, and our own one.
@@ -59,7 +71,9 @@ class Door:
         Args:
             settings: of this installation.
             denied: opens the deny-list, when the first token comes.
-            fetch: gives what asks an issuer; over HTTP by default.
+            sessions: opens those of browsers, when the first cookie comes.
+            fetch: gives what asks an issuer for its keys; over HTTP by default.
+            http: gives what asks an issuer at log-in.
             clock: seconds since 1970 UTC.
 
         Raises:
@@ -80,7 +94,11 @@ class Door:
         def asking(issuer: IssuerSettings) -> Fetch:
             return local if issuer.profile == "local" else asks(issuer)
 
+        self._sessions = sessions
         self._verifier = Verifier(issuers, asking, clock)
+        self.login = LogIn(settings, self._verifier, http=http, clock=clock)
+        self.url = settings.server.url.rstrip("/")
+        self.is_secure = self.url.startswith("https:")
         self._opened: Denied | None = None
         # By the issuers' names, of which there are as many as are trusted.
         self._places: dict[str, CapacityLimiter] = {}
@@ -88,11 +106,12 @@ class Door:
         # With any issuer, whoever comes from this machine may be a proxy that brings the world.
         self.person = None if settings.issuers else local_person()
 
-    async def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, cookies: str = "") -> Caller:
         """Who sent a request.
 
         Args:
             authorization: its header of that name; "" without.
+            cookies: its cookies, by which browsers are known that send no token.
 
         Raises:
             NoToken: there is no token, and nobody passes without.
@@ -100,23 +119,51 @@ class Door:
         """
         text = token_in(authorization)
         if not text:
-            if self.person is None or authorization:
+            if authorization:
                 raise NoToken
-            return self.person
+            return self.person or await self._of_cookie(cookie_in(cookies, SESSION, is_secure=self.is_secure))
         try:
             try:
                 verified = self._verifier.verify(text, may_wait=False)
             except Waits as waits:
-                verified = await self._apart(waits.issuer, partial(self._verifier.verify, text))
-            if (await self._deny_list()).is_denied(verified.identity):
-                message = "the token, or its subject, was denied by an administrator"
-                raise TokenRefused(Reason.DENIED, message)  # noqa: TRY301  # counted like every other refusal.
+                verified = await self.apart(waits.issuer, partial(self._verifier.verify, text))
         except TokenRefused as refusal:
             telemetry.add(TOKENS_REFUSED, 1, refusal.reason)
             raise
-        return Caller(verified.identity, grants_of(verified.identity, verified.issuer))
+        return await self.of_identity(verified.identity)
 
-    async def _apart(self, issuer: str, work: Callable[[], Found]) -> Found:
+    async def of_identity(self, identity: Identity) -> Caller:
+        """A proven identity with its roles, as they are configured now.
+
+        Raises:
+            TokenRefused: it is denied.
+        """
+        if (await self._deny_list()).is_denied(identity):
+            telemetry.add(TOKENS_REFUSED, 1, Reason.DENIED)
+            message = "the token, or its subject, was denied by an administrator"
+            raise TokenRefused(Reason.DENIED, message)
+        return Caller(identity, grants_of(identity, self._verifier.trusted(identity.issuer).settings))
+
+    async def _of_cookie(self, cookie: str) -> Caller:
+        """Whose session a cookie is.
+
+        Raises:
+            NoToken: it is none.
+            TokenRefused: whose it is was denied, or the sessions cannot be read.
+        """
+        if not cookie:
+            raise NoToken
+        try:
+            session = await self.apart("", lambda: self._sessions().find(cookie))
+        except (SQLAlchemyError, DatabaseError, Conflict) as error:
+            log.warning("the sessions are not read", error=str(error))
+            message = "sessions cannot be read now; try again later"
+            raise TokenRefused(Reason.UNAVAILABLE, message) from error
+        if session is None or not self._verifier.trusts(session.identity.issuer):
+            raise NoToken
+        return msgspec.structs.replace(await self.of_identity(session.identity), by_cookie=True)
+
+    async def apart(self, issuer: str, work: Callable[[], Found]) -> Found:
         """Do in a thread what may wait for an issuer: one that hangs holds up its own bearers only.
 
         Raises:
@@ -135,7 +182,7 @@ class Door:
     async def _deny_list(self) -> Denied:
         if self._opened is None:
             try:
-                self._opened = await self._apart("", self._denied)
+                self._opened = await self.apart("", self._denied)
             except (SQLAlchemyError, DatabaseError, Conflict) as error:
                 log.warning("the deny-list is not opened", error=str(error))
                 message = "the deny-list cannot be read now; try again later"
@@ -178,7 +225,18 @@ def check_trust(settings: Settings) -> None:
             raise SettingsError(message)
         by_url[issuer.url] = name
         check_issuer(name, issuer)
-    host = settings.server.host
+    host, url = settings.server.host, settings.server.url
+    if url:
+        try:
+            check_address(url, "setting server.url")
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        if urlsplit(url).path.strip("/"):
+            message = f"setting server.url: {url!r} has a path; pages are at the root of their server"
+            raise SettingsError(message)
+    elif not is_loopback(host) and any(issuer.client for issuer in settings.issuers.values()):
+        message = "setting server.url: people who log in are sent back there; give the address that browsers use"
+        raise SettingsError(message)
     if not settings.issuers and not is_loopback(host):
         message = (
             f"setting server.host: {host!r} can be reached from other machines, which needs an issuer of tokens that "
@@ -195,17 +253,9 @@ def _check_local(issuer: IssuerSettings) -> None:
 
 
 def token_in(authorization: str) -> str:
-    """The token of an Authorization header, as a bearer's or as the password that a browser asks for; "" without."""
+    """The token of an Authorization header; "" without."""
     scheme, _, given = authorization.partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return given.strip()
-        case "basic":
-            try:
-                return base64.b64decode(given.strip(), validate=True).partition(b":")[2].decode()
-            except (binascii.Error, UnicodeError):
-                return ""
-    return ""
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _over_http(issuer: IssuerSettings) -> Fetch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
-from siteward.server.auth.fetching import check_address
+from siteward.oauth.fetching import check_address
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import EVERY, Grant, Role, grant
 from siteward.settings import GrantSettings, IssuerSettings, SettingsError

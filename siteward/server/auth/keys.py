@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from siteward.log import get_logger
-from siteward.server.auth.fetching import Fetch, FetchError, check_address
+from siteward.oauth.discovery import Metadata, address_in, described_by, json_object
+from siteward.oauth.fetching import Fetch, FetchError
 from siteward.server.auth.refusal import Reason, TokenRefused
 from siteward.server.auth.token_text import LONGEST_NAME, shown
 
@@ -38,7 +38,7 @@ log = get_logger(__name__)
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    metadata: Mapping[str, object]
+    metadata: Metadata
     keys: Mapping[tuple[str, str], Key]
     asked: float
     until: float
@@ -66,6 +66,25 @@ class IssuerKeys:
         """A key that is kept and fresh, without waiting; None where the issuer has to be asked first."""
         kept = self._kept
         return kept.keys.get((name, key_type)) if kept and self._clock() < kept.until else None
+
+    def only(self, key_type: str) -> str:
+        """The name of the issuer's only key of a type, where it has one; may wait for it.
+
+        An ID token need not name its key then (OpenID Connect Core §10.1).
+
+        Raises:
+            TokenRefused: it has none, or several.
+        """
+        kept = self._kept
+        if kept is None or self._clock() >= kept.until:
+            with suppress(TokenRefused):
+                self.sought("", key_type)
+            kept = self._kept
+        names = [name for name, each in kept.keys if each == key_type] if kept and self._is_believable(kept) else []
+        if len(names) != 1:
+            message = f"the token does not name its key (kid), and the issuer {self._issuer} has {len(names)} for it"
+            raise TokenRefused(Reason.KEY, message)
+        return names[0]
 
     def sought(self, name: str, key_type: str) -> Key:
         """A key, after asking the issuer where that is due; may wait for it.
@@ -105,9 +124,9 @@ class IssuerKeys:
     def _ask(self) -> None:
         self._tried = self._clock()
         try:
-            metadata = self._metadata()
+            metadata = described_by(self._issuer, self._fetch)
             answer = self._fetch(address_in(metadata, "jwks_uri"), {})
-            keys = dict(_keys_in(_json_object(answer.body)))
+            keys = dict(_keys_in(json_object(answer.body)))
         except (FetchError, ValueError) as error:
             log.warning("keys of an issuer not read", issuer=self._issuer, error=str(error))
             return
@@ -115,65 +134,9 @@ class IssuerKeys:
         self._kept = _Kept(metadata, keys, self._tried, self._tried + lasting)
 
     @property
-    def described(self) -> Mapping[str, object]:
+    def described(self) -> Metadata:
         """How the issuer described itself when it was last asked; {} before."""
         return self._kept.metadata if self._kept else {}
-
-    def _metadata(self) -> Mapping[str, object]:
-        """How the issuer describes itself (OpenID Connect Discovery 1.0 §4, RFC 8414 §3).
-
-        Raises:
-            FetchError: it cannot be asked.
-            ValueError: it describes another issuer, or is no JSON object.
-        """
-        *others, last = discovery_addresses(self._issuer)
-        for address in others:
-            try:
-                return self._described(address)
-            except (FetchError, ValueError):
-                continue
-        return self._described(last)
-
-    def _described(self, address: str) -> Mapping[str, object]:
-        metadata = _json_object(self._fetch(address, {}).body)
-        if metadata.get("issuer") != self._issuer:
-            message = f"{address} describes the issuer {shown(metadata.get('issuer'))}, not {self._issuer!r}"
-            raise ValueError(message)
-        return metadata
-
-
-def discovery_addresses(issuer: str) -> tuple[str, ...]:
-    """Where an issuer describes itself: before its path (RFC 8414 §3.1), then behind it (OpenID Connect Discovery)."""
-    parts = urlsplit(issuer)
-    behind = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-    path = parts.path.rstrip("/")
-    return (f"{parts.scheme}://{parts.netloc}/.well-known/openid-configuration{path}", behind) if path else (behind,)
-
-
-def address_in(metadata: Mapping[str, object], name: str) -> str:
-    """An address that an issuer gives of itself.
-
-    Raises:
-        ValueError: it gives none, or one from which nothing believable comes.
-    """
-    address = metadata.get(name)
-    if not isinstance(address, str):
-        message = f"its description has no {name}"
-        raise ValueError(message)  # noqa: TRY004  # one error for all that is wrong with a description.
-    check_address(address, name)
-    return address
-
-
-def _json_object(body: bytes) -> Mapping[str, object]:
-    try:
-        found = json.loads(body)
-    except RecursionError as error:
-        message = "the answer is nested too deep"
-        raise ValueError(message) from error
-    if not isinstance(found, dict):
-        message = "the answer is no JSON object"
-        raise ValueError(message)  # noqa: TRY004  # as above.
-    return found
 
 
 class _Described(msgspec.Struct):

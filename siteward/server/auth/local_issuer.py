@@ -14,9 +14,9 @@ import msgspec
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
+from siteward.oauth.discovery import discovery_addresses
+from siteward.oauth.fetching import Fetched, FetchError
 from siteward.private_files import make_private, read_private
-from siteward.server.auth.fetching import Fetched, FetchError
-from siteward.server.auth.keys import discovery_addresses
 from siteward.server.auth.profiles.local import GRANTS
 from siteward.server.auth.roles import Grant
 from siteward.settings import IssuerSettings, SettingsError
@@ -91,7 +91,7 @@ class LocalIssuer:
         return jwt.encode({"alg": _ALGORITHM, "kid": kept.keys[0]["kid"]}, claims, key, algorithms=[_ALGORITHM])
 
     def __call__(self, url: str, headers: Mapping[str, str]) -> Fetched:
-        """Answer as its own server would, by siteward.server.auth.fetching.Fetch."""
+        """Answer as its own server would, by siteward.oauth.fetching.Fetch."""
         del headers
         try:
             kept = self._kept()

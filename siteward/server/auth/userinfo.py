@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from siteward.log import get_logger
-from siteward.server.auth.fetching import Fetch, FetchError
-from siteward.server.auth.keys import IssuerKeys, address_in
+from siteward.oauth.discovery import address_in
+from siteward.oauth.fetching import Fetch, FetchError
+from siteward.server.auth.keys import IssuerKeys
 from siteward.server.auth.profiles import SKEW
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
 from siteward.server.auth.token_text import Claims, TokenText, second_of, shown

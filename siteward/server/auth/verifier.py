@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 import msgspec
 from joserfc.jws import JWSRegistry
 
-from siteward.server.auth.fetching import Fetch
+from siteward.oauth.fetching import Fetch
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.keys import KEY_TYPES, IssuerKeys
 from siteward.server.auth.profiles import Profile
@@ -68,6 +68,18 @@ class Verifier:
                 settings, keys, Userinfo(keys, asks, clock) if settings.userinfo else None
             )
 
+    def trusted(self, url: str) -> Trusted:
+        """A trusted issuer, by its exact name.
+
+        Raises:
+            KeyError: it is none.
+        """
+        return self._trusted[url]
+
+    def trusts(self, url: str) -> bool:
+        """Whether an issuer is trusted, by its exact name."""
+        return url in self._trusted
+
     def verify(self, text: str, *, may_wait: bool = True) -> Verified:
         """Whom a token proves.
 
@@ -83,7 +95,7 @@ class Verifier:
         trusted = self._trusted.get(text_of(token.claims, "iss"))
         if trusted is None:
             _refuse(Reason.ISSUER, f"is of the issuer {shown(token.claims['iss'])}, which is not trusted here")
-        _check_signature(token, trusted.keys, may_wait=may_wait)
+        check_signature(token, trusted.keys, may_wait=may_wait)
         profile, now = PROFILES[trusted.settings.profile], self._clock()
         profile.check(token.claims, trusted.settings, now)
         claims = token.claims
@@ -93,7 +105,19 @@ class Verifier:
         return Verified(identity, trusted.settings)
 
 
-def _check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool) -> None:
+def check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool, is_named: bool = True) -> None:
+    """Refuse a token that its issuer did not sign.
+
+    Args:
+        token: not believed yet.
+        keys: of its issuer.
+        may_wait: whether the issuer may be asked for its keys.
+        is_named: the token has to name its key; else it may leave that to an issuer that has only one.
+
+    Raises:
+        TokenRefused: why.
+        Waits: the issuer would have to be asked for its keys, and may not be.
+    """
     algorithm, name = token.header.get("alg"), token.header.get("kid")
     key_type = KEY_TYPES.get(algorithm) if isinstance(algorithm, str) else None
     if key_type is None:
@@ -106,6 +130,8 @@ def _check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool) -> N
     kind = token.header.get("typ", "jwt")
     if not isinstance(kind, str) or kind.lower() not in TYPES:
         _refuse(Reason.MALFORMED, f"is of type {shown(kind)}; expected an access token, of type JWT or at+jwt")
+    if name is None and not is_named:
+        name = keys.only(key_type)
     if not isinstance(name, str) or not name:
         _refuse(Reason.KEY, "does not name its key (kid)")
     key = keys.known(name, key_type)

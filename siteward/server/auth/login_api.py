@@ -1,0 +1,192 @@
+"""HTTP routes of log-in with a browser: to the issuer, back from it, with a token, and out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Final, TypeVar
+from urllib.parse import urlencode
+
+from anyio import to_thread
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from siteward.exposure import host_name, is_loopback
+from siteward.log import get_logger
+from siteward.server.asking import json_response, refuse_unknown
+from siteward.server.auth import Permission, requires
+from siteward.server.auth.access import token_problem
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.cookies import LOGIN, LOGIN_SECONDS, SESSION, cookie_in, read, set_cookie, written
+from siteward.server.auth.door import Door, NoToken
+from siteward.server.auth.login import SCOPES, LogInRefused, local_path
+from siteward.server.auth.refusal import TokenRefused
+from siteward.server.auth.token_text import LONGEST
+from siteward.server.auth.viewing import caller_of
+from siteward.server.database import Conflict, DatabaseError
+from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.server.resources import Resources
+
+SEE_OTHER: Final = 303
+PUBLIC: Final = (Depends(requires(Permission.PUBLIC)),)
+
+Done = TypeVar("Done")
+log = get_logger(__name__)
+
+
+def router(resources: Resources, door: Door) -> APIRouter:
+    """The routes `/login/start`, `/login/callback`, `/v1/issuers` and `/v1/session`."""
+    routes = APIRouter(tags=["access"])
+    _add_issuers(routes, resources, door)
+    _add_browser(routes, resources, door)
+    _add_session(routes, resources, door)
+    return routes
+
+
+def _add_issuers(routes: APIRouter, resources: Resources, door: Door) -> None:
+    settings = resources.settings
+
+    @routes.get("/v1/issuers", dependencies=[*PUBLIC, Depends(refuse_unknown)])
+    def issuers() -> Response:
+        """Answer whose tokens are believed here, and where people log in: with a browser, or on a command line."""
+        told = [
+            {
+                "name": name,
+                "url": issuer.url,
+                "browser": name in door.login.names,
+                "client": issuer.device_client,
+                "scopes": issuer.scopes or SCOPES[issuer.profile],
+                "audience": next(iter(issuer.audiences), ""),
+            }
+            for name, issuer in settings.issuers.items()
+            if issuer.profile != "local"
+        ]
+        return json_response({"issuers": told, "tokens": bool(settings.issuers)})
+
+
+def _add_browser(routes: APIRouter, resources: Resources, door: Door) -> None:
+    @routes.get("/login/start", dependencies=[*PUBLIC], include_in_schema=False)
+    async def start(request: Request, issuer: Annotated[str, Query()], to: Annotated[str, Query()] = "/") -> Response:
+        """Send a browser to an issuer."""
+        if issuer not in door.login.names:
+            raise Problem(404, "nobody can log in with a browser at that issuer")
+        base = _base(request, door)
+        try:
+            url, under_way = await door.apart(issuer, partial(door.login.begin, issuer, base, to))
+        except (LogInRefused, TokenRefused) as refusal:
+            return _refused(refusal, to)
+        answer = RedirectResponse(url, SEE_OTHER)
+        cookie = set_cookie(LOGIN, written(under_way), LOGIN_SECONDS, is_secure=door.is_secure)
+        answer.headers.append("Set-Cookie", cookie)
+        return answer
+
+    @routes.get("/login/callback", dependencies=[*PUBLIC], include_in_schema=False)
+    async def callback(request: Request) -> Response:
+        """Take back a browser from an issuer."""
+        cookies = request.headers.get("cookie", "")
+        under_way = read(cookie_in(cookies, LOGIN, is_secure=door.is_secure))
+        to = under_way.to if under_way else "/"
+        # The cookie is the browser's: it names no issuer but those that are there.
+        issuer = under_way.issuer if under_way and under_way.issuer in door.login.names else ""
+        finish = partial(door.login.finish, under_way, _base(request, door), dict(request.query_params))
+        try:
+            identity = await door.apart(issuer, finish)
+            caller = await door.of_identity(identity)
+        except (LogInRefused, TokenRefused) as refusal:
+            return _refused(refusal, to, door)
+        answer = RedirectResponse(local_path(to), SEE_OTHER)
+        await _begin(resources, door, caller, answer, cookies)
+        answer.headers.append("Set-Cookie", set_cookie(LOGIN, "", 0, is_secure=door.is_secure))
+        return answer
+
+
+def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
+    @routes.post("/v1/session", dependencies=[*PUBLIC, Depends(refuse_unknown)])
+    async def begin(
+        request: Request, token: Annotated[str, Body(embed=True, max_length=LONGEST, description="A token.")]
+    ) -> Response:
+        """Log in a browser with a token, such as one of `siteward token create`; its cookie stands for it from now."""
+        try:
+            caller = await door.caller(f"Bearer {token}")
+        except NoToken as error:
+            raise Problem(401, "This is no token.") from error
+        except TokenRefused as refusal:
+            raise token_problem(refusal) from refusal
+        answer = json_response({"subject": caller.identity.subject, "issuer": caller.identity.issuer})
+        await _begin(resources, door, caller, answer, request.headers.get("cookie", ""))
+        return answer
+
+    @routes.delete("/v1/session", dependencies=[Depends(requires(Permission.IDENTIFIED)), Depends(refuse_unknown)])
+    async def end(
+        request: Request,
+        everywhere: Annotated[bool, Query(description="In every browser, not only in this one.")] = False,  # noqa: FBT002  # a query.
+    ) -> Response:
+        """Log out, and say where the session at the issuer is ended, which this does not do."""
+        identity = caller_of(request).identity
+        cookie = cookie_in(request.headers.get("cookie", ""), SESSION, is_secure=door.is_secure)
+
+        def ended() -> int:
+            if everywhere:
+                return resources.sessions.end_all(identity.issuer, identity.subject)
+            resources.sessions.end(cookie)
+            return 1
+
+        count = await _of_database(ended)
+        base = _base(request, door)
+        at_issuer = await door.apart(identity.issuer, partial(door.login.issuer_logout, identity.issuer, base))
+        answer = json_response({"ended": count, "issuer": at_issuer})
+        answer.headers.append("Set-Cookie", set_cookie(SESSION, "", 0, is_secure=door.is_secure))
+        return answer
+
+
+async def _begin(resources: Resources, door: Door, caller: Caller, answer: Response, cookies: str) -> None:
+    """Give an answer the cookie of a new session; the browser's old one ends, so that none is left behind."""
+    old = cookie_in(cookies, SESSION, is_secure=door.is_secure)
+
+    def begun() -> tuple[str, float]:
+        with resources.audited(caller, "log in", None):
+            cookie, session = resources.sessions.begin(caller.identity)
+        if old:
+            resources.sessions.end(old)
+        return cookie, session.identity.expires - session.begun
+
+    cookie, seconds = await _of_database(begun)
+    answer.headers.append("Set-Cookie", set_cookie(SESSION, cookie, seconds, is_secure=door.is_secure))
+
+
+async def _of_database(work: Callable[[], Done]) -> Done:
+    """Do in a thread what needs the database of access.
+
+    Raises:
+        Problem: it does not answer.
+    """
+    try:
+        return await to_thread.run_sync(work)
+    except (SQLAlchemyError, DatabaseError, Conflict) as error:
+        log.warning("the sessions cannot be reached", error=str(error))
+        raise Problem(503, "sessions cannot be read or written now; try again later", headers=RETRY_AFTER) from error
+
+
+def _base(request: Request, door: Door) -> str:
+    """Our own address, as browsers know it.
+
+    Raises:
+        Problem: nobody said it; what a request says of it may be anybody's.
+    """
+    if door.url:
+        return door.url
+    host = request.headers.get("host", "")
+    if not is_loopback(host_name(host)):
+        raise Problem(421, "Log-in needs to know where browsers find this server: set server.url.")
+    return f"http://{host}"
+
+
+def _refused(refusal: LogInRefused | TokenRefused, to: str, door: Door | None = None) -> Response:
+    """Back to the page of log-in, which says why in words of its own: none of a stranger's are shown."""
+    why = refusal.why if isinstance(refusal, LogInRefused) else str(refusal.reason)
+    log.info("log-in refused", why=why, error=str(refusal))
+    answer = RedirectResponse(f"/login?{urlencode({'refused': why, 'to': to})}", SEE_OTHER)
+    if door is not None:
+        answer.headers.append("Set-Cookie", set_cookie(LOGIN, "", 0, is_secure=door.is_secure))
+    return answer
