@@ -15,6 +15,7 @@ from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.tiers import compact
 from siteward.log import get_logger
 from siteward.records import moment
+from siteward.server.auth import Permission
 from siteward.server.schedule import Task
 from siteward.telemetry import LEDGER_MISSING, LEDGER_OVERDUE, telemetry
 
@@ -85,6 +86,6 @@ def _labels() -> list[tuple[str, tuple[str, str]]]:
     return [(sample.metric, (sample.labels[0], sample.labels[1])) for sample in samples]
 
 
-archiving: Final = Task(name="archiving", every=DAY, run=run_archiving)
-completing: Final = Task(name="completeness", every=EVERY, run=run_completeness)
-compaction: Final = Task(name="compaction", every=EVERY, run=run_compaction)
+archiving: Final = Task(name="archiving", every=DAY, permission=Permission.PLATFORM, run=run_archiving)
+completing: Final = Task(name="completeness", every=EVERY, permission=Permission.READ, run=run_completeness)
+compaction: Final = Task(name="compaction", every=EVERY, permission=Permission.PLATFORM, run=run_compaction)

@@ -162,6 +162,7 @@ def __getattr__(name: str) -> Task:
     """`task`, made when it is asked for: collectors note receipts without the server being installed."""
     if name != "task":
         raise AttributeError(name)
+    from siteward.server.auth import Permission  # noqa: PLC0415  # see above.
     from siteward.server.schedule import Task  # noqa: PLC0415  # see above.
 
-    return Task("receipts", timedelta(hours=1).total_seconds(), forget_old)
+    return Task("receipts", timedelta(hours=1).total_seconds(), Permission.PLATFORM, forget_old)

@@ -51,8 +51,9 @@ def run(resources: Resources) -> None:
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # a module's attributes are of any type.
     """`task`, made when it is asked for: the store alone needs no scheduler."""
     if name == "task":
+        from siteward.server.auth import Permission  # noqa: PLC0415  # see above.
         from siteward.server.schedule import Task  # noqa: PLC0415  # see above.
 
-        return Task(name="retention", every=EVERY, run=run)
+        return Task(name="retention", every=EVERY, permission=Permission.PLATFORM, run=run)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

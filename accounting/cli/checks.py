@@ -12,6 +12,8 @@ import typer
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from accounting.checks.verifying import Counts, Finding, Scope
@@ -26,6 +28,7 @@ START: Final = "First day: a date, -30d, or a calendar word."
 END: Final = "First day after the last."
 
 
+@reads(Permission.ACCOUNT)
 def verify(
     context: typer.Context,
     kinds: Annotated[list[str] | None, typer.Argument(help="Kinds; all by default.")] = None,
@@ -58,6 +61,7 @@ def verify(
         raise typer.Exit(1)
 
 
+@changes(Permission.PLATFORM)
 def rebuild(
     context: typer.Context,
     kinds: Annotated[list[str] | None, typer.Argument(help="Kinds; all by default.")] = None,

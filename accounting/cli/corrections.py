@@ -12,6 +12,8 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from accounting.corrections.correction import Correction, Draft
@@ -35,6 +37,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what it would
 
 
 @making.command(short_help="Give measures of records other values.")
+@changes(Permission.ACCOUNT)
 def change(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Kind,
@@ -56,6 +59,7 @@ def change(  # noqa: PLR0917  # Typer reads the options from the signature.
 
 
 @making.command(short_help="Give dimensions of records other values.")
+@changes(Permission.ACCOUNT)
 def move(  # noqa: PLR0917  # as above.
     context: typer.Context,
     kind: Kind,
@@ -77,6 +81,7 @@ def move(  # noqa: PLR0917  # as above.
 
 
 @making.command(short_help="Let records count in nothing.")
+@changes(Permission.ACCOUNT)
 def void(  # noqa: PLR0917  # as above.
     context: typer.Context,
     kind: Kind,
@@ -97,6 +102,7 @@ def void(  # noqa: PLR0917  # as above.
 
 
 @commands.command(short_help="List corrections, or show what one changes.")
+@reads(Permission.READ)
 def corrections(
     context: typer.Context,
     number: Annotated[
@@ -120,6 +126,7 @@ def corrections(
 
 
 @commands.command(short_help="Apply a correction that another person has proposed.")
+@changes(Permission.ACCOUNT)
 def approve(
     context: typer.Context,
     number: Number,
@@ -143,6 +150,7 @@ def approve(
 
 
 @commands.command(short_help="Keep a correction from being applied.")
+@changes(Permission.ACCOUNT)
 def reject(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Keep a correction that was proposed from being applied."""
     from accounting.corrections.deciding import reject as refuse  # noqa: PLC0415  # as above.
@@ -152,6 +160,7 @@ def reject(context: typer.Context, number: Number, reason: Reason, by: Person = 
 
 
 @commands.command(short_help="Take a correction back.")
+@changes(Permission.ACCOUNT)
 def reverse(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Take a correction back: every record is what it would be without it. Or go on, if that was interrupted."""
     from accounting.corrections.deciding import reverse as take_back  # noqa: PLC0415  # as above.

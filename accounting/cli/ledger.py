@@ -16,6 +16,8 @@ from accounting.cli.trace import trace
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from accounting.archive.archive_file import File
@@ -39,6 +41,7 @@ def ledger() -> None:
 
 
 @commands.command(short_help="Bring the ledger's tables up to the kinds.")
+@changes(Permission.PLATFORM)
 def upgrade(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what differs.")] = False,
@@ -63,6 +66,7 @@ def upgrade(
 
 
 @commands.command(short_help="Put old buckets together into wider ones.")
+@changes(Permission.PLATFORM)
 def compact(context: typer.Context) -> None:
     """Put buckets that are older than their tier together into wider ones, and sum months; no total changes.
 
@@ -77,6 +81,7 @@ def compact(context: typer.Context) -> None:
 
 
 @commands.command(short_help="Move old records into Parquet files.")
+@changes(Permission.PLATFORM)
 def archive(
     context: typer.Context,
     before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or -400d.")],
@@ -97,6 +102,7 @@ def archive(
 
 
 @commands.command(short_help="List the files of the archive.")
+@reads(Permission.READ)
 def archived(context: typer.Context) -> None:
     """List the files of the archive: a day of one kind each."""
     from accounting.archive.archiving import files  # noqa: PLC0415  # as above.
@@ -107,6 +113,7 @@ def archived(context: typer.Context) -> None:
 
 
 @commands.command(short_help="Bring the records of a file of the archive back.")
+@changes(Permission.PLATFORM)
 def restore(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="As `siteward ledger archived` names it.")],

@@ -10,6 +10,8 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from accounting.ledger import Ledger
@@ -25,6 +27,7 @@ OfKind = Annotated[str, typer.Option("--kind", help="Only those of this kind.")]
 
 
 @commands.command(short_help="List closed and signed months.")
+@reads(Permission.READ)
 def periods(context: typer.Context, kind: OfKind = "") -> None:
     """List the months that were closed at some time; all others are open."""
     from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # `--help` needs none of it.
@@ -35,6 +38,7 @@ def periods(context: typer.Context, kind: OfKind = "") -> None:
 
 
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
+@changes(Permission.ACCOUNT)
 def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
@@ -44,6 +48,7 @@ def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> 
 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
+@changes(Permission.ACCOUNT)
 def sign(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
 
@@ -79,6 +84,7 @@ def _refuse_wrong(ledger: Ledger, settings: Settings, kind: str, month: int) -> 
 
 
 @commands.command(short_help="Let a closed month change again.")
+@changes(Permission.ACCOUNT)
 def reopen(
     context: typer.Context,
     kind: Kind,
@@ -94,6 +100,7 @@ def reopen(
 
 
 @commands.command(short_help="Show what has changed a closed month.")
+@reads(Permission.READ)
 def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
     """Show what has changed a month since it was closed: when, why, by which entry, and by how much."""
     from accounting.periods.adjusted import adjustments_of  # noqa: PLC0415  # as above.
@@ -122,6 +129,7 @@ def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
 
 
 @commands.command("verify-periods", short_help="Compute the digests of signed months again.")
+@reads(Permission.ACCOUNT)
 def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
     """Compute the digests of signed months again; ends with 1 where one is not what was signed."""
     from accounting.periods.signatures import verified_periods  # noqa: PLC0415  # as above.

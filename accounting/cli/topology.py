@@ -13,12 +13,15 @@ from accounting.cli.opened import opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 from siteward.usage_text import bucketed
 
 commands = typer.Typer(help="Say what sites and storages belong to, and since when.", no_args_is_help=True, **PLAIN)
 
 
 @commands.command("import")
+@changes(Permission.ACCOUNT)
 def import_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="TOML with [[site]] tables, or CSV.")],
@@ -44,6 +47,7 @@ def import_file(
 
 
 @commands.command("list")
+@reads(Permission.READ)
 def list_entries(context: typer.Context) -> None:
     """List what is known, with the days from and to which it is valid."""
     from accounting.topology.topology_table import read_topology  # noqa: PLC0415  # see above.

@@ -10,8 +10,11 @@ from typing import Annotated
 import typer
 
 from siteward.cli.options import options
+from siteward.cli.verbs import notes_itself
+from siteward.server.auth import Permission
 
 
+@notes_itself(Permission.REPORT)
 def collect(
     context: typer.Context,
     sinks: Annotated[

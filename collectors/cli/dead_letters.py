@@ -15,6 +15,8 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from collectors.dead_letters import DeadLetters
@@ -34,6 +36,7 @@ NoteText = Annotated[str, typer.Option("--note", help="Why, for those who come l
 
 
 @commands.command("list")
+@reads(Permission.PLATFORM)
 def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     state: Annotated[str, typer.Option(help="open, replayed, fixed, discarded, or all.")] = "open",
@@ -57,6 +60,7 @@ def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has
 
 
 @commands.command("show", short_help="Show one dead letter, its bytes and its history.")
+@reads(Permission.PLATFORM)
 def show_letter(context: typer.Context, number: Number) -> None:
     """Show one dead letter with its bytes and what was done with it, as JSON."""
     from collectors.telling import letter_json  # noqa: PLC0415
@@ -66,6 +70,7 @@ def show_letter(context: typer.Context, number: Number) -> None:
 
 
 @commands.command()
+@reads(Permission.PLATFORM)
 def counts(context: typer.Context) -> None:
     """Count dead letters by queue, kind and state."""
     with _letters(context) as letters:
@@ -73,6 +78,7 @@ def counts(context: typer.Context) -> None:
 
 
 @commands.command(short_help="Send a mended record in place of the refused one.")
+@changes(Permission.PLATFORM)
 def fix(
     context: typer.Context,
     number: Number,
@@ -87,6 +93,7 @@ def fix(
 
 
 @commands.command(short_help="Send records again as they are.")
+@changes(Permission.PLATFORM)
 def replay(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Send records again as they are, where today's kinds accept them; exits with 1 where one is refused again."""
     with _letters(context) as letters, _resubmission(context, letters) as again:
@@ -94,6 +101,7 @@ def replay(context: typer.Context, numbers: Numbers, note: NoteText = "") -> Non
 
 
 @commands.command(short_help="Decide that records are not wanted.")
+@changes(Permission.PLATFORM)
 def discard(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Decide that records are not wanted; their bytes and your note are kept."""
     now = time.time_ns() // 1000
@@ -102,6 +110,7 @@ def discard(context: typer.Context, numbers: Numbers, note: NoteText = "") -> No
 
 
 @commands.command()
+@changes(Permission.PLATFORM)
 def resume(
     context: typer.Context, queue: Annotated[str, typer.Argument(help="The queue; by default every stopped one.")] = ""
 ) -> None:
@@ -112,6 +121,7 @@ def resume(
 
 
 @messages.command("list")
+@reads(Permission.PLATFORM)
 def list_messages(context: typer.Context) -> None:
     """List whole messages that nothing could be read from."""
     with _parked(context) as parked:
@@ -131,6 +141,7 @@ def list_messages(context: typer.Context) -> None:
 
 
 @messages.command("show")
+@reads(Permission.PLATFORM)
 def show_message(context: typer.Context, number: Number) -> None:
     """Show one message with the beginning of its bytes, as JSON."""
     with _parked(context) as parked:
@@ -157,6 +168,7 @@ def show_message(context: typer.Context, number: Number) -> None:
 
 
 @messages.command("replay", short_help="Put messages back into their queue.")
+@changes(Permission.PLATFORM)
 def replay_messages(context: typer.Context, numbers: Numbers) -> None:
     """Put messages back into their queue; exits with 1 where one is not there."""
     with _parked(context) as parked:
@@ -164,6 +176,7 @@ def replay_messages(context: typer.Context, numbers: Numbers) -> None:
 
 
 @messages.command("discard", short_help="Forget messages for good.")
+@changes(Permission.PLATFORM)
 def discard_messages(context: typer.Context, numbers: Numbers) -> None:
     """Forget messages for good; exits with 1 where one is not there."""
     with _parked(context) as parked:

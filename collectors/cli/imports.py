@@ -10,6 +10,8 @@ import typer
 
 from siteward.cli.options import options as global_options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import notes_itself
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from collectors.sources import Options, Source
@@ -19,6 +21,7 @@ SHOWN_LINES: Final = 20
 INTERRUPTED: Final = 130
 
 
+@notes_itself(Permission.REPORT)
 def import_file(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="Format of the file, such as swf; see `siteward extensions`.")],

@@ -16,6 +16,8 @@ import typer
 
 from siteward.cli.options import options as global_options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import notes_itself
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from collectors.simulator.faults import Fault
@@ -28,6 +30,7 @@ _CHECK: Final = 1000
 """Records between two looks at whether to stop."""
 
 
+@notes_itself(Permission.REPORT)
 def simulate(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     sites: Annotated[int, typer.Option(min=1, help="Sites of the grid.")] = 150,

@@ -10,6 +10,8 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
+from siteward.cli.verbs import changes
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from monitoring.stores.opensearch.differences import Change
@@ -23,6 +25,7 @@ SCHEMES: Final = frozenset({"opensearch", "opensearchs"})
 
 
 @commands.command(short_help="Bring index templates and indices up to the kinds.")
+@changes(Permission.PLATFORM)
 def upgrade(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what differs.")] = False,
@@ -50,6 +53,7 @@ def upgrade(
 
 
 @commands.command(short_help="Print the ISM policies that would delete old indices.")
+@changes(Permission.PLATFORM)
 def policy(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Only this kind's, ready to be sent.")] = "",

@@ -16,6 +16,7 @@ from typer.main import get_command, get_group
 from siteward import __version__
 from siteward.cli.options import Options
 from siteward.cli.output import FORMS, tell
+from siteward.cli.verbs import declared
 from siteward.extensions import PACKAGES, ExtensionError, Found, check_packages, found
 
 GROUP = "siteward.commands"
@@ -56,14 +57,14 @@ def command_of(entry: Found) -> Any:  # noqa: ANN401  # click's classes have mov
     """The runnable command of an entry point: a function, or a Typer app with commands of its own.
 
     Raises:
-        ExtensionError: it does not load.
+        ExtensionError: it does not load, or declares no permission.
     """
     loaded = entry.load()
     if isinstance(loaded, typer.Typer):
-        return get_group(loaded)
+        return declared(get_group(loaded), entry.name)
     single = typer.Typer(**PLAIN)
     single.command(entry.name)(loaded)
-    return get_command(single)
+    return declared(get_command(single), entry.name)
 
 
 def first_line(value: str) -> str:

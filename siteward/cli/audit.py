@@ -11,10 +11,13 @@ import typer
 
 from siteward.cli.options import options
 from siteward.cli.output import show
+from siteward.cli.verbs import reads
+from siteward.server.auth import Permission
 
 COLUMNS: Final = ("number", "at", "subject", "issuer", "action", "vo", "outcome", "of", "before", "after")
 
 
+@reads(Permission.ADMINISTER)
 def audit(
     context: typer.Context,
     subject: Annotated[str, typer.Option(help="Only what this one did.")] = "",

@@ -12,6 +12,8 @@ from msgspec.structs import astuple
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import changes, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from siteward.broker import QueueStatus, RemovableQueues
@@ -38,6 +40,7 @@ def broker() -> None:
 
 
 @commands.command(short_help="Show every queue: what waits, how much, how long.")
+@reads(Permission.PLATFORM)
 def status(context: typer.Context) -> None:
     """Show every queue: messages ready, unacknowledged and parked, records, bytes, and the oldest one's age."""
     from siteward.broker.opening import open_declared  # noqa: PLC0415  # `--help` needs no broker.
@@ -64,6 +67,7 @@ def status(context: typer.Context) -> None:
 
 
 @commands.command(short_help="Remove the queue of a sink that is no longer installed.")
+@changes(Permission.PLATFORM)
 def remove(
     context: typer.Context,
     queue: Annotated[str, typer.Argument(help="The queue, as `status` names it.")],
@@ -102,6 +106,7 @@ CHECK_COLUMNS = ("thing", "name", "problem", "argument", "found", "wanted", "mes
 
 
 @commands.command(short_help="Compare RabbitMQ's queues with what should be there.")
+@reads(Permission.PLATFORM)
 def check(
     context: typer.Context,
     unbind: Annotated[bool, typer.Option("--unbind", help="Take away superfluous bindings.")] = False,

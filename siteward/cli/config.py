@@ -13,8 +13,10 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import reads
 from siteward.hiding import HIDDEN, without_password
 from siteward.kinds import load_kinds
+from siteward.server.auth import Permission
 from siteward.settings import PREFIX, SECRETS, Settings, load_settings
 
 commands = typer.Typer(help="The settings in force.", **PLAIN)
@@ -26,6 +28,7 @@ def config() -> None:
 
 
 @commands.command(short_help="Check all settings and show where each comes from.")
+@reads(Permission.PLATFORM)
 def check(context: typer.Context) -> None:
     """Check all settings and show each with where it comes from; secrets stay hidden."""
     chosen = options(context)

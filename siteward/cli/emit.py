@@ -16,12 +16,14 @@ import typer
 from siteward.cli.kinds import find_kind
 from siteward.cli.options import options
 from siteward.cli.output import tell
+from siteward.cli.verbs import notes_itself
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
 from siteward.query import QueryError
 from siteward.query_window import parse_time
 from siteward.records import Column, Kind, Refused, Row, Type, id_text
 from siteward.records.doors import row_from_json, row_from_mapping
+from siteward.server.auth import Permission
 
 LONGEST_LINE: Final = 2**20
 """Bytes; a longer line is no record, and must not fill the memory."""
@@ -31,6 +33,7 @@ _TRUTH: Final = {"true": True, "false": False}
 _EXPECTED: Final = {Type.INTEGER: "an integer", Type.NUMBER: "a number", Type.BOOLEAN: "true or false"}
 
 
+@notes_itself(Permission.REPORT)
 def emit(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job; see `siteward kinds`.")],

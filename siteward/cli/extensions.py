@@ -8,9 +8,12 @@ import typer
 
 from siteward.cli.options import options
 from siteward.cli.output import show
+from siteward.cli.verbs import reads
 from siteward.extensions import GROUPS, found
+from siteward.server.auth import Permission
 
 
+@reads(Permission.PUBLIC)
 def extensions(
     context: typer.Context,
     group: Annotated[str, typer.Argument(help="Only this extension point, such as kinds.")] = "",

@@ -9,9 +9,11 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object
+from siteward.cli.verbs import reads
 from siteward.kinds import load_kinds
 from siteward.records import Dimension, Kind, Measure
 from siteward.records.doors import nearest
+from siteward.server.auth import Permission
 
 commands = typer.Typer(help="The record kinds of this installation.", **PLAIN)
 Name = Annotated[str, typer.Argument(metavar="KIND", help="Name of the kind, such as job.")]
@@ -38,6 +40,7 @@ def kinds(context: typer.Context) -> None:
 
 
 @commands.command("show")
+@reads(Permission.PUBLIC)
 def show_schema(context: typer.Context, kind: Name) -> None:
     """Show a kind as JSON Schema."""
     from siteward.records.schema import json_schema  # noqa: PLC0415  # of no use to the other commands.
@@ -46,6 +49,7 @@ def show_schema(context: typer.Context, kind: Name) -> None:
 
 
 @commands.command()
+@reads(Permission.PUBLIC)
 def describe(context: typer.Context, kind: Name) -> None:
     """Show a kind's fields: type, role, unit, and what they mean."""
     found = find_kind(_kinds(context), kind)

@@ -11,13 +11,16 @@ import typer
 from siteward.cli.options import options
 from siteward.cli.output import tell
 from siteward.cli.query import app_url
+from siteward.cli.verbs import notes_itself
 from siteward.client import Client, IssuerTold
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from siteward.oauth.client import IssuerClient, Tokens
     from siteward.oauth.logins import Login
 
 
+@notes_itself(Permission.IDENTIFIED)
 def login(
     context: typer.Context,
     url: Annotated[str, typer.Argument(help="The app's address; by default this installation's.")] = "",
@@ -44,6 +47,7 @@ def login(
     tell(f"logged in at {address} as {told.subject} of {told.issuer}: {roles}")
 
 
+@notes_itself(Permission.IDENTIFIED)
 def logout(
     context: typer.Context,
     url: Annotated[str, typer.Argument(help="The app's address; by default this installation's.")] = "",

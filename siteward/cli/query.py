@@ -14,18 +14,21 @@ import typer
 from siteward.bearer_token import discovered_token
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
+from siteward.cli.verbs import reads
 from siteward.client import Client, ClientError
 from siteward.holding import is_held
 from siteward.oauth.logins import Login, kept_token
 from siteward.query import AnswerRow, QueryError
 from siteward.query_json import AnswerDocument, document
 from siteward.query_text import QueryText, parse_query, split_list
+from siteward.server.auth import Permission
 from siteward.settings import Settings
 
 OWN_DAYS: Final = 1 / 1440
 """Of the token that a command makes itself for the app of its own installation: a minute."""
 
 
+@reads(Permission.READ)
 def query(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")],

@@ -13,6 +13,8 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
+from siteward.cli.verbs import notes_itself, reads
+from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from siteward.server.auth.roles import Grant
@@ -25,6 +27,7 @@ DENIED = ("issuer", "subject", "token", "by", "reason")
 
 
 @commands.command()
+@notes_itself(Permission.PLATFORM)
 def create(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(help="Whom it names: a person as records call them, or a service.")],
@@ -64,6 +67,7 @@ def create(
 
 
 @commands.command()
+@notes_itself(Permission.PLATFORM)
 def deny(
     context: typer.Context,
     issuer: Annotated[
@@ -87,6 +91,7 @@ def deny(
 
 
 @commands.command()
+@notes_itself(Permission.PLATFORM)
 def allow(
     context: typer.Context,
     issuer: Annotated[str, typer.Argument(help="As it was denied.")],
@@ -102,6 +107,7 @@ def allow(
 
 
 @commands.command()
+@reads(Permission.PLATFORM)
 def denied(context: typer.Context) -> None:
     """List every token and subject that is denied, the newest first."""
     from siteward.server.resources import Resources  # noqa: PLC0415  # `--help` needs none of it.

@@ -12,7 +12,9 @@ import typer
 from siteward.cli.options import options
 from siteward.cli.output import tell
 from siteward.cli.query import app_url
+from siteward.cli.verbs import notes_itself
 from siteward.client import Client
+from siteward.server.auth import Permission
 from siteward.settings import Settings, SettingsError
 
 LOOK: Final = 0.2
@@ -20,6 +22,7 @@ SLOW: Final = 60.0
 """Seconds after which it is said that the app does not answer yet."""
 
 
+@notes_itself(Permission.PLATFORM)
 def up(
     context: typer.Context,
     demo: Annotated[bool, typer.Option("--demo", help="Add a small simulated grid, labelled so.")] = False,

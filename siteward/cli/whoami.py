@@ -10,10 +10,13 @@ import typer
 from siteward.cli.options import options
 from siteward.cli.output import show
 from siteward.cli.query import asked_app
+from siteward.cli.verbs import reads
+from siteward.server.auth import Permission
 
 COLUMNS = ("subject", "issuer", "role", "vos", "sites", "allows", "expires")
 
 
+@reads(Permission.IDENTIFIED)
 def whoami(
     context: typer.Context,
     url: Annotated[str, typer.Option(help="Ask the app at this address; by default this installation's.")] = "",

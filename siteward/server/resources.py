@@ -140,7 +140,9 @@ class Resources:
         try:
             yield
         except Exception as error:
-            self.audit.end(asked, type(error).__name__, after=after)
+            # A command that ends with a code has done what it says; Typer's own errors have one, too.
+            code = getattr(error, "exit_code", None)
+            self.audit.end(asked, type(error).__name__ if code is None else f"exit {code}", after=after)
             raise
         self.audit.end(asked, "done", after=after)
 

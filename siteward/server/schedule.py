@@ -17,6 +17,7 @@ import msgspec
 
 from siteward import extensions
 from siteward.log import get_logger
+from siteward.server.auth import Permission
 from siteward.server.resources import Resources
 
 LEASE: Final = 60.0
@@ -35,12 +36,14 @@ class Task(msgspec.Struct, frozen=True):
     Attributes:
         name: the same in every process and every release.
         every: seconds from one start to the next.
+        permission: what somebody would need who did the same by hand.
         run: does it once. It may block, is stopped only by the end of the process, and must bear being killed
             at any point and started again. What it raises is logged.
     """
 
     name: str
     every: float
+    permission: Permission
     run: Callable[[Resources], None]
 
 

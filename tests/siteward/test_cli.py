@@ -21,8 +21,8 @@ from siteward.cli.output import show
 from siteward.extensions import found
 
 PROGRAM = (sys.executable, "-c", "from siteward.cli import main; main()")
-START_UP = 0.4
-"""Seconds that a command may take to start."""
+START_UP = 2.5
+"""How many times as long as its libraries a command may take to start."""
 JOB = {
     "vo": "example",
     "site": "SITE-A",
@@ -72,15 +72,18 @@ def test_version_and_help(run: Run) -> None:
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["kinds"]])
 def test_start_up_is_quick(run: Run, arguments: list[str]) -> None:
-    """The best of a few starts is within the limit: what a machine under load adds is not ours."""
-    best = 10.0
-    for _ in range(10):
+    """Beside Python with the libraries of the base install alone, by turns: a machine under load slows both."""
+    bare = (sys.executable, "-c", "import typer, msgspec")
+    best = bare_best = 10.0
+    for _ in range(12):
         began = time.perf_counter()
         run(*arguments)
-        best = min(best, time.perf_counter() - began)
-        if best < START_UP:
+        between = time.perf_counter()
+        subprocess.run(bare, check=True)
+        best, bare_best = min(best, between - began), min(bare_best, time.perf_counter() - between)
+        if best < START_UP * bare_best:
             break
-    assert best < START_UP
+    assert best < START_UP * bare_best
 
 
 def test_only_the_chosen_command_is_imported() -> None:

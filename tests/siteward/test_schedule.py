@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from siteward.server.auth import Permission
 from siteward.server.resources import Resources
 from siteward.server.schedule import LEASE, RETRY, Leases, Schedule, Task, load_tasks
 from siteward.settings import Settings
@@ -45,7 +46,7 @@ class Work:
 
 
 def schedule(path: Path, work: Work, clock: Clock, owner: str = "one") -> Schedule:
-    task = Task("work", DAY, work)
+    task = Task("work", DAY, Permission.PLATFORM, work)
     return Schedule([task], Resources(Settings(data=str(path)), {}), Leases(path / "schedule.sqlite", owner), clock)
 
 

@@ -1,0 +1,121 @@
+"""What each command declares: the permission that a caller of the same over HTTP needs, and if it changes anything.
+
+Whoever runs a command owns the files, and may do everything; what is changed is noted in the audit all the same, before
+it is done, so that nothing is done unnoted, and again with how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from siteward.cli.options import Options
+from siteward.extensions import ExtensionError
+from siteward.server.auth import Permission
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+VERB: Final = "siteward_verb"
+"""The attribute of a command's function."""
+
+
+class Unnoted(Exception):  # noqa: N818  # reads as what it would be.
+    """A change was not made, since it could not be noted."""
+
+    permanent = False
+
+
+class Verb(msgspec.Struct, frozen=True):
+    """A declaration.
+
+    Attributes:
+        permission: what a caller needs for it.
+        is_noted: it changes something, and whoever runs it notes that.
+    """
+
+    permission: Permission
+    is_noted: bool = False
+
+
+def reads(permission: Permission) -> Callable[[Function], Function]:
+    """Declare a command that changes nothing."""
+    return _declares(Verb(permission))
+
+
+def changes(permission: Permission) -> Callable[[Function], Function]:
+    """Declare a command that changes something: it is noted before it runs, and how it ended."""
+    return _declares(Verb(permission, is_noted=True))
+
+
+def notes_itself(permission: Permission) -> Callable[[Function], Function]:
+    """Declare a command that changes something and notes that itself, or sends records, which say who sent them."""
+    return _declares(Verb(permission))
+
+
+def _declares(verb: Verb) -> Callable[[Function], Function]:
+    def declared(function: Function) -> Function:
+        setattr(function, VERB, verb)
+        return function
+
+    return declared
+
+
+def commands_below(command: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # click's classes have moved.
+    """Every command that can be run, with its words."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, each in below.items():
+        yield from commands_below(each, f"{path} {name}")
+
+
+def verb_of(command: Any, path: str) -> Verb:  # noqa: ANN401  # as above.
+    """What a command declares.
+
+    Raises:
+        ExtensionError: nothing, so that it is not run.
+    """
+    verb = getattr(command.callback, VERB, None)
+    if not isinstance(verb, Verb):
+        message = (
+            f"the command `siteward {path}` declares no permission; give its function one, such as "
+            "@reads(Permission.READ) or @changes(Permission.PLATFORM) of siteward.cli.verbs"
+        )
+        raise ExtensionError(message)
+    return verb
+
+
+def declared(command: Any, name: str) -> Any:  # noqa: ANN401  # as above.
+    """A command, or a group of them, whose changes are noted.
+
+    Raises:
+        ExtensionError: one of them declares nothing.
+    """
+    for path, each in commands_below(command, name):
+        if verb_of(each, path).is_noted:
+            each.invoke = _noting(each.invoke)
+    return command
+
+
+def _noting(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def noting(context: Any) -> Any:  # noqa: ANN401  # as above.
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415  # `--help` needs none of it.
+
+        from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # as above.
+        from siteward.server.database import Conflict, DatabaseError  # noqa: PLC0415
+        from siteward.server.resources import Resources  # noqa: PLC0415
+
+        chosen = context.obj if isinstance(context.obj, Options) else Options()
+        given = {name: value for name, value in context.params.items() if value not in {None, "", ()}}
+        with closing(Resources(chosen.settings)) as resources, ExitStack() as stack:
+            try:
+                stack.enter_context(resources.audited(local_person(), context.command_path, given))
+            except (SQLAlchemyError, DatabaseError, Conflict) as error:
+                message = f"the audit cannot be written, and nothing is changed without it: {error}"
+                raise Unnoted(message) from error
+            return run(context)
+
+    return noting

@@ -1,0 +1,118 @@
+"""Every command and every task declares what it needs, and what changes anything is noted before it does."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import typer
+from accounted import ran
+from typer.main import get_command
+
+from siteward.cli import command_of
+from siteward.cli.verbs import changes, commands_below, declared, reads, verb_of
+from siteward.extensions import ExtensionError, found
+from siteward.server.auth import Permission
+from siteward.server.auth.audit import Audited
+from siteward.server.resources import Resources
+from siteward.server.schedule import Task, load_tasks
+from siteward.settings import AccessSettings, Settings
+
+DONE: list[str] = []
+
+
+@changes(Permission.PLATFORM)
+def work(name: str, fail: bool = False, code: int = 0) -> None:  # noqa: FBT001, FBT002  # Typer's options.
+    """Do something."""
+    if fail:
+        message = "it does not work"
+        raise ValueError(message)
+    DONE.append(name)
+    raise typer.Exit(code)
+
+
+def every() -> Iterator[tuple[str, object]]:
+    for name, entry in found("siteward.commands").items():
+        yield from commands_below(command_of(entry), name)
+
+
+def noted(settings: Settings) -> list[Audited]:
+    """The audit, the oldest first."""
+    with closing(Resources(settings)) as resources:
+        return resources.audit.find()[::-1]
+
+
+@pytest.fixture
+def working(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A further command is installed."""
+    DONE.clear()
+    module = types.ModuleType("working")
+    module.work = work  # type: ignore[attr-defined]
+    single = typer.Typer()
+    single.command("work")(work)
+    entries = dict(found("siteward.commands"))
+    monkeypatch.setattr("siteward.cli.found", lambda _group: entries)
+    monkeypatch.setattr("siteward.cli.command_of", lambda _entry: declared(get_command(single), "kinds"))
+
+
+def test_every_command_declares_its_permission() -> None:
+    """Those of groups, too; what changes anything asks for more than to read."""
+    verbs = {path: verb_of(command, path) for path, command in every()}
+    assert len(verbs) > 50
+    assert verbs["query"].permission is Permission.READ
+    assert verbs["ledger close"] == verbs["ledger correct void"]
+    assert verbs["dead-letters messages discard"].is_noted
+    weak = {Permission.PUBLIC, Permission.IDENTIFIED, Permission.READ, Permission.WATCH, Permission.NAMES}
+    assert not [path for path, verb in verbs.items() if verb.is_noted and verb.permission in weak]
+
+
+def test_a_command_that_declares_nothing_is_not_run() -> None:
+    """Nor is any other one of its group."""
+    group = typer.Typer()
+    group.command("one")(reads(Permission.READ)(lambda: None))
+    group.command("other")(lambda: None)
+    with pytest.raises(ExtensionError, match="`siteward lamps other` declares no permission; give its function one"):
+        declared(get_command(group), "lamps")
+
+
+def test_every_task_declares_its_permission() -> None:
+    """One cannot be made without."""
+    assert {task.permission for task in load_tasks()} <= set(Permission)
+    with pytest.raises(TypeError):
+        Task(name="x", every=1.0, run=lambda _resources: None)  # type: ignore[call-arg]
+
+
+@pytest.mark.usefixtures("working")
+def test_a_change_is_noted_before_and_after(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With its words, what it was given, and how it ended."""
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "kinds", "lamp") == 0
+    assert ran(monkeypatch, settings, "kinds", "lamp", "--code", "3") == 3
+    with pytest.raises(ValueError, match="does not work"):
+        ran(monkeypatch, settings, "kinds", "bell", "--fail")
+    assert DONE == ["lamp", "lamp"]
+    entries = noted(settings)
+    assert [(each.action, each.outcome) for each in entries] == [
+        ("siteward kinds", "asked"),
+        ("siteward kinds", "exit 0"),
+        ("siteward kinds", "asked"),
+        ("siteward kinds", "exit 3"),
+        ("siteward kinds", "asked"),
+        ("siteward kinds", "ValueError"),
+    ]
+    assert entries[-1].after == {"name": "bell", "fail": True, "code": 0}
+    assert {(each.issuer, bool(each.subject)) for each in entries} == {("", True)}
+
+
+@pytest.mark.usefixtures("working")
+def test_nothing_is_changed_unnoted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Where the audit cannot be written, the command does not run."""
+    settings = Settings(data=str(tmp_path), access=AccessSettings(url="postgresql://nobody@127.0.0.1:1/none"))
+    assert ran(monkeypatch, settings, "kinds", "lamp") == 1
+    assert "nothing is changed without it" in capsys.readouterr().err
+    assert DONE == []
