@@ -90,20 +90,24 @@ class _IssuersTold(msgspec.Struct, frozen=True):
 class Client:
     """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
 
-    def __init__(self, url: str = DEFAULT_URL, token: str = "", timeout: float = 30.0) -> None:
+    def __init__(self, url: str = DEFAULT_URL, token: str = "", timeout: float = 30.0, vo: str = "") -> None:
         """Name the server; nothing is opened yet.
 
         Args:
             url: the server's address, without a path.
             token: its token, where it has one.
             timeout: seconds without a sign of life after which a request fails.
+            vo: which VO is asked, by those who see several; `*` for all that the token lets see.
 
         Raises:
-            ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
+            ValueError: the URL is not http or https, or holds a password; or no header can carry the token or the VO.
         """
+        if not vo.isascii() or not vo.isprintable():
+            message = f"no header can carry the VO {vo!r}"
+            raise ValueError(message)
         self._opener = opener(url, example=DEFAULT_URL)
         self.url = url.rstrip("/")
-        self._headers = bearer(token)
+        self._headers = bearer(token) | ({"Siteward-VO": vo} if vo else {})
         self._timeout = timeout
 
     def whoami(self) -> CallerTold:

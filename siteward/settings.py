@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 PREFIX: Final = "SITEWARD_"
-APART: Final = (f"{PREFIX}CONFIG", f"{PREFIX}PERSON")
+APART: Final = (f"{PREFIX}CONFIG", f"{PREFIX}PERSON", f"{PREFIX}VO")
 """Variables that are no settings: where they are, and who runs a command."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -109,7 +110,8 @@ def asked_app(settings: Settings, url: str = "") -> Client | None:
     address = url or app_url(settings)
     if not address or not (url or Client(address).alive()):
         return None
-    return Client(address, _token(settings, url))
+    # Of our own installation, whoever runs this sees everything; elsewhere nothing is guessed.
+    return Client(address, _token(settings, url), vo=os.environ.get("SITEWARD_VO", "") if url else "*")
 
 
 def _token(settings: Settings, url: str) -> str:

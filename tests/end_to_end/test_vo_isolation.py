@@ -134,9 +134,35 @@ def test_no_route_tells_a_reader_of_another_vos_records(
 
 def test_who_may_see_both_does(client: TestClient, settings: Settings) -> None:
     """The marks are found where they may be: else the test above would pass on empty stores."""
-    headers = bearer(settings, Grant(Role.PLATFORM_ADMIN, ("*",)))
+    headers = bearer(settings, Grant(Role.PLATFORM_ADMIN, ("*",))) | {"Siteward-VO": "*"}
     for path in ("/v1/query", "/v1/values/{kind}/{field}", "/v1/records/{kind}", "/v1/accounting/usage"):
         assert any(MARK in client.get(question, headers=headers).text for question in asked(path)), path
+
+
+def test_who_sees_every_vo_says_so_and_is_noted(app: FastAPI, client: TestClient, settings: Settings) -> None:
+    """Nobody looks at all of them by mistake, nor unseen; one note an hour is enough, and none for a single VO."""
+    headers = bearer(settings, Grant(Role.PLATFORM_ADMIN, ("*",)))
+    question = f"/v1/query?kind=job&measures=count&{WINDOW}"
+    usage = f"/v1/accounting/usage?kind=job&measures=records&{WINDOW}"
+
+    def notes() -> int:
+        return sum(
+            each.action == "see every VO" and each.outcome == "asked" for each in app.state.resources.audit.find()
+        )
+
+    before = notes()
+    for path in (question, usage):
+        refused = client.get(path, headers=headers)
+        assert (refused.status_code, "or * for all, which is noted" in refused.json()["detail"]) == (400, True)
+        assert client.get(path, headers=headers | {"Siteward-VO": "beta"}).status_code == 200
+    assert notes() == before
+    for path in (question, usage, question):
+        assert client.get(path, headers=headers | {"Siteward-VO": "*"}).status_code == 200
+    assert notes() == before + 1
+    assert client.get(question, headers=bearer(settings, READERS["reader"]) | {"Siteward-VO": "*"}).json()[
+        "totals"
+    ] == [len(OURS)]
+    assert notes() == before + 1
 
 
 def test_totals_are_of_ones_own_records(client: TestClient, settings: Settings) -> None:

@@ -43,7 +43,9 @@ async function ask(url, request, signal) {
   const patience = AbortSignal.timeout(PATIENCE);
   let response, text;
   try {
-    response = await fetch(url, { ...request, cache: "no-store", signal: signal ? AbortSignal.any([signal, patience]) : patience });
+    // Who sees several VOs sees all of them here, until one is chosen: a page says so, programs choose.
+    const headers = { ...request.headers, "Siteward-VO": "*" };
+    response = await fetch(url, { ...request, headers, cache: "no-store", signal: signal ? AbortSignal.any([signal, patience]) : patience });
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
