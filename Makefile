@@ -22,8 +22,9 @@ help: ## show what can be made
 run: $(VENV)/.run ## collector, stores and web page on http://127.0.0.1:8080, with a demo grid; Ctrl-C stops
 	$(BIN)/siteward up --demo $(ARGS)
 
-test: $(VENV)/.dev ## every test but the long fault runs; ARGS="-x tests/records" for some
-	$(BIN)/python -m pytest -m "not soak" --durations=25 $(ARGS)
+JOBS ?= 2
+test: $(VENV)/.dev ## every test but the long fault runs, two files at a time; ARGS="-x tests/records" for some
+	$(BIN)/python -m pytest -m "not soak" --numprocesses=$(JOBS) --dist=loadfile --durations=25 $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 	$(BIN)/ruff check .

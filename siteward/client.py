@@ -14,6 +14,7 @@ from urllib.request import Request
 import msgspec
 
 from siteward.openers import bearer, opener
+from siteward.plain_text import plain_hosts
 from siteward.query import StoredRecord
 from siteward.query_json import AnswerDocument
 from siteward.query_window import format_time
@@ -106,6 +107,9 @@ class Client:
             message = f"no header can carry the VO {vo!r}"
             raise ValueError(message)
         self._opener = opener(url, example=DEFAULT_URL)
+        if token and list(plain_hosts(url)):
+            message = f"{url}: the token would be readable on its way; write https://"
+            raise ValueError(message)
         self.url = url.rstrip("/")
         self._headers = bearer(token) | ({"Siteward-VO": vo} if vo else {})
         self._timeout = timeout

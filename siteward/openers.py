@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import BaseHandler, HTTPRedirectHandler, OpenerDirector, ProxyHandler, build_opener
 
-LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+from siteward.plain_text import LOCAL
 
 
 class _SameServer(HTTPRedirectHandler):

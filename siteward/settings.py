@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from siteward.plain_text import check_encrypted
 from siteward.records.doors import nearest
 from siteward.settings_sections import (
     SECRETS,
@@ -22,6 +23,7 @@ from siteward.settings_sections import (
     GrantSettings,
     IssuerSettings,
     MonitoringSettings,
+    NetworkSettings,
     ProbeSettings,
     PrometheusSettings,
     Section,
@@ -42,6 +44,7 @@ __all__ = [
     "GrantSettings",
     "IssuerSettings",
     "MonitoringSettings",
+    "NetworkSettings",
     "ProbeSettings",
     "PrometheusSettings",
     "ServerSettings",
@@ -76,6 +79,7 @@ class Settings(Section):
     accounting: AccountingSettings = AccountingSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
     server: ServerSettings = ServerSettings()
+    network: NetworkSettings = NetworkSettings()
     gateway: GatewaySettings = GatewaySettings()
     probe: ProbeSettings = ProbeSettings()
     access: AccessSettings = AccessSettings()
@@ -142,11 +146,28 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     _read_secrets(table)
     _refuse_unknown(Settings, table, "")
     try:
-        return msgspec.convert(table, Settings, strict=True)
+        settings = msgspec.convert(table, Settings, strict=True)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$.")
         message = f"setting {place.strip('`')}: {text}" if place else text
         raise SettingsError(message) from error
+    _check_encrypted(settings)
+    return settings
+
+
+def _check_encrypted(settings: Settings) -> None:
+    """Databases ask for TLS by themselves: their URLs say where it is not wanted."""
+    for setting, url in (
+        ("broker.url", settings.broker.url),
+        ("broker.management", settings.broker.management),
+        ("monitoring.url", settings.monitoring.url),
+        ("prometheus.url", settings.prometheus.url),
+        ("prometheus.remote_write", settings.prometheus.remote_write),
+    ):
+        try:
+            check_encrypted(setting, url, settings.network.plain)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
 
 def _read(path: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -225,6 +225,14 @@ class ServerSettings(Section):
     log-in. Empty: at the loopback address that the browser asked."""
 
 
+class NetworkSettings(Section):
+    """`[network]`: what lies between this machine and others."""
+
+    plain: tuple[str, ...] = ()
+    """Hosts that are spoken to without TLS, where nobody else can read: those of a private network of containers.
+    Otherwise what leaves this machine has to be encrypted."""
+
+
 class GrantSettings(Section):
     """`[[issuers.NAME.grants]]`: what bearers of an issuer's tokens may do. Nobody may do what no grant says."""
 

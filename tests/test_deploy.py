@@ -262,7 +262,7 @@ def test_a_record_goes_the_whole_way(
     environment = {**os.environ, "SITEWARD_CONFIG": str(tmp_path / "siteward.toml"), "SITEWARD_DATA": settings.data}
     siteward = Path(sys.executable).with_name("siteward")
     token, scraping = ((volumes / name).read_text() for name in ("vault/siteward-token", "prometheus/siteward-token"))
-    client = Client(f"http://127.0.0.1:{app}", token)
+    client = Client(f"http://127.0.0.1:{app}", token, vo="*")
     with (
         running(
             [sys.executable, "-m", "siteward.server.service", "app"],

@@ -15,7 +15,8 @@ from urllib.request import HTTPSHandler, Request
 
 import msgspec
 
-from siteward.openers import LOCAL, opener
+from siteward.openers import opener
+from siteward.plain_text import LOCAL
 
 MOST_BYTES: Final = 2**20
 SECONDS: Final = 10.0

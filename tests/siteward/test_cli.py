@@ -233,13 +233,13 @@ def test_config_check_says_where_settings_come_from(run: Run, tmp_path: Path) ->
         "config",
         "check",
         SITEWARD_BROKER__PREFETCH="7",
-        SITEWARD_BROKER__URL="amqp://me:s3/cr@t@host/v",
+        SITEWARD_BROKER__URL="amqps://me:s3/cr@t@host/v",
     )
     shown = {each["setting"]: (each["value"], each["from"]) for each in json.loads(answer.stdout)}
     assert shown["log_level"] == ("error", "file")
     assert shown["broker.prefetch"] == (7, "environment (SITEWARD_BROKER__PREFETCH)")
     assert shown["prometheus.token"] == ("hidden", "file")
-    assert shown["broker.url"][0] == "amqp://me:hidden@host/v"
+    assert shown["broker.url"][0] == "amqps://me:hidden@host/v"
     assert shown["collector.batch_records"][1] == "default"
     assert "siteward.toml" in answer.stderr
     assert "ssss" not in answer.stdout + answer.stderr

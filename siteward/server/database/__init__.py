@@ -18,6 +18,8 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.sql import ColumnElement
 
+from siteward.plain_text import LOCAL
+
 Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
 Columns = Mapping[str, Values]
@@ -207,6 +209,11 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def is_local(address: URL) -> bool:
+    """Whether a database is on this machine: its server by loopback or socket."""
+    return not address.host or address.host in LOCAL or address.host.startswith("/")
 
 
 def _address(url: str, password: str) -> URL:

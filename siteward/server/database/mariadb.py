@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
+from ssl import create_default_context
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Conflict, Grouped, Values
+from siteward.server.database import Columns, Conflict, Grouped, Values, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -41,12 +42,15 @@ class Mariadb:
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="mariadb+pymysql").update_query_dict({"charset": "utf8mb4"})
+        plain = driver.query.get("ssl") == "off"
+        driver = driver.difference_update_query(["ssl"])
+        tls = {} if plain or is_local(address) or "ssl_ca" in driver.query else {"ssl": create_default_context()}
         engine = create_engine(
             driver,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"connect_timeout": 10},
+            connect_args={"connect_timeout": 10, **tls},
         )
         event.listen(engine, "do_connect", _count_changes)
         event.listen(engine, "connect", _prepare)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Grouped, Values
+from siteward.server.database import Columns, Grouped, Values, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -70,6 +70,10 @@ class Postgresql:
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
+        if not is_local(address) and "sslmode" not in address.query:
+            # The server's certificate is checked against its name, by the authorities of the system or those given.
+            driver = driver.update_query_dict({"sslmode": "verify-full"})
+            driver = driver.update_query_dict({"sslrootcert": address.query.get("sslrootcert", "system")})
         return create_engine(
             driver,
             isolation_level="READ COMMITTED",

@@ -1,0 +1,88 @@
+"""Nothing leaves this machine unencrypted unless the settings say that nobody else can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siteward.client import Client
+from siteward.plain_text import plain_hosts
+from siteward.server.database import Database
+from siteward.settings import SettingsError, load_settings
+
+PLAIN = [
+    ("broker.url", "amqp://me:s3cret@broker.example/v", "amqps://"),
+    ("broker.management", "http://broker.example:15672", "https://"),
+    ("monitoring.url", "opensearch://127.0.0.1,store.example:9200", "opensearchs://"),
+    ("prometheus.url", "HTTP://metrics.example:9090", "https://"),
+    ("prometheus.remote_write", "http://[2001:db8::1]/write", "https://"),
+]
+
+
+def loaded(tmp_path: Path, setting: str, url: str, plain: str = "") -> Any:
+    section, _, name = setting.partition(".")
+    (tmp_path / "s.toml").write_text(f"[{section}]\n{name} = '{url}'\n[network]\nplain = [{plain}]\n")
+    return load_settings(tmp_path / "s.toml", {})
+
+
+@pytest.mark.parametrize(("setting", "url", "better"), PLAIN)
+def test_a_plain_connection_is_refused(tmp_path: Path, setting: str, url: str, better: str) -> None:
+    """The message names the setting, the host and what to write, and no password."""
+    with pytest.raises(SettingsError, match="would leave this machine unencrypted") as refused:
+        loaded(tmp_path, setting, url)
+    said = str(refused.value)
+    assert setting in said
+    assert better in said
+    assert "s3cret" not in said
+    (host,) = plain_hosts(url)
+    assert loaded(tmp_path, setting, url, f"'{host}'") is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://guest@127.0.0.1:5672/",
+        "amqps://broker.example",
+        "http://localhost:9090",
+        "http://[::1]:9090",
+        "opensearchs://store.example",
+        "embedded:///path",
+        "amqp://me:a/b@c@localhost/",
+        "http://[broken",
+        "",
+    ],
+)
+def test_what_stays_here_or_is_encrypted_passes(url: str) -> None:
+    """Nothing of it is plain."""
+    assert list(plain_hosts(url)) == []
+
+
+def test_databases_of_other_machines_are_spoken_to_over_tls() -> None:
+    """Their certificates are checked, unless the URL says otherwise; on this machine nothing is asked."""
+
+    def query(url: str) -> dict[str, Any]:
+        database = Database(url)
+        database.close()
+        return dict(database.engine.url.query)
+
+    far = query("postgresql://me@db.example/x")
+    assert (far["sslmode"], far["sslrootcert"]) == ("verify-full", "system")
+    assert query("postgresql://me@db.example/x?sslrootcert=/ca.pem")["sslrootcert"] == "/ca.pem"
+    assert query("postgresql://me@db.example/x?sslmode=disable") == {"sslmode": "disable"}
+    for url in (
+        "postgresql://me@127.0.0.1/x",
+        "postgresql://me@/x?host=/run/postgresql",
+        "postgresql://me@localhost/x",
+    ):
+        assert "sslmode" not in query(url)
+
+
+def test_a_token_is_sent_over_tls_only() -> None:
+    """But on this machine."""
+    with pytest.raises(ValueError, match="the token would be readable on its way"):
+        Client("http://siteward.example.org", "secret-token")
+    Client("http://siteward.example.org")
+    Client("http://127.0.0.1:8080", "secret-token")
+    Client("https://siteward.example.org", "secret-token")
