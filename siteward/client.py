@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any, Final, TypeVar
@@ -91,12 +91,15 @@ class _IssuersTold(msgspec.Struct, frozen=True):
 class Client:
     """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
 
-    def __init__(self, url: str = DEFAULT_URL, token: str = "", timeout: float = 30.0, vo: str = "") -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, token: str | Callable[[], str] = "", timeout: float = 30.0, vo: str = ""
+    ) -> None:
         """Name the server; nothing is opened yet.
 
         Args:
             url: the server's address, without a path.
-            token: its token, where it has one.
+            token: what to send, where it asks for a token; or what gives it for each request, such as
+                siteward.oauth.service.ServiceToken.
             timeout: seconds without a sign of life after which a request fails.
             vo: which VO is asked, by those who see several; `*` for all that the token lets see.
 
@@ -111,7 +114,10 @@ class Client:
             message = f"{url}: the token would be readable on its way; write https://"
             raise ValueError(message)
         self.url = url.rstrip("/")
-        self._headers = bearer(token) | ({"Siteward-VO": vo} if vo else {})
+        self._headers = {"Siteward-VO": vo} if vo else {}
+        if not callable(token):
+            self._headers |= bearer(token)
+        self._token = token if callable(token) else None
         self._timeout = timeout
 
     def whoami(self) -> CallerTold:
@@ -236,7 +242,8 @@ class Client:
             return False
 
     def _read(self, path: str, kind: type[Read], body: bytes | None = None) -> Read:
-        request = Request(self.url + path, body, self._headers | {"Accept": "application/json"})  # noqa: S310  # http or https, see __init__.
+        headers = self._headers | (bearer(self._token()) if self._token else {}) | {"Accept": "application/json"}
+        request = Request(self.url + path, body, headers)  # noqa: S310  # http or https, see __init__.
         if body is not None:
             request.add_header("Content-Type", NDJSON)
         try:

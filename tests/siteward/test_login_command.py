@@ -17,10 +17,12 @@ from oidc_server import COMMAND_LINE, SECRET, SERVICE, SUBJECT, OidcServer, oidc
 from served import served
 
 from siteward.cli.login import renewed
+from siteward.client import Client
 from siteward.oauth import logins as module
 from siteward.oauth.client import IssuerClient, IssuerRefuses
 from siteward.oauth.fetching import FetchError
 from siteward.oauth.logins import FileKeeper, KeyringKeeper, Login, keeper, kept_token
+from siteward.oauth.service import MARGIN, ServiceToken
 from siteward.server.app import create_app
 from siteward.settings import GrantSettings, IssuerSettings, Settings, SettingsError
 
@@ -219,6 +221,26 @@ def test_a_service_gets_its_own_token(issuer: OidcServer) -> None:
     with pytest.raises(IssuerRefuses, match="invalid_client") as refused:
         IssuerClient(issuer.issuer.url, SERVICE, "guessed-secret").of_service(())
     assert "guessed-secret" not in str(refused.value)
+
+
+def test_a_service_sends_a_token_that_is_always_good(issuer: OidcServer, settings: Settings, app: str) -> None:
+    """It is renewed before its end, and sent to its end while the issuer is away."""
+    assert settings.issuers
+    now = [1_000.0]
+    source = ServiceToken(IssuerClient(issuer.issuer.url, SERVICE, SECRET), ("siteward.report",), clock=lambda: now[0])
+    assert Client(app, source).whoami().subject == SERVICE
+    first = source()
+    assert source() == first
+    now[0] += issuer.lasting - MARGIN + 1
+    second = source()
+    assert second != first
+    assert issuer.asked == ["client_credentials"] * 2
+    issuer.answers["token"] = (503, {"error": "down"})
+    now[0] += issuer.lasting - MARGIN + 1
+    assert source() == second
+    now[0] += MARGIN
+    with pytest.raises(IssuerRefuses):
+        source()
 
 
 @pytest.mark.parametrize(
