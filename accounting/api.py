@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from sqlalchemy.exc import SQLAlchemyError
 
-from accounting import LedgerError
+from accounting.answering import answered, ledger_of
 from accounting.booking.measures import additive
 from accounting.checks.record_trace import trace_record
 from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace
@@ -20,33 +19,26 @@ from accounting.completeness.cadence import SPREADS
 from accounting.completeness.comparing import completeness
 from accounting.completeness.completeness_text import CompletenessText, completeness_document, parse_completeness
 from accounting.corrections.correction_table import corrections_in
+from accounting.corrections_api import may_correct
 from accounting.documents import correction_document, period_document
-from accounting.ledger import Ledger
-from accounting.opening import archive_folder, open_ledger
+from accounting.opening import archive_folder
 from accounting.periods.closed_months import periods_in
 from accounting.query.reports import reports_in
 from accounting.query.usage import Usage, attributes_of
-from siteward.log import get_logger
 from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
 from siteward.query_text import find_named, split_list
 from siteward.records import Kind
-from siteward.server.asking import Turns, json_response, refuse_unknown
+from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import viewer_of
-from siteward.server.database import DatabaseError
-from siteward.server.problems import RETRY_AFTER, Problem
-from siteward.server.resources import Resources
+from siteward.server.auth.viewing import caller_of, viewer_of
+from siteward.server.problems import Problem
 from siteward.settings import Settings
-from siteward.sinks import SinkUnavailable
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
 from siteward.usage_text import UsageText, attributions_of, groupable, parse_usage
 from siteward.usage_window import parse_zone
 from siteward.viewer import Visible
-
-log = get_logger(__name__)
-Answered = TypeVar("Answered")
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -62,7 +54,6 @@ FORMS: Final = {
     "arrow": Form("application/vnd.apache.arrow.stream", arrow_bytes),
     "parquet": Form("application/vnd.apache.parquet", parquet_bytes),
 }
-_turns: Final = Turns("ledger")
 
 
 def router(settings: Settings) -> APIRouter:
@@ -92,8 +83,8 @@ def router(settings: Settings) -> APIRouter:
 
 def list_kinds(request: Request) -> Response:
     """Every kind in the ledger: what its totals are kept by, what adds up, and in which buckets."""
-    ledger = _ledger(request)
-    attributes = _asked(lambda: attributes_of(ledger))
+    ledger = ledger_of(request)
+    attributes = answered(lambda: attributes_of(ledger))
     return json_response({"kinds": [_kind(kind, attributes) for kind in ledger.kinds.values()]})
 
 
@@ -101,17 +92,22 @@ def list_reports(
     request: Request, kind: Annotated[str, Query(description="Name of a kind; by default those of all kinds.")] = ""
 ) -> Response:
     """Every named report: a question that follows from what a kind declares, to be asked of `/v1/accounting/usage`."""
-    ledger = _ledger(request)
-    return json_response({"reports": _asked(lambda: reports_in(ledger, kind))})
+    ledger = ledger_of(request)
+    return json_response({"reports": answered(lambda: reports_in(ledger, kind))})
 
 
 def list_corrections(
     request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
 ) -> Response:
     """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
-    _refuse_some(request, "Corrections name people and records of all VOs", names=True)
-    ledger = _ledger(request)
-    return json_response({"corrections": list(map(correction_document, _asked(lambda: corrections_in(ledger, kind))))})
+    ledger, caller = ledger_of(request), caller_of(request)
+    found = answered(lambda: corrections_in(ledger, kind))
+    if caller.may(Permission.ACCOUNT):
+        kinds = request.app.state.resources.kinds
+        found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
+    else:
+        _refuse_some(request, "Corrections name people and records of all VOs", names=True)
+    return json_response({"corrections": list(map(correction_document, found))})
 
 
 def list_periods(
@@ -119,8 +115,8 @@ def list_periods(
 ) -> Response:
     """Every month that was closed at some time, and the digest of the signed ones."""
     _refuse_some(request, "Months are closed for all VOs")
-    ledger = _ledger(request)
-    return json_response({"periods": list(map(period_document, _asked(lambda: periods_in(ledger, kind))))})
+    ledger = ledger_of(request)
+    return json_response({"periods": list(map(period_document, answered(lambda: periods_in(ledger, kind))))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.
@@ -179,12 +175,12 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     )
     form = FORMS[_form(format, request.headers.get("accept", ""))]
     in_zone = parse_zone(zone)
-    ledger = _ledger(request)
+    ledger = ledger_of(request)
     settings = request.app.state.resources.settings
     usage = Usage(ledger, lambda: pseudonym_key(settings))
-    query = parse_usage(text, ledger.kinds, datetime.now(UTC), _asked(lambda: attributes_of(ledger)))
+    query = parse_usage(text, ledger.kinds, datetime.now(UTC), answered(lambda: attributes_of(ledger)))
     began = time.perf_counter()
-    answer = _asked(lambda: usage.ask(query, viewer_of(request, settings)))
+    answer = answered(lambda: usage.ask(query, viewer_of(request, settings)))
     document = usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)
     try:
         return Response(form.write(document), media_type=form.media_type)
@@ -213,9 +209,9 @@ def answer_completeness(  # noqa: PLR0913, PLR0917  # as above.
         spreads=spreads,
         gaps=gaps,
     )
-    ledger = _ledger(request)
+    ledger = ledger_of(request)
     asked = parse_completeness(text, ledger.kinds, datetime.now(UTC))
-    return json_response(completeness_document(_asked(lambda: completeness(ledger, asked)), asked, gaps=gaps))
+    return json_response(completeness_document(answered(lambda: completeness(ledger, asked)), asked, gaps=gaps))
 
 
 def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
@@ -238,12 +234,12 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
     if bool(kind) == bool(record):
         message = "give either a kind, or a record"
         raise QueryError(message)
-    ledger = _ledger(request)
+    ledger = ledger_of(request)
     settings = request.app.state.resources.settings
     usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(request, settings)
     if record:
         identifier = parse_record_id(record)
-        return json_response(_asked(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
+        return json_response(answered(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
     text = TraceText(
         kind=kind,
         measures=split_list(measures),
@@ -256,7 +252,7 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         after_bucket=after_bucket,
         after_record=after_record,
     )
-    return json_response(_asked(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
+    return json_response(answered(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
 
 
 def _refuse_some(request: Request, why: str, *, names: bool = False) -> None:
@@ -272,32 +268,6 @@ def _form(chosen: str, accepted: str) -> str:
     by_type = {form.media_type: name for name, form in FORMS.items()}
     wanted = (part.partition(";")[0].strip() for part in accepted.split(","))
     return next((by_type[media_type] for media_type in wanted if media_type in by_type), "json")
-
-
-def _ledger(request: Request) -> Ledger:
-    resources: Resources = request.app.state.resources
-
-    def opening() -> Ledger:
-        return open_ledger(resources.settings, resources.kinds)
-
-    try:
-        return resources.shared("ledger", opening)
-    except (DatabaseError, LedgerError) as error:
-        raise Problem(500, f"ledger: {error}") from error
-    except SinkUnavailable as error:
-        raise Problem(503, f"ledger: {error}") from error
-
-
-def _asked(ask: Callable[[], Answered]) -> Answered:
-    """The ledger's answer; 503 where it cannot answer now."""
-    try:
-        with _turns.turn():
-            return ask()
-    except SQLAlchemyError as error:
-        # Its text holds the statement and what was asked for.
-        log.warning("the ledger does not answer", reason=str(error))
-        message = "ledger: its database does not answer now; the log says why"
-        raise Problem(503, message, headers=RETRY_AFTER) from error
 
 
 def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, object]:

@@ -108,7 +108,7 @@ def correction_document(correction: Correction) -> CorrectionDocument:
         proposed=Decision(correction.author, moment(correction.proposed_at), correction.reason),
         decided=_decision(correction.decided_by, correction.decided_at, correction.decided_reason),
         reversed=_decision(correction.reversed_by, correction.reversed_at, correction.reversed_reason),
-        differences=_differences(correction.figures),
+        differences=differences_of(correction.figures),
     )
 
 
@@ -130,7 +130,8 @@ def _decision(by: str, at: int | None, reason: str = "") -> Decision | None:
     return None if at is None else Decision(by, moment(at), reason)
 
 
-def _differences(figures: Figures) -> tuple[Difference, ...]:
+def differences_of(figures: Figures) -> tuple[Difference, ...]:
+    """What changes in each total."""
     return tuple(
         Difference(
             month_name(each.month),

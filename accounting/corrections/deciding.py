@@ -86,7 +86,7 @@ def propose(ledger: Ledger, draft: Draft) -> Correction:
 
 
 def approve(ledger: Ledger, number: int, by: str, *, self_approval: bool = False, anew: bool = False) -> Correction:
-    """Apply a correction, or go on with one that was approved and not finished.
+    """Apply a correction, or go on with one that was approved and not finished; the same person may do so again.
 
     Args:
         ledger: whose.
@@ -101,6 +101,9 @@ def approve(ledger: Ledger, number: int, by: str, *, self_approval: bool = False
     """
     _check_person(by)
     correction = found_correction(ledger, number)
+    if correction.state is State.APPLIED and correction.decided_by == by:
+        # Whoever was interrupted behind the last step does it again, and is told that it is done.
+        return correction
     if correction.state is not State.APPLYING:
         _check_state(correction, "approved", State.PROPOSED)
         if by == correction.author and not self_approval:
@@ -145,6 +148,8 @@ def reverse(ledger: Ledger, number: int, by: str, reason: str) -> Correction:
     """
     _check_person(by)
     correction = found_correction(ledger, number)
+    if correction.state is State.REVERSED and correction.reversed_by == by:
+        return correction
     if correction.state is not State.REVERSING:
         _check_reason(reason)
         _check_state(correction, "reversed", State.APPLIED, State.APPLYING)

@@ -32,7 +32,7 @@ from accounting.archive.archive_file import ArchiveError
 from accounting.archive.archiving import archive, restore
 from accounting.corrections import correcting, deciding
 from accounting.corrections.correction import Action, CorrectionError, State
-from accounting.corrections.deciding import approve, preview, propose, reject, reverse
+from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.ledger import Ledger
 from accounting.periods.adjusted import adjustments_of
 from accounting.periods.closed_months import PeriodError
@@ -183,7 +183,10 @@ def test_reversing_one_of_several_gives_what_would_be_without_it(ledger: Ledger)
     reverse(ledger, third, "carl", "it was right")
     assert totals(ledger) == everywhere(S=5, U=7200)
     with pytest.raises(CorrectionError, match=f"correction {third} is reversed, and cannot be reversed"):
-        reverse(ledger, third, "carl", "again")
+        reverse(ledger, third, "anna", "again")
+    # Who was interrupted behind the last step does it again: it is done.
+    assert reverse(ledger, third, "carl", "it was right") == found_correction(ledger, third)
+    assert totals(ledger) == everywhere(S=5, U=7200)
     reverse(ledger, second, "carl", "it was right")
     assert totals(ledger) == everywhere(S=7200, U=7200)
 
@@ -202,6 +205,9 @@ def test_a_correction_is_approved_by_another_person_as_it_was_proposed(ledger: L
         approve(ledger, number, "ben")
     done = approve(ledger, number, "anna", self_approval=True, anew=True)
     assert (done.state, done.decided_by, done.figures.records) == (State.APPLIED, "anna", 2)
+    assert approve(ledger, number, "anna", self_approval=True) == done
+    with pytest.raises(CorrectionError, match="is applied, and cannot be approved"):
+        approve(ledger, number, "ben")
     rejected = propose(ledger, draft_of(Action.VOID)).number
     assert reject(ledger, rejected, "ben", "no").state is State.REJECTED
     with pytest.raises(CorrectionError, match="is rejected, and cannot be approved"):

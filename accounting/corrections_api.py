@@ -1,0 +1,163 @@
+"""HTTP routes that correct the ledger: proposed, approved, rejected and taken back by those who account for the VOs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
+
+from accounting.answering import answered, ledger_of
+from accounting.corrections.correction import Correction, CorrectionError
+from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
+from accounting.corrections.drafting import DraftText, parse_draft
+from accounting.documents import correction_document, differences_of
+from siteward.query_text import parse_filters
+from siteward.records import Kind
+from siteward.server.asking import json_response, refuse_unknown
+from siteward.server.auth import Permission, requires
+from siteward.server.auth.auditing import note_change
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.roles import EVERY
+from siteward.server.auth.viewing import caller_of
+from siteward.server.database import Conflict
+from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.server.resources import Resources
+from siteward.settings import Settings
+
+VO: Final = "vo"
+Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="As the list of corrections says it.")]
+Reason = Annotated[str, Body(embed=True, description="Why; it stays with the correction.")]
+Texts = Annotated[tuple[str, ...], Body()]
+
+
+def router(_settings: Settings) -> APIRouter:
+    """The routes below `/v1/accounting/corrections` that change something."""
+    routes = APIRouter(
+        prefix="/v1/accounting/corrections",
+        tags=["accounting"],
+        dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown)],
+    )
+    routes.post("")(propose_correction)
+    routes.post("/{number}/approval")(approve_correction)
+    routes.post("/{number}/rejection")(reject_correction)
+    routes.post("/{number}/reversal")(reverse_correction)
+    return routes
+
+
+def propose_correction(  # noqa: PLR0913, PLR0917  # FastAPI reads a correction's parts from the signature.
+    request: Request,
+    kind: Annotated[str, Body(description="Name of the kind, such as `job`.")],
+    action: Annotated[str, Body(description="`change` measures, `move` to other dimensions, or `void`.")],
+    reason: Annotated[str, Body(description="Why; it stays with the correction.")],
+    where: Texts = (),
+    window: Annotated[str, Body(description="Of the records' partition time: `2026`, `2026-Q1`, `2026-03` …")] = "",
+    start: Annotated[str, Body(description="First instant, in place of a window.")] = "",
+    end: Annotated[str, Body(description="First instant after it.")] = "",
+    ids: Texts = (),
+    given: Texts = (),
+    dry_run: Annotated[bool, Body(description="Only show what it would change.")] = False,  # noqa: FBT002  # JSON's.
+) -> Response:
+    """Propose a correction for somebody else to approve, or only answer what it would change in each total.
+
+    A condition has to name the VOs whose records are corrected, `vo=…`, all of which you account for.
+    """
+    resources: Resources = request.app.state.resources
+    text = DraftText(
+        kind=kind,
+        action=action,
+        where=where,
+        window=window,
+        start=start,
+        end=end,
+        ids=ids,
+        given=given,
+        author=person_of(caller_of(request)),
+        reason=reason,
+    )
+    ledger = ledger_of(request)
+    draft = _decided(lambda: parse_draft(text, resources.kinds, datetime.now(UTC)))
+    _check(request, draft.kind, draft.selection.where, draft.given)
+    if dry_run:
+        figures = _decided(lambda: preview(ledger, draft))
+        return json_response({"records": figures.records, "differences": differences_of(figures)})
+    return _told(request, _decided(lambda: propose(ledger, draft)), None)
+
+
+def approve_correction(
+    request: Request,
+    number: Number,
+    anew: Annotated[  # noqa: FBT002  # JSON's.
+        bool, Body(embed=True, description="Also where it would change something else by now than as proposed.")
+    ] = False,
+) -> Response:
+    """Apply a correction that somebody else has proposed, or go on with one that was interrupted."""
+    self_approval = request.app.state.resources.settings.accounting.self_approval
+    return _decide(
+        request,
+        number,
+        lambda by: approve(ledger_of(request), number, by, self_approval=self_approval, anew=anew),
+    )
+
+
+def reject_correction(request: Request, number: Number, reason: Reason) -> Response:
+    """Keep a correction from being applied."""
+    return _decide(request, number, lambda by: reject(ledger_of(request), number, by, reason))
+
+
+def reverse_correction(request: Request, number: Number, reason: Reason) -> Response:
+    """Take a correction back: every record is what it would be without it."""
+    return _decide(request, number, lambda by: reverse(ledger_of(request), number, by, reason))
+
+
+def may_correct(
+    caller: Caller, kinds: Mapping[str, Kind], kind: str, where: Sequence[str], given: Mapping[str, Any]
+) -> bool:
+    """Whether a caller accounts for all whose records a correction is about, and for where they go."""
+    if caller.may_in(Permission.ACCOUNT, EVERY):
+        return True
+    named = [
+        set(map(str, each.values))
+        for each in (parse_filters(where, kinds[kind]) if kind in kinds else ())
+        if each.field == VO and not each.negated and not each.wildcard
+    ]
+    if not named:
+        return False
+    concerned = set.intersection(*named) | ({str(given[VO])} if VO in given else set())
+    return all(caller.may_in(Permission.ACCOUNT, vo) for vo in concerned)
+
+
+def person_of(caller: Caller) -> str:
+    """What decides: a subject of one issuer is not that of another one."""
+    who = caller.identity
+    return f"{who.subject} of {who.issuer}" if who.issuer else who.subject
+
+
+def _check(request: Request, kind: str, where: Sequence[str], given: Mapping[str, Any]) -> None:
+    kinds = request.app.state.resources.kinds
+    if not may_correct(caller_of(request), kinds, kind, where, given):
+        message = "name the VOs whose records are corrected, vo=…, and none for which you do not account"
+        raise Problem(403, message)
+
+
+def _decide(request: Request, number: int, decide: Callable[[str], Correction]) -> Response:
+    ledger = ledger_of(request)
+    before = _decided(lambda: found_correction(ledger, number))
+    _check(request, before.kind, before.selection.where, before.given)
+    return _told(request, _decided(lambda: decide(person_of(caller_of(request)))), before)
+
+
+def _told(request: Request, after: Correction, before: Correction | None) -> Response:
+    was = before and {"number": before.number, "state": str(before.state)}
+    note_change(request, before=was, after={"number": after.number, "state": str(after.state), "reason": after.reason})
+    return json_response(correction_document(after))
+
+
+def _decided(decide: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever is decided.
+    try:
+        return answered(decide)
+    except CorrectionError as error:
+        raise Problem(422, str(error), title="Correction refused", type="urn:siteward:correction") from error
+    except Conflict as error:
+        raise Problem(503, str(error), headers=RETRY_AFTER) from error

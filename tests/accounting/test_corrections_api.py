@@ -1,0 +1,123 @@
+"""Corrections over HTTP: by accountants of the VOs concerned, approved by another one, and noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from examples import JOB, NOON, batch_of, job
+from fastapi.testclient import TestClient
+
+from accounting import api, corrections_api
+from accounting.opening import open_ledger
+from siteward.kinds import load_kinds
+from siteward.records import microseconds
+from siteward.server.app import create_app
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import EVERY, Grant, Role
+from siteward.settings import IssuerSettings, Settings
+
+ROOT: Final = "/v1/accounting/corrections"
+VOS: Final = ("alpha", "beta")
+MOVE: Final[dict[str, Any]] = {"kind": "job", "action": "move", "window": "2026-03", "given": ["site=RIGHT"], "reason": "a wrong name"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Of an installation whose ledger holds five jobs of either VO."""
+    made = Settings(data=str(tmp_path), issuers={"local": IssuerSettings(profile="local")})
+    until = microseconds(NOON + timedelta(days=1))
+    rows = [JOB.row_of(job(number, vo=VOS[number % 2]), until) for number in range(10)]
+    with closing(open_ledger(made, load_kinds())) as ledger:
+        ledger.write(batch_of(JOB, rows))
+    return made
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, routers=[api.router, corrections_api.router])) as client:
+        yield client
+
+
+class Person:
+    """Somebody with a role."""
+
+    def __init__(self, app: TestClient, settings: Settings, name: str, role: Role, *vos: str) -> None:
+        token = LocalIssuer(settings.issuer_file).token(name, (Grant(role, vos),), 1)
+        self._app, self._headers = app, {"Authorization": f"Bearer {token}"}
+
+    def post(self, path: str = "", /, **body: Any) -> Any:
+        return self._app.post(f"{ROOT}{path}", json=body, headers=self._headers)
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self._app.get(path, headers=self._headers | headers).json()
+
+
+def test_one_proposes_and_another_approves(app: TestClient, settings: Settings) -> None:
+    """Shown first, then proposed, approved by somebody else, taken back; each step in the audit, every total right."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    ben = Person(app, settings, "ben", Role.ACCOUNTANT, "alpha")
+    question = "/v1/accounting/usage?kind=job&measures=records&window=2026-03&where=site%3DRIGHT&attribution=by-end"
+    shown = anna.post(**MOVE, where=["vo=alpha"], dry_run=True).json()
+    assert (shown["records"], len(anna.get(ROOT)["corrections"])) == (5, 0)
+    proposed = anna.post(**MOVE, where=["vo=alpha"])
+    number = proposed.json()["number"]
+    assert (proposed.status_code, proposed.json()["state"]) == (200, "proposed")
+    assert proposed.json()["proposed"]["by"].startswith("anna of http")
+    assert anna.get(question)["totals"] == [0]
+    refused = anna.post(f"/{number}/approval", anew=False)
+    assert (refused.status_code, "by another person" in refused.json()["detail"]) == (422, True)
+    assert ben.post(f"/{number}/approval").json()["state"] == "applied"
+    assert anna.get(question)["totals"] == [5]
+    assert ben.post(f"/{number}/reversal", reason="it was right").json()["state"] == "reversed"
+    assert anna.get(question)["totals"] == [0]
+    another = anna.post(**MOVE, where=["vo=alpha"]).json()["number"]
+    assert ben.post(f"/{another}/rejection", reason="no").json()["decided"]["reason"] == "no"
+    resources = app.app.state.resources  # type: ignore[attr-defined]  # FastAPI's.
+    entries = [each for each in resources.audit.find() if each.action == f"POST {ROOT}/{number}/approval" and each.of]
+    assert [(each.subject, each.outcome) for each in entries] == [("ben", "200"), ("anna", "422")]
+    assert (entries[0].before["state"], entries[0].after["state"]) == ("proposed", "applied")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"where": ["vo=beta"]}, 403),
+        ({"where": ["vo=alpha|beta"]}, 403),
+        ({"where": []}, 403),
+        ({"where": ["vo!=beta"]}, 403),
+        ({"where": ["vo~alp*"]}, 403),
+        ({"where": ["site=SITE-1"]}, 403),
+        ({"where": ["vo=alpha"], "given": ["vo=beta"]}, 403),
+        ({"where": ["vo=alpha"], "given": ["no=thing"]}, 400),
+        ({"where": ["vo=alpha"], "kind": "jobs"}, 400),
+        ({"where": ["vo=alpha"], "reason": ""}, 422),
+        ({"where": ["vo=alpha", "vo=alpha|beta"]}, 200),
+    ],
+)
+def test_accountants_correct_their_own_vo(
+    app: TestClient, settings: Settings, body: dict[str, Any], status: int
+) -> None:
+    """What is concerned has to be named, and theirs; so has the VO to which anything goes."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    assert anna.post(**{**MOVE, **body}).status_code == status
+
+
+def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> None:
+    """Nor sees its corrections; the platform does both. Readers and operators correct nothing."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    carl = Person(app, settings, "carl", Role.ACCOUNTANT, "beta")
+    root = Person(app, settings, "root", Role.PLATFORM_ADMIN, EVERY)
+    number = anna.post(**MOVE, where=["vo=alpha"]).json()["number"]
+    assert carl.get(ROOT)["corrections"] == []
+    assert [each["number"] for each in anna.get(ROOT)["corrections"]] == [number]
+    for step in ("approval", "rejection", "reversal"):
+        assert carl.post(f"/{number}/{step}", reason="x").status_code == 403
+    for role in (Role.READER, Role.OPERATOR, Role.REPORTER):
+        assert Person(app, settings, "olga", role, "alpha").post(**MOVE, where=["vo=alpha"]).status_code == 403
+    assert root.post(f"/{number}/approval").json()["state"] == "applied"
+    assert root.post("/999/approval").status_code == 422
