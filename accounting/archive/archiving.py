@@ -195,6 +195,7 @@ def _archived_part(
     for _ in range(TRIES):
         with ledger.database.read() as connection:
             _refuse_unfinished(connection, ledger, tables.kind.name)
+            stood = _standing(connection, ledger, tables.kind.name, day)
             stored = _read(connection, ledger, tables, series, begin, id_range(day)[1])
         ids = plain(stored[ID])
         if not ids:
@@ -202,7 +203,7 @@ def _archived_part(
         file = write(tables.kind, folder, day, stored)
         part = _Part(file, (int.from_bytes(ids[-1], "big") + 1).to_bytes(ID_BYTES, "big"))
         try:
-            if _took_out(ledger, tables, part, begin, stored):
+            if _took_out(ledger, tables, part, begin, stored, stood):
                 return part
         except Conflict:
             pass
@@ -239,7 +240,9 @@ def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Looku
     return stored | {name: stored.get(name, values.get(name, ())) for name in tables.kind.names}
 
 
-def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored: Stored) -> bool:
+def _took_out(
+    ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored: Stored, stood: Sequence[object]
+) -> bool:
     """Put the file's entry in place of its records, if they are still what was written."""
     records, archived = tables.records, ledger.common.archived
     chosen = (records.c[ID] >= begin) & (records.c[ID] < part.end)
@@ -247,6 +250,8 @@ def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored:
     with ledger.database.write(repeatable=True) as connection:
         ledger.check(connection, part.file.kind)
         if unfinished_in(connection, ledger.common.corrections, part.file.kind):
+            return False
+        if _standing(connection, ledger, part.file.kind, part.file.day) != stood:
             return False
         if _entries_now(connection, records, chosen) != Counter(entries):
             return False
@@ -260,11 +265,19 @@ def _took_out(ledger: Ledger, tables: Tables, part: _Part, begin: bytes, stored:
     return True
 
 
+def _standing(connection: Connection, ledger: Ledger, kind: str, day: int) -> list[object]:
+    """What decides which records of old entries there are: corrections with their states, and the day's files."""
+    corrections = ledger.common.corrections
+    mine = select(corrections.c.number, corrections.c.state).where(corrections.c.kind == kind)
+    decided = connection.execute(mine.order_by(corrections.c.number)).all()
+    return [*map(tuple, decided), *(each.file for each in files_in(connection, ledger, day) if each.kind == kind)]
+
+
 def _entries_now(connection: Connection, records: Table, chosen: ColumnElement[bool]) -> Counter[int]:
     """How many records each entry booked, locked until the transaction's end.
 
-    All records of an entry come with one transaction, and whatever changes one books it under another entry: where
-    these numbers are what they were, so are the records.
+    All records of an entry come with one transaction, and a revision is booked under another entry. Records come back
+    with their entry by `_standing` only: where that and these numbers are what they were, so are the records.
     """
     if connection.dialect.name == "sqlite":
         # Nobody else writes now; and no lock goes with groups.

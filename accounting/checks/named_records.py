@@ -7,7 +7,7 @@ from functools import reduce
 from operator import mul
 from typing import Any, Final
 
-from sqlalchemy import Connection, FromClause, and_, func, or_, select
+from sqlalchemy import Connection, FromClause, and_, false, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.counters import counted
@@ -41,7 +41,7 @@ class NamedRecords:
         """
         self._connection = connection
         self._tables = tables
-        self._within = or_(*(and_(*conditions) for conditions in within))
+        self._within = or_(false(), *(and_(*conditions) for conditions in within))
 
     def of(self, wanted: WantedUsage, value: Value, observed: Observed) -> tuple[NamedRecord, ...]:
         """What tells a column, the smallest value first; none where sums do, or where those records are archived.

@@ -86,6 +86,7 @@ def deny(
         by = f"{local_person().identity.subject} (at this machine)"
         try:
             resources.denied.deny(name, subject=subject, token=token, by=by, reason=reason)
+            resources.sessions.end_all(name, subject=subject, token=token)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
 

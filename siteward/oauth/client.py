@@ -176,6 +176,11 @@ class IssuerClient:
             raise _refusal(self.issuer, answer.get("error"), answer.get("error_description"))
         try:
             found = msgspec.convert(answer, _DeviceAnswer)
+            if not all(
+                map(str.isprintable, (found.user_code, found.verification_uri, found.verification_uri_complete))
+            ):
+                message = "it has characters that nobody can read"
+                raise ValueError(message)  # noqa: TRY301  # one error for all that is wrong with it.
             for each in filter(None, (found.verification_uri, found.verification_uri_complete)):
                 check_address(each, "verification_uri")
         except (msgspec.ValidationError, ValueError) as error:

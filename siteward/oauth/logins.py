@@ -100,16 +100,28 @@ class KeyringKeeper:
         self._keyring = keyring
 
     def find(self, url: str) -> Login | None:
-        """That of an app."""
-        found = self._keyring.get_password(SERVICE, url)
+        """That of an app; None where the keyring is locked, too: whoever never logged in is not held up by it."""
+        from keyring.errors import KeyringError  # noqa: PLC0415  # only where there is one.
+
         try:
+            found = self._keyring.get_password(SERVICE, url)
             return msgspec.json.decode(found, type=Login) if found else None
-        except msgspec.DecodeError:
+        except (KeyringError, msgspec.DecodeError):
             return None
 
     def keep(self, url: str, login: Login) -> None:
-        """Keep one."""
-        self._keyring.set_password(SERVICE, url, msgspec.json.encode(login).decode())
+        """Keep one.
+
+        Raises:
+            SettingsError: the keyring is locked.
+        """
+        from keyring.errors import KeyringError  # noqa: PLC0415  # as above.
+
+        try:
+            self._keyring.set_password(SERVICE, url, msgspec.json.encode(login).decode())
+        except KeyringError as error:
+            message = f"the keyring takes nothing: {error}; unlock it"
+            raise SettingsError(message) from error
 
     def forget(self, url: str) -> None:
         """Keep none of an app any more."""
@@ -140,6 +152,22 @@ def _keyring() -> Any:  # noqa: ANN401  # the library is optional.
         return keyring if keyring.get_keyring().priority >= 1 else None
     except (KeyringError, RuntimeError):
         return None
+
+
+def keep(url: str, login: Login, environ: Mapping[str, str] | None = None) -> None:
+    """Keep a log-in in place of any older one, whatever other commands keep at this moment."""
+    with _alone(folder_of(os.environ if environ is None else environ)):
+        keeper(environ).keep(url, login)
+
+
+def forget(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
+    """Keep none of an app any more; the one that there was."""
+    with _alone(folder_of(os.environ if environ is None else environ)):
+        kept = keeper(environ)
+        found = kept.find(url)
+        if found is not None:
+            kept.forget(url)
+    return found
 
 
 def kept_token(

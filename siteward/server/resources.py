@@ -139,7 +139,7 @@ class Resources:
         asked = self.audit.ask(caller, command)
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             # A command that ends with a code has done what it says; Typer's own errors have one, too.
             code = getattr(error, "exit_code", None)
             self.audit.end(asked, type(error).__name__ if code is None else f"exit {code}", after=after)

@@ -23,7 +23,13 @@ from siteward.settings import IssuerSettings, Settings
 
 ROOT: Final = "/v1/accounting/corrections"
 VOS: Final = ("alpha", "beta")
-MOVE: Final[dict[str, Any]] = {"kind": "job", "action": "move", "window": "2026-03", "given": ["site=RIGHT"], "reason": "a wrong name"}
+MOVE: Final[dict[str, Any]] = {
+    "kind": "job",
+    "action": "move",
+    "window": "2026-03",
+    "given": ["site=RIGHT"],
+    "reason": "a wrong name",
+}
 
 
 @pytest.fixture

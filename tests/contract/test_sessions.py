@@ -75,10 +75,17 @@ def test_what_ended_is_over_everywhere(sessions: Sessions, open_database: Opens)
         assert sessions.find(one) is None
         CLOCK.now += SECONDS
         assert elsewhere.find(one) is None
-        assert sessions.end_all("https://iam.example", "somebody") == 1
-        assert sessions.end_all("https://iam.example", "somebody") == 0
+        assert sessions.end_all("https://iam.example", subject="somebody") == 1
+        assert sessions.end_all("https://iam.example", subject="somebody") == 0
         CLOCK.now += SECONDS
         assert [elsewhere.find(each) is None for each in (other, third)] == [True, False]
+
+
+def test_what_one_token_began_ends_with_it(sessions: Sessions) -> None:
+    """And nothing else."""
+    one, other = sessions.begin(identity(token="one"))[0], sessions.begin(identity(token="other"))[0]
+    assert sessions.end_all("https://iam.example", token="one") == 1
+    assert [sessions.find(each) is None for each in (one, other)] == [True, False]
 
 
 def test_one_person_has_so_many_sessions_at_most(sessions: Sessions) -> None:

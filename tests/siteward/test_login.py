@@ -89,11 +89,7 @@ def test_a_person_logs_in_and_out(browser: TestClient) -> None:
     assert browser.get("/read").json() == SUBJECT
     told = browser.get("/v1/whoami").json()
     assert (told["subject"], told["grants"][0]["role"]) == (SUBJECT, "reader")
-    left = browser.delete("/v1/session", headers=OURS).json()
-    assert left["ended"] == 1
-    assert left["issuer"].endswith(
-        f"/logout?client_id={CLIENT}&post_logout_redirect_uri=http%3A%2F%2F127.0.0.1%3A8080%2Flogin"
-    )
+    assert browser.delete("/v1/session", headers=OURS).json() == {"ended": 1, "issuer": ""}
     assert browser.get("/read").status_code == 401
     browser.cookies.set("siteward-session", session.partition(";")[0].partition("=")[2])
     assert browser.get("/read").status_code == 401
@@ -111,7 +107,10 @@ def test_log_out_everywhere_ends_every_session(tmp_path: Path, issuer: OidcServe
         logged_in(other)
         token = LocalIssuer(tmp_path / "issuer.json").token("somebody", (grant(Role.READER, ("dteam",)),), 1)
         assert somebody.post("/v1/session", json={"token": token}).json()["subject"] == "somebody"
-        assert one.delete("/v1/session?everywhere=true", headers=OURS).json()["ended"] == 2
+        left = one.delete("/v1/session?everywhere=true", headers=OURS).json()
+        assert left["ended"] == 2
+        back = "post_logout_redirect_uri=http%3A%2F%2F127.0.0.1%3A8080%2Flogin"
+        assert left["issuer"].endswith(f"/logout?client_id={CLIENT}&{back}")
         assert other.get("/read").status_code == 401
         assert somebody.get("/read").json() == "somebody"
         entries = app.state.resources.audit.find()
@@ -192,6 +191,7 @@ def test_who_comes_back_has_to_be_who_went(browser: TestClient, issuer: OidcServ
     assert browser.get(back).headers["location"] == "/"
     assert refused(back) == "denied"
     issuer.consents = False
+    browser.cookies.clear()
     assert "refused=denied" in logged_in(browser).headers["location"]
 
 
@@ -237,9 +237,43 @@ def test_who_is_denied_has_no_session_any_more(browser: TestClient, issuer: Oidc
 
 def test_a_token_that_proves_nothing_makes_no_session(browser: TestClient) -> None:
     """It is refused as it would be in a header."""
-    for token, status in (("", 401), ("x", 401), ("a.b.c", 401), ("x" * 20_000, 422)):
+    for token, status in (("", 401), ("x", 401), ("a.b.c", 401), ("x" * 20_000, 401), ("x" * 40_000, 413)):
         answer = browser.post("/v1/session", json={"token": token})
         assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
+
+
+def test_who_is_allowed_again_logs_in_again(browser: TestClient, issuer: OidcServer, tmp_path: Path) -> None:
+    """The browsers of before stay out: one of them was why."""
+    logged_in(browser)
+    admin = LocalIssuer(tmp_path / "issuer.json").token("root", (grant(Role.PLATFORM_ADMIN, ()),), 1)
+    headers = {"Authorization": f"Bearer {admin}"}
+    entry = {"issuer": issuer.issuer.url, "subject": SUBJECT}
+    assert browser.post("/v1/denied", json=entry | {"reason": "stolen"}, headers=headers).status_code == 200
+    assert browser.request("DELETE", "/v1/denied", params=entry, headers=headers).status_code == 200
+    assert browser.get("/read").status_code == 401
+    assert logged_in(browser).headers["location"] == "/read"
+
+
+def test_a_session_of_a_vo_that_is_served_no_more(tmp_path: Path, issuer: OidcServer) -> None:
+    """Is worth nothing there, nor one of our own issuer where it is trusted no more."""
+    settings = settings_of(tmp_path, issuer)
+    with TestClient(create_app(settings, routers=[doors]), base_url="http://127.0.0.1:8080") as app:
+        app.follow_redirects = False
+        logged_in(app)
+        theirs = app.cookies["siteward-session"]
+        token = LocalIssuer(tmp_path / "issuer.json").token("robot", (grant(Role.READER, ("dteam",)),), 1)
+        app.cookies.clear()
+        app.post("/v1/session", json={"token": token})
+        ours = app.cookies["siteward-session"]
+    other = issuer.issuer.settings(GrantSettings(when="group:/dteam", role="reader"), client=CLIENT, vos=("another",))
+    with TestClient(
+        create_app(Settings(data=str(tmp_path), issuers={"dteam": other}), routers=[doors]),
+        base_url="http://127.0.0.1:8080",
+    ) as app:
+        app.cookies.set("siteward-session", theirs)
+        assert app.get("/read").status_code == 403
+        app.cookies.set("siteward-session", ours)
+        assert app.get("/read").status_code == 401
 
 
 def test_a_server_on_tls_sets_cookies_for_itself_only(tmp_path: Path, issuer: OidcServer) -> None:
@@ -251,7 +285,7 @@ def test_a_server_on_tls_sets_cookies_for_itself_only(tmp_path: Path, issuer: Oi
     with TestClient(create_app(named, routers=[doors]), base_url="http://evil.example", follow_redirects=False) as app:
         begun = app.get("/login/start", params={"issuer": "dteam"})
         asked = parse_qs(urlsplit(begun.headers["location"]).query)
-        assert asked["redirect_uri"] == ["https://siteward.example.org/login/callback"]
+        assert asked["redirect_uri"] == ["https://siteward.example.org/login/callback/dteam"]
         assert asked["scope"] == ["openid wlcg.groups"]
         cookie = begun.headers["set-cookie"]
         assert cookie.startswith("__Host-siteward-login=")
@@ -260,6 +294,7 @@ def test_a_server_on_tls_sets_cookies_for_itself_only(tmp_path: Path, issuer: Oi
         create_app(settings, routers=[doors]), base_url="http://evil.example", follow_redirects=False
     ) as app:
         assert app.get("/login/start", params={"issuer": "dteam"}).status_code == 421
+        assert app.post("/v1/session", json={"token": "x"}).status_code == 421
 
 
 @pytest.mark.parametrize(
@@ -290,6 +325,8 @@ def test_settings_that_nobody_could_log_in_with(
         ("explore", "/"),
         ("", "/"),
         ("/a\nb", "/"),
+        ("/\t/evil.example", "/"),
+        ("//[x", "/"),
         ("/" + "a" * 2_000, "/"),
     ],
 )
@@ -306,6 +343,8 @@ def test_cookies_are_read_as_they_were_written() -> None:
     assert read(cookie_in(given, "siteward-login", is_secure=True)) == under_way
     assert cookie_in(given, "siteward-login", is_secure=False) == ""
     assert cookie_in(f"siteward-login={'a' * (LONGEST + 1)}", "siteward-login", is_secure=False) == ""
+    for planted in ("\xa0__Host-siteward-login=x", "__Host-siteward-login=x; __Host-siteward-login=y"):
+        assert cookie_in(planted, "siteward-login", is_secure=True) == ""
     for value in ("", "é", "AAAA", "%%%", "e30="):
         assert read(value) is None
 

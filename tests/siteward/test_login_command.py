@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from accounted import ran
+from issuer import AUDIENCE
 from oidc_server import COMMAND_LINE, SECRET, SERVICE, SUBJECT, OidcServer, oidc_server
 from served import served
 
@@ -70,7 +71,7 @@ def test_a_person_logs_in_on_a_command_line(
 ) -> None:
     """With a code for any browser; commands then send the token, renew it once it is over, and forget it at the end."""
     issuer.pending = ["authorization_pending", "slow_down", "authorization_pending"]
-    assert ran(monkeypatch, settings, "login", app) == 0
+    assert ran(monkeypatch, settings, "login", app, "--audience", AUDIENCE) == 0
     told = capsys.readouterr().err
     assert f"open {issuer.issuer.url}/allow in a browser, and allow the code WDJB-MJHT" in told
     assert f"as {SUBJECT} of {issuer.issuer.url}: reader" in told
@@ -112,7 +113,7 @@ def test_who_is_refused_is_told(
 ) -> None:
     """In the issuer's words, and nothing is kept."""
     issuer.pending = answers
-    assert ran(monkeypatch, settings, "login", app) == 1
+    assert ran(monkeypatch, settings, "login", app, "--audience", AUDIENCE) == 1
     assert f"refuses: {said}" in capsys.readouterr().err
     assert keeper().find(app) is None
 
@@ -121,8 +122,12 @@ def test_a_wrong_issuer_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, app: str
 ) -> None:
     """With those that there are."""
-    assert ran(monkeypatch, settings, "login", app, "--issuer", "other") == 2
+    assert ran(monkeypatch, settings, "login", app, "--issuer", "other", "--audience", AUDIENCE) == 2
     assert "there is no issuer 'other' for this; there are dteam" in capsys.readouterr().err
+    assert ran(monkeypatch, settings, "login", app) == 2
+    assert f"wants tokens made out to '{AUDIENCE}', which is not its address" in capsys.readouterr().err
+    assert ran(monkeypatch, settings, "login", "http://siteward.example.org") == 2
+    assert "would be readable on their way" in capsys.readouterr().err
     assert ran(monkeypatch, settings, "login") == 2
     assert "no app of this installation runs" in capsys.readouterr().err
 

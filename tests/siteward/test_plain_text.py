@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from siteward.client import Client
 from siteward.plain_text import plain_hosts
-from siteward.server.database import Database
+from siteward.server.database import Database, DatabaseError, is_local
 from siteward.settings import SettingsError, load_settings
 
 PLAIN = [
@@ -57,6 +58,37 @@ def test_a_plain_connection_is_refused(tmp_path: Path, setting: str, url: str, b
 def test_what_stays_here_or_is_encrypted_passes(url: str) -> None:
     """Nothing of it is plain."""
     assert list(plain_hosts(url)) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///n?host=db.example.org",
+        "postgresql://localhost/n?host=db.example.org",
+        "postgresql://localhost/n?host=/run/x",
+        "postgresql://localhost/n?hostaddr=10.0.0.5",
+        "postgresql:///n?service=prod",
+        "postgresql:///n?host=/run/x&host=db.example.org",
+        "mariadb://localhost/n?host=db.example.org",
+        "mariadb://db.example.org/n?ssl_disabled=false",
+        "mariadb:///n?read_default_file=/x",
+    ],
+)
+def test_no_parameter_names_another_host(url: str) -> None:
+    """Else what is asked of hosts would not hold for it."""
+    with pytest.raises(DatabaseError, match="names its host before the name"):
+        Database(url)
+
+
+@pytest.mark.parametrize("name", ["PGHOSTADDR", "PGSERVICE", "PGHOST"])
+def test_no_variable_leads_elsewhere_in_the_clear(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where one would, TLS is asked for."""
+    url = "postgresql:///n" if name == "PGHOST" else "postgresql://localhost/n"
+    assert is_local(make_url(url), {})
+    monkeypatch.setenv(name, "db.example.org")
+    database = Database(url)
+    database.close()
+    assert database.engine.url.query["sslmode"] == "verify-full"
 
 
 def test_databases_of_other_machines_are_spoken_to_over_tls() -> None:

@@ -14,8 +14,8 @@ const given = new URLSearchParams(location.search);
 
 /** A path on this server, whatever stands in the address. */
 function wanted() {
-  const to = given.get("to") ?? "/";
-  return /^\/(?![/\\])/.test(to) ? to : "/";
+  const to = new URL(given.get("to") ?? "/", location.origin);
+  return to.origin === location.origin ? to.href : "/";
 }
 
 function tell(problem) {

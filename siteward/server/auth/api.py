@@ -56,6 +56,8 @@ def router(resources: Resources) -> APIRouter:
         note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
         try:
             resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+            # What is allowed again later does not bring back the browsers of before.
+            resources.sessions.end_all(issuer, subject=subject, token=token)
         except ValueError as error:
             raise Problem(422, str(error)) from error
         return json_response({"denied": resources.denied.all()})

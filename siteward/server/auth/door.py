@@ -26,7 +26,7 @@ from siteward.server.auth.local_issuer import NAME as LOCAL
 from siteward.server.auth.local_person import local_person
 from siteward.server.auth.login import LogIn
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
-from siteward.server.auth.sessions import Sessions
+from siteward.server.auth.sessions import Session, Sessions
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.verifier import Verifier
 from siteward.server.database import Conflict, DatabaseError
@@ -95,6 +95,12 @@ class Door:
             return local if issuer.profile == "local" else asks(issuer)
 
         self._sessions = sessions
+        self._open_sessions: Sessions | None = None
+        # Whose sessions are believed, and the VOs that each speaks for; our own issuer's tokens name theirs.
+        self._logging_in: dict[str, tuple[str, ...] | None] = {
+            (local.settings.url if name == LOCAL else each.url): None if name == LOCAL else each.vos
+            for name, each in settings.issuers.items()
+        }
         self._verifier = Verifier(issuers, asking, clock)
         self.login = LogIn(settings, self._verifier, http=http, clock=clock)
         self.url = settings.server.url.rstrip("/")
@@ -154,14 +160,24 @@ class Door:
         if not cookie:
             raise NoToken
         try:
-            session = await self.apart("", lambda: self._sessions().find(cookie))
+            session = self._open_sessions.known(cookie) if self._open_sessions else None
+            if session is None:
+                session = await self.apart("cookies", lambda: self._found(cookie))
         except (SQLAlchemyError, DatabaseError, Conflict) as error:
             log.warning("the sessions are not read", error=str(error))
             message = "sessions cannot be read now; try again later"
             raise TokenRefused(Reason.UNAVAILABLE, message) from error
-        if session is None or not self._verifier.trusts(session.identity.issuer):
+        if session is None or session.identity.issuer not in self._logging_in:
             raise NoToken
-        return msgspec.structs.replace(await self.of_identity(session.identity), by_cookie=True)
+        vos = self._logging_in[session.identity.issuer]
+        # What the issuer may speak for is what the settings say now.
+        mine = session.identity.vos if vos is None else tuple(vo for vo in session.identity.vos if vo in vos)
+        identity = msgspec.structs.replace(session.identity, vos=mine)
+        return msgspec.structs.replace(await self.of_identity(identity), by_cookie=True)
+
+    def _found(self, cookie: str) -> Session | None:
+        self._open_sessions = self._sessions()
+        return self._open_sessions.find(cookie)
 
     async def apart(self, issuer: str, work: Callable[[], Found]) -> Found:
         """Do in a thread what may wait for an issuer: one that hangs holds up its own bearers only.

@@ -27,7 +27,8 @@ SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
     "aarc": ("openid", "eduperson_entitlement"),
 }
 """What is asked for where the settings do not say."""
-CALLBACK: Final = "/login/callback"
+CALLBACK: Final = "/login/callback/"
+"""With the issuer's name behind it (RFC 9700 §4.4.2)."""
 GROUPS: Final = "wlcg.groups"
 LONGEST_PATH: Final = 1_000
 """Characters of a path that a person wants to go to."""
@@ -98,7 +99,7 @@ class LogIn:
         under_way = UnderWay(name, state, nonce, verifier, local_path(to))
         try:
             url = self._clients[name].authorization(
-                redirect=f"{base}{CALLBACK}",
+                redirect=f"{base}{CALLBACK}{name}",
                 scopes=issuer.scopes or SCOPES[issuer.profile],
                 state=under_way.state,
                 nonce=under_way.nonce,
@@ -108,10 +109,11 @@ class LogIn:
             _refuse("unavailable", error)
         return url, under_way
 
-    def finish(self, under_way: UnderWay | None, base: str, given: Mapping[str, str]) -> Identity:
+    def finish(self, name: str, under_way: UnderWay | None, base: str, given: Mapping[str, str]) -> Identity:
         """Whom a browser brings back.
 
         Args:
+            name: of the issuer at whose address it came back.
             under_way: what it should come back with.
             base: our own address.
             given: what the issuer sent with it: `code`, `state`, `iss`, or `error`.
@@ -122,15 +124,18 @@ class LogIn:
         state = given.get("state", "")
         if under_way is None or not compare_digest(state.encode(), under_way.state.encode()):
             _refuse("other", "the browser did not begin this log-in, or not within the last minutes")
-        issuer = self._issuers.get(under_way.issuer)
-        if issuer is None or given.get("iss", issuer.url) != issuer.url:
+        issuer = self._issuers[name]
+        if under_way.issuer != name or given.get("iss", issuer.url) != issuer.url:
             # RFC 9207: the answer of another issuer, mixed up with this one's.
             _refuse("other", "the answer is another issuer's")
         if "error" in given or not given.get("code"):
             _refuse("denied", f"the issuer {issuer.url} answers {shown(given.get('error', 'no code'))}")
-        client = self._clients[under_way.issuer]
+        client = self._clients[name]
         try:
-            tokens = client.exchanged(given["code"], redirect=f"{base}{CALLBACK}", verifier=under_way.verifier)
+            if "iss" not in given and client.described().get("authorization_response_iss_parameter_supported") is True:
+                _refuse("other", "the answer does not say whose it is, as this issuer's do")
+            redirect = f"{base}{CALLBACK}{name}"
+            tokens = client.exchanged(given["code"], redirect=redirect, verifier=under_way.verifier)
             return self._identity(under_way, issuer, tokens)
         except IssuerRefuses as error:
             _refuse("denied" if error.error else "proof", error)
@@ -195,15 +200,18 @@ def _check(claims: Claims, issuer: IssuerSettings, nonce: str, now: float) -> No
     audiences = audiences_of(claims)
     if issuer.client not in audiences:
         refuse(Reason.AUDIENCE, f"is meant for {', '.join(map(shown, audiences[:3])) or 'nobody'}, not for our client")
-    if len(audiences) > 1 and claims.get("azp") != issuer.client:
-        refuse(Reason.AUDIENCE, "is meant for several clients, and was not given to ours (azp)")
+    if claims.get("azp", issuer.client if len(audiences) == 1 else None) != issuer.client:
+        refuse(Reason.AUDIENCE, "was not given to our client (azp)")
     if not compare_digest(text_of(claims, "nonce").encode(), nonce.encode()):
         refuse(Reason.CLAIM, "is of another log-in (nonce)")
 
 
 def local_path(to: str) -> str:
     """A path on this server, whatever was asked for: nobody is sent elsewhere by a link to our log-in."""
-    parts = urlsplit(to if len(to) <= LONGEST_PATH and to.isprintable() else "")
+    try:
+        parts = urlsplit(to if len(to) <= LONGEST_PATH and to.isprintable() else "")
+    except ValueError:
+        return "/"
     if parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith(("//", "/\\")):
         return "/"
     return to

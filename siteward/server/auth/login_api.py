@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+import msgspec
+from anyio import fail_after, to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
 
 from siteward.exposure import host_name, is_loopback
 from siteward.log import get_logger
@@ -29,6 +32,18 @@ from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 
 SEE_OTHER: Final = 303
+PATIENCE: Final = 10.0
+"""Seconds in which a body of a few kilobytes has to come."""
+TOKEN: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}
+            }
+        },
+    }
+}
 PUBLIC: Final = (Depends(requires(Permission.PUBLIC)),)
 
 Done = TypeVar("Done")
@@ -81,15 +96,15 @@ def _add_browser(routes: APIRouter, resources: Resources, door: Door) -> None:
         answer.headers.append("Set-Cookie", cookie)
         return answer
 
-    @routes.get("/login/callback", dependencies=[*PUBLIC], include_in_schema=False)
-    async def callback(request: Request) -> Response:
-        """Take back a browser from an issuer."""
+    @routes.get("/login/callback/{issuer}", dependencies=[*PUBLIC], include_in_schema=False)
+    async def callback(request: Request, issuer: str) -> Response:
+        """Take back a browser from an issuer, each at an address of its own: none can pass for another one."""
         cookies = request.headers.get("cookie", "")
         under_way = read(cookie_in(cookies, LOGIN, is_secure=door.is_secure))
         to = under_way.to if under_way else "/"
-        # The cookie is the browser's: it names no issuer but those that are there.
-        issuer = under_way.issuer if under_way and under_way.issuer in door.login.names else ""
-        finish = partial(door.login.finish, under_way, _base(request, door), dict(request.query_params))
+        if issuer not in door.login.names:
+            raise Problem(404, "nobody can log in with a browser at that issuer")
+        finish = partial(door.login.finish, issuer, under_way, _base(request, door), dict(request.query_params))
         try:
             identity = await door.apart(issuer, finish)
             caller = await door.of_identity(identity)
@@ -102,11 +117,13 @@ def _add_browser(routes: APIRouter, resources: Resources, door: Door) -> None:
 
 
 def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
-    @routes.post("/v1/session", dependencies=[*PUBLIC, Depends(refuse_unknown)])
+    @routes.post("/v1/session", dependencies=[*PUBLIC, Depends(refuse_unknown)], openapi_extra=TOKEN)
     async def begin(
-        request: Request, token: Annotated[str, Body(embed=True, max_length=LONGEST, description="A token.")]
+        request: Request,
     ) -> Response:
         """Log in a browser with a token, such as one of `siteward token create`; its cookie stands for it from now."""
+        _base(request, door)
+        token = await _token_of(request)
         try:
             caller = await door.caller(f"Bearer {token}")
         except NoToken as error:
@@ -128,13 +145,16 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
 
         def ended() -> int:
             if everywhere:
-                return resources.sessions.end_all(identity.issuer, identity.subject)
+                return resources.sessions.end_all(identity.issuer, subject=identity.subject)
             resources.sessions.end(cookie)
             return 1
 
-        count = await _of_database(ended)
-        base = _base(request, door)
-        at_issuer = await door.apart(identity.issuer, partial(door.login.issuer_logout, identity.issuer, base))
+        count, at_issuer = await _of_database(ended), ""
+        if everywhere:
+            # Whatever becomes of this, the sessions are over.
+            with suppress(Problem, TokenRefused):
+                logout = partial(door.login.issuer_logout, identity.issuer, _base(request, door))
+                at_issuer = await door.apart(identity.issuer, logout)
         answer = json_response({"ended": count, "issuer": at_issuer})
         answer.headers.append("Set-Cookie", set_cookie(SESSION, "", 0, is_secure=door.is_secure))
         return answer
@@ -153,6 +173,30 @@ async def _begin(resources: Resources, door: Door, caller: Caller, answer: Respo
 
     cookie, seconds = await _of_database(begun)
     answer.headers.append("Set-Cookie", set_cookie(SESSION, cookie, seconds, is_secure=door.is_secure))
+
+
+async def _token_of(request: Request) -> str:
+    """The token of a body, of which no more is read than a token is long.
+
+    Raises:
+        Problem: it is longer, comes too slowly, or is no token.
+    """
+    body = bytearray()
+    try:
+        with fail_after(PATIENCE):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > 2 * LONGEST:
+                    raise Problem(413, f"A token has at most {LONGEST} characters.")
+        return msgspec.json.decode(bytes(body), type=_Given).token
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Problem(408, "The token did not come in time.") from error
+    except msgspec.MsgspecError as error:
+        raise Problem(422, 'Send JSON: {"token": "…"}.') from error
+
+
+class _Given(msgspec.Struct):
+    token: str
 
 
 async def _of_database(work: Callable[[], Done]) -> Done:

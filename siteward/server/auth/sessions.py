@@ -59,7 +59,7 @@ class Sessions:
             "access_sessions",
             metadata,
             text_column("session", _DIGITS, key=True),
-            *(text_column(name, LONGEST_NAME) for name in ("issuer", "subject")),
+            *(text_column(name, LONGEST_NAME) for name in ("issuer", "subject", "token")),
             blob_column("identity"),
             integer_column("begun"),
             integer_column("ends"),
@@ -69,7 +69,7 @@ class Sessions:
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, Session | None]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, Session]] = OrderedDict()
         with database.alone("siteward access") as connection:
             metadata.create_all(connection)
 
@@ -82,6 +82,7 @@ class Sessions:
             "session": _key(cookie),
             "issuer": identity.issuer,
             "subject": identity.subject,
+            "token": identity.token,
             "identity": msgspec.json.encode(session.identity),
             "begun": int(now * 1_000_000),
             "ends": int(session.identity.expires),
@@ -97,22 +98,26 @@ class Sessions:
         self._forget(surplus)
         return cookie, session
 
-    def known(self, cookie: str) -> tuple[bool, Session | None]:
-        """Whether it is known without waiting what a cookie stands for, and that; None where it is nothing."""
+    def known(self, cookie: str) -> Session | None:
+        """What a cookie stands for, without waiting; None where that is not known."""
         with self._lock:
             at, session = self._kept.get(_key(cookie), (float("-inf"), None))
-        return self._clock() < at + SECONDS, self._valid(session)
+        return self._valid(session) if self._clock() < at + SECONDS else None
 
     def find(self, cookie: str) -> Session | None:
         """What a cookie stands for; None where it is over, was ended, or never was one. May wait for the database."""
-        is_known, session = self.known(cookie)
-        if is_known:
+        session = self.known(cookie)
+        if session is not None:
             return session
         key, now = _key(cookie), self._clock()
         mine = self._table.c
         with self._database.read() as connection:
             row = connection.execute(select(mine.identity, mine.begun).where(mine.session == key)).one_or_none()
-        found = row and Session(msgspec.json.decode(row[0], type=Identity), row[1] / 1_000_000)
+        if row is None:
+            # Not kept: strangers' cookies would take the place of those that are good.
+            self._forget([key])
+            return None
+        found = Session(msgspec.json.decode(row[0], type=Identity), row[1] / 1_000_000)
         with self._lock:
             self._kept[key] = now, found
             self._kept.move_to_end(key)
@@ -127,10 +132,10 @@ class Sessions:
             connection.execute(delete(self._table).where(self._table.c.session == key))
         self._forget([key])
 
-    def end_all(self, issuer: str, subject: str) -> int:
-        """End every session of a subject; how many there were."""
+    def end_all(self, issuer: str, *, subject: str = "", token: str = "") -> int:
+        """End every session of a subject, or those that a single token has begun; how many there were."""
         mine = self._table.c
-        of_subject = (mine.issuer == issuer) & (mine.subject == subject)
+        of_subject = (mine.issuer == issuer) & (mine.subject == subject if subject else mine.token == token)
         with self._database.write() as connection:
             keys = list(connection.execute(select(mine.session).where(of_subject)).scalars())
             connection.execute(delete(self._table).where(of_subject))

@@ -76,10 +76,6 @@ class Verifier:
         """
         return self._trusted[url]
 
-    def trusts(self, url: str) -> bool:
-        """Whether an issuer is trusted, by its exact name."""
-        return url in self._trusted
-
     def verify(self, text: str, *, may_wait: bool = True) -> Verified:
         """Whom a token proves.
 

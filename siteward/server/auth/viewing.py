@@ -23,7 +23,7 @@ VO_HEADER: Final = "siteward-vo"
 ALL_OF_THEM: Final = "*"
 """Said there: all that may be seen, of every VO for those who may see every one."""
 NOTED_EVERY: Final = 3600.0
-"""Seconds for which one note says that a token looks at every VO; pages ask every few seconds."""
+"""Seconds for which one note says that somebody looks at every VO; pages ask every few seconds."""
 MOST_NOTED: Final = 10_000
 log = get_logger(__name__)
 
@@ -35,12 +35,12 @@ class Wide:
         """Nobody yet; the clock is in seconds."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._until: dict[tuple[str, str, str], float] = {}
+        self._until: dict[tuple[str, str], float] = {}
 
     def note(self, caller: Caller, note: Callable[[], None]) -> None:
         """Have it noted, unless that was done a while ago; what goes wrong is the note's to say."""
         who = caller.identity
-        key, now = (who.issuer, who.subject, who.token), self._clock()
+        key, now = (who.issuer, who.subject), self._clock()
         with self._lock:
             if self._until.get(key, 0.0) > now:
                 return

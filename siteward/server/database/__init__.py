@@ -31,6 +31,14 @@ Grouped = Callable[[FromClause], Select[Any]]
 _MODULES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
 
 
+_ELSEWHERE: Final = ("PGHOSTADDR", "PGSERVICE")
+"""Variables by which libpq connects to another host than a URL names."""
+_NOT_IN_URL: Final = frozenset(
+    {"hostaddr", "service", "servicefile", "read_default_file", "read_default_group", "ssl_disabled"}
+)
+"""Parameters by which a driver would connect elsewhere, or without TLS, whatever the host says."""
+
+
 class DatabaseError(Exception):
     """A database cannot be used as the settings say; the message names what to change."""
 
@@ -211,9 +219,23 @@ class Database:
         self.engine.dispose()
 
 
-def is_local(address: URL) -> bool:
-    """Whether a database is on this machine: its server by loopback or socket."""
-    return not address.host or address.host in LOCAL or address.host.startswith("/")
+def is_local(address: URL, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a database is on this machine: its server by loopback or socket.
+
+    Args:
+        address: of which `_address` has taken all that names another host.
+        environ: in which the driver looks for another one; None where it does not.
+    """
+    environ = environ or {}
+    if address.host is None and not _sockets(address) and environ.get("PGHOST"):
+        return False
+    return (address.host or "localhost") in LOCAL and not any(environ.get(name) for name in _ELSEWHERE)
+
+
+def _sockets(address: URL) -> tuple[str, ...]:
+    """The folders of sockets that a URL names in place of a host."""
+    given = address.query.get("host", ())
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _address(url: str, password: str) -> URL:
@@ -225,5 +247,10 @@ def _address(url: str, password: str) -> URL:
         raise DatabaseError(message) from error
     if address.drivername not in _MODULES:
         message = f"databases called {address.drivername!r} are not known; there are {', '.join(_MODULES)}"
+        raise DatabaseError(message)
+    away = sorted(set(address.query) & _NOT_IN_URL)
+    is_socket = address.host is None and all(each.startswith("/") for each in _sockets(address))
+    if away or (not is_socket and "host" in address.query):
+        message = f"a database's URL names its host before the name, and takes no {', '.join(away) or 'host'} behind it"
         raise DatabaseError(message)
     return address.set(password=password) if password else address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -70,7 +71,7 @@ class Postgresql:
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
-        if not is_local(address) and "sslmode" not in address.query:
+        if not is_local(address, os.environ) and "sslmode" not in address.query:
             # The server's certificate is checked against its name, by the authorities of the system or those given.
             driver = driver.update_query_dict({"sslmode": "verify-full"})
             driver = driver.update_query_dict({"sslrootcert": address.query.get("sslrootcert", "system")})
