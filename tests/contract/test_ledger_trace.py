@@ -238,7 +238,7 @@ instants: Final = st.integers(-10 * 24, 50 * 24).map(lambda hours: FIRST + timed
     filters=st.sampled_from(
         [(), (Filter("site", ("S1",), negated=True),), (Filter("site.federation", ("A",)),)],
     ),
-    limit=st.integers(1, 30),
+    limit=st.integers(4, 30),
 )
 def test_the_parts_add_up_to_the_figure(
     open_database: Opens,
