@@ -141,7 +141,8 @@ def test_who_may_see_both_does(client: TestClient, settings: Settings) -> None:
 
 def test_who_sees_every_vo_says_so_and_is_noted(app: FastAPI, client: TestClient, settings: Settings) -> None:
     """Nobody looks at all of them by mistake, nor unseen; one note an hour is enough, and none for a single VO."""
-    headers = bearer(settings, Grant(Role.PLATFORM_ADMIN, ("*",)))
+    token = LocalIssuer(settings.issuer_file).token("olga", (Grant(Role.PLATFORM_ADMIN, ("*",)),), 1)
+    headers = {"Authorization": f"Bearer {token}"}
     question = f"/v1/query?kind=job&measures=count&{WINDOW}"
     usage = f"/v1/accounting/usage?kind=job&measures=records&{WINDOW}"
 

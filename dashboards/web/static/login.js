@@ -12,10 +12,11 @@ const WHY = {
 };
 const given = new URLSearchParams(location.search);
 
-/** A path on this server, whatever stands in the address. */
+/** An address on this server, whatever stands in that of this page. */
 function wanted() {
-  const to = new URL(given.get("to") ?? "/", location.origin);
-  return to.origin === location.origin ? to.href : "/";
+  const said = given.get("to") ?? "/";
+  const to = new URL(URL.canParse(said, location.origin) ? said : "/", location.origin);
+  return to.origin === location.origin ? to.href : `${location.origin}/`;
 }
 
 function tell(problem) {
@@ -27,7 +28,7 @@ async function draw() {
   const { issuers, tokens } = await get("/v1/issuers");
   const offered = issuers.filter((one) => one.browser);
   by("issuers").replaceChildren(...offered.map((one) => el("li", {},
-    el("a", { href: `/login/start?${new URLSearchParams({ issuer: one.name, to: wanted() })}` },
+    el("a", { href: `/login/start?${new URLSearchParams({ issuer: one.name, to: wanted().slice(location.origin.length) })}` },
       `Log in with ${one.name}`, el("small", { text: one.url })))));
   by("with-token").hidden = !tokens;
   by("nobody").hidden = tokens;
