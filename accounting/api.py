@@ -19,7 +19,7 @@ from accounting.completeness.cadence import SPREADS
 from accounting.completeness.comparing import completeness
 from accounting.completeness.completeness_text import CompletenessText, completeness_document, parse_completeness
 from accounting.corrections.correction_table import corrections_in
-from accounting.corrections_api import may_correct
+from accounting.corrections_api import may_correct, refuse_hidden_names
 from accounting.documents import correction_document, period_document
 from accounting.opening import archive_folder
 from accounting.periods.closed_months import periods_in
@@ -101,12 +101,15 @@ def list_corrections(
 ) -> Response:
     """Every correction: what it selects and says, who wanted, approved and reversed it, and what it has changed."""
     ledger, caller = ledger_of(request), caller_of(request)
-    found = answered(lambda: corrections_in(ledger, kind))
-    if caller.may(Permission.ACCOUNT):
-        kinds = request.app.state.resources.kinds
-        found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
+    accounts = caller.may(Permission.ACCOUNT) and not caller.may(Permission.PLATFORM)
+    if accounts:
+        refuse_hidden_names(request)
     else:
         _refuse_some(request, "Corrections name people and records of all VOs", names=True)
+    found = answered(lambda: corrections_in(ledger, kind))
+    if accounts:
+        kinds = request.app.state.resources.kinds
+        found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
     return json_response({"corrections": list(map(correction_document, found))})
 
 

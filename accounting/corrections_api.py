@@ -134,7 +134,18 @@ def person_of(caller: Caller) -> str:
     return f"{who.subject} of {who.issuer}" if who.issuer else who.subject
 
 
+def refuse_hidden_names(request: Request) -> None:
+    """Refuse where this installation shows nobody's name: a correction names its author, and whom it is about.
+
+    Raises:
+        Problem: 403.
+    """
+    if not request.app.state.resources.settings.accounting.names:
+        raise Problem(403, "Corrections name people, whom this installation does not show over HTTP.")
+
+
 def _check(request: Request, kind: str, where: Sequence[str], given: Mapping[str, Any]) -> None:
+    refuse_hidden_names(request)
     kinds = request.app.state.resources.kinds
     if not may_correct(caller_of(request), kinds, kind, where, given):
         message = "name the VOs whose records are corrected, vo=…, and none for which you do not account"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
@@ -19,7 +20,7 @@ from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import EVERY, Grant, Role
-from siteward.settings import IssuerSettings, Settings
+from siteward.settings import AccountingSettings, IssuerSettings, Settings
 
 ROOT: Final = "/v1/accounting/corrections"
 VOS: Final = ("alpha", "beta")
@@ -118,6 +119,9 @@ def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> N
     anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
     carl = Person(app, settings, "carl", Role.ACCOUNTANT, "beta")
     root = Person(app, settings, "root", Role.PLATFORM_ADMIN, EVERY)
+    # Who may see every VO says so, here as everywhere.
+    assert root.get(ROOT)["status"] == 400
+    assert root.get(ROOT, **{"Siteward-VO": "*"})["corrections"] == []
     number = anna.post(**MOVE, where=["vo=alpha"]).json()["number"]
     assert carl.get(ROOT)["corrections"] == []
     assert [each["number"] for each in anna.get(ROOT)["corrections"]] == [number]
@@ -127,3 +131,14 @@ def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> N
         assert Person(app, settings, "olga", role, "alpha").post(**MOVE, where=["vo=alpha"]).status_code == 403
     assert root.post(f"/{number}/approval").json()["state"] == "applied"
     assert root.post("/999/approval").status_code == 422
+
+
+def test_hidden_names_are_not_told_by_corrections(settings: Settings) -> None:
+    """Where people are pseudonyms, corrections are a matter of the command."""
+    hiding = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    with TestClient(create_app(hiding, routers=[api.router, corrections_api.router])) as app:
+        anna = Person(app, hiding, "anna", Role.ACCOUNTANT, "alpha")
+        assert anna.post(**MOVE, where=["vo=alpha"], dry_run=True).status_code == 403
+        assert anna.get(ROOT)["status"] == 403
+        root = Person(app, hiding, "root", Role.PLATFORM_ADMIN, EVERY)
+        assert root.get(ROOT, **{"Siteward-VO": "*"})["status"] == 403

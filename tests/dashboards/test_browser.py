@@ -18,8 +18,9 @@ from urllib.request import urlopen
 
 import msgspec
 import pytest
+from browsers import launched
 from examples import job
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from siteward.broker import Message
 from siteward.broker.opening import open_declared
@@ -27,15 +28,6 @@ from siteward.emit import Emitter
 from siteward.envelope import JSON
 from siteward.settings import Settings
 
-ARGUMENTS: Final = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE: Final = 30.0
 """Seconds until something that has to happen counts as not happening."""
 expect.set_options(timeout=PATIENCE * 1000)
@@ -110,10 +102,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Ite
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     """Debian's Chromium, which asks nobody for anything."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with launched(chromium) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from urllib.request import urlopen
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from browsers import launched
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from served import served
 
 from siteward.server.app import create_app
@@ -22,7 +23,6 @@ from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Role, grant
 from siteward.settings import GrantSettings, IssuerSettings, Settings
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 expect.set_options(timeout=30_000)
 
 
@@ -89,10 +89,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with launched(chromium) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
