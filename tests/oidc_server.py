@@ -37,6 +37,7 @@ class OidcServer:
         asked: the grant types of the token requests so far, in order.
         refreshing: refresh tokens that are good now; each for one use.
         revoked: those that were taken back.
+        given: access and ID tokens so far.
         answers: what it says in place of what it should, by the name of the method that would tell.
     """
 
@@ -53,7 +54,7 @@ class OidcServer:
         self.revoked: list[str] = []
         self.answers: dict[str, tuple[int, Any]] = {}
         self._codes: dict[str, dict[str, str]] = {}
-        self._access: set[str] = set()
+        self.given: set[str] = set()
 
     def signed(self, **changes: object) -> str:
         """A token that is valid now."""
@@ -109,7 +110,9 @@ class OidcServer:
         if not asked or challenge != asked["code_challenge"] or form["redirect_uri"] != asked["redirect_uri"]:
             return 400, {"error": "invalid_grant"}
         claims = {"aud": asked["client_id"], "nonce": asked["nonce"], **self.claims}
-        return 200, self._tokens() | {"id_token": self.signed(**{"wlcg.ver": None, **claims})}
+        identity = self.signed(**{"wlcg.ver": None, **claims})
+        self.given.add(identity)
+        return 200, self._tokens() | {"id_token": identity}
 
     def _for_refresh(self, form: dict[str, str]) -> tuple[int, Any]:
         if form["refresh_token"] not in self.refreshing:
@@ -136,7 +139,7 @@ class OidcServer:
 
     def about(self, _form: dict[str, str], headers: Any) -> tuple[int, Any]:
         """Whose an access token is."""
-        if headers.get("Authorization", "").removeprefix("Bearer ") not in self._access:
+        if headers.get("Authorization", "").removeprefix("Bearer ") not in self.given:
             return 401, {"error": "invalid_token"}
         return 200, {"sub": SUBJECT, **self.userinfo}
 
@@ -148,7 +151,7 @@ class OidcServer:
 
     def _tokens(self, **claims: object) -> dict[str, object]:
         access, refresh = self.signed(jti=secrets.token_hex(8), **claims), secrets.token_urlsafe(16)
-        self._access.add(access)
+        self.given.add(access)
         self.refreshing.add(refresh)
         return {
             "access_token": access,

@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.testclient import TestClient
 from oidc_server import CLIENT, SUBJECT, OidcServer, oidc_server
 
+from siteward.log import configure_logging
 from siteward.oauth.client import IssuerRefuses, Tokens
 from siteward.server.app import create_app
 from siteward.server.auth import Permission, requires
@@ -347,6 +349,35 @@ def test_cookies_are_read_as_they_were_written() -> None:
         assert cookie_in(planted, "siteward-login", is_secure=True) == ""
     for value in ("", "é", "AAAA", "%%%", "e30="):
         assert read(value) is None
+
+
+def test_nothing_of_a_log_in_stands_in_the_log(
+    request: pytest.FixtureRequest,
+    browser: TestClient,
+    issuer: OidcServer,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Neither of a good one nor of one that is refused: no token, no code, no cookie; nor in the audit."""
+    configure_logging("json", "debug")
+    request.addfinalizer(structlog.reset_defaults)
+    secrets = []
+    for nonce in ({}, {"nonce": "of another log-in"}):
+        issuer.claims |= nonce
+        back = allowed(browser.get("/login/start", params={"issuer": "dteam", "to": "/read"}).headers["location"])
+        secrets += [parse_qs(urlsplit(back).query)["code"][0], browser.cookies["siteward-login"]]
+        browser.get(back)
+    secrets.append(browser.cookies["siteward-session"])
+    token = LocalIssuer(tmp_path / "issuer.json").token("robot", (grant(Role.READER, ("dteam",)),), 1)
+    browser.post("/v1/session", json={"token": token}, headers=OURS)
+    browser.post("/v1/session", json={"token": f"{token[:-4]}AAAA"}, headers=OURS)
+    printed = "".join(capfd.readouterr())
+    noted = str(browser.app.state.resources.audit.find())  # type: ignore[attr-defined]  # FastAPI's.
+    assert "log-in refused" in printed
+    assert "log in" in noted
+    for secret in (*secrets, token, *issuer.given, *issuer.refreshing):
+        assert secret not in printed
+        assert secret not in noted
 
 
 def test_tokens_are_never_shown(issuer: OidcServer) -> None:
