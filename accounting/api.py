@@ -19,6 +19,7 @@ from accounting.completeness.cadence import SPREADS
 from accounting.completeness.comparing import completeness
 from accounting.completeness.completeness_text import CompletenessText, completeness_document, parse_completeness
 from accounting.corrections.correction_table import corrections_in
+from accounting.corrections.naming import named_corrections
 from accounting.corrections_api import may_correct, refuse_hidden_names
 from accounting.documents import correction_document, period_document
 from accounting.opening import archive_folder
@@ -60,12 +61,11 @@ def router(settings: Settings) -> APIRouter:
     """The routes; every question is answered by the ledger that the settings name.
 
     Raises:
-        siteward.settings.SettingsError: the key of pseudonyms, where they are shown, can be guessed.
+        siteward.settings.SettingsError: the key of pseudonyms can be guessed.
         OSError: it can neither be read nor made.
     """
-    if not settings.accounting.names:
-        # Made at the first start; a mistake is better found now than by the first who asks.
-        pseudonym_key(settings)
+    # Made at the first start; a mistake is better found now than by the first who asks.
+    pseudonym_key(settings)
     routes = APIRouter(
         prefix="/v1/accounting",
         tags=["accounting"],
@@ -110,6 +110,7 @@ def list_corrections(
     if accounts:
         kinds = request.app.state.resources.kinds
         found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
+    found = named_corrections(found, request.app.state.resources.people)
     return json_response({"corrections": list(map(correction_document, found))})
 
 
@@ -180,7 +181,7 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     in_zone = parse_zone(zone)
     ledger = ledger_of(request)
     settings = request.app.state.resources.settings
-    usage = Usage(ledger, lambda: pseudonym_key(settings))
+    usage = Usage(ledger, request.app.state.resources.people)
     query = parse_usage(text, ledger.kinds, datetime.now(UTC), answered(lambda: attributes_of(ledger)))
     began = time.perf_counter()
     answer = answered(lambda: usage.ask(query, viewer_of(request, settings)))
@@ -239,7 +240,7 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         raise QueryError(message)
     ledger = ledger_of(request)
     settings = request.app.state.resources.settings
-    usage, viewer = Usage(ledger, lambda: pseudonym_key(settings)), viewer_of(request, settings)
+    usage, viewer = Usage(ledger, request.app.state.resources.people), viewer_of(request, settings)
     if record:
         identifier = parse_record_id(record)
         return json_response(answered(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))

@@ -12,6 +12,7 @@ from accounting.answering import answered, ledger_of
 from accounting.corrections.correction import Correction, CorrectionError
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
+from accounting.corrections.naming import named_corrections, named_figures, without_names
 from accounting.documents import correction_document, differences_of
 from siteward.query_text import parse_filters
 from siteward.records import Kind
@@ -77,10 +78,11 @@ def propose_correction(  # noqa: PLR0913, PLR0917  # FastAPI reads a correction'
         reason=reason,
     )
     ledger = ledger_of(request)
-    draft = _decided(lambda: parse_draft(text, resources.kinds, datetime.now(UTC)))
-    _check(request, draft.kind, draft.selection.where, draft.given)
+    typed = _decided(lambda: parse_draft(text, resources.kinds, datetime.now(UTC)))
+    _check(request, typed.kind, typed.selection.where, typed.given)
+    draft = without_names(typed, resources.kinds[typed.kind], resources.people)
     if dry_run:
-        figures = _decided(lambda: preview(ledger, draft))
+        figures = named_figures(_decided(lambda: preview(ledger, draft)), resources.people)
         return json_response({"records": figures.records, "differences": differences_of(figures)})
     return _told(request, _decided(lambda: propose(ledger, draft)), None)
 
@@ -162,7 +164,8 @@ def _decide(request: Request, number: int, decide: Callable[[str], Correction]) 
 def _told(request: Request, after: Correction, before: Correction | None) -> Response:
     was = before and {"number": before.number, "state": str(before.state)}
     note_change(request, before=was, after={"number": after.number, "state": str(after.state), "reason": after.reason})
-    return json_response(correction_document(after))
+    (named,) = named_corrections([after], request.app.state.resources.people)
+    return json_response(correction_document(named))
 
 
 def _decided(decide: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever is decided.

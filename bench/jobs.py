@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from siteward.kinds.job import Job
+from siteward.pseudonyms import pseudonym
 from siteward.records import kind_of
 from siteward.records.identity import record_id
 from siteward.sinks import Batch
@@ -21,6 +22,9 @@ SHORTEST, LONGEST = 600, 12 * 3600
 SECOND: Final = 1_000_000
 DAY: Final = 86_400 * SECOND
 JOB: Final = kind_of(Job)
+KEY: Final = "of pseudonyms, for measuring only"
+PEOPLE: Final = {pseudonym(KEY.encode(), "user", f"user{each}"): ("user", f"user{each}") for each in range(USERS)}
+"""Who runs the jobs: dimension and name by pseudonym."""
 
 
 def batches(count: int, first: int, last: int, seed: int = 1) -> Iterator[Batch]:
@@ -36,6 +40,7 @@ def batches(count: int, first: int, last: int, seed: int = 1) -> Iterator[Batch]
     # A user works at forty sites, whichever they are: 500 times 40 series.
     places = np.array([chance.permutation(SITES)[: SERIES // USERS] for _ in range(USERS)])
     step = max(1, (last - first) // (count * BATCH))
+    people = list(PEOPLE)
     defaults = {column.name: [column.default] * BATCH for column in JOB.columns}
     for number in range(count):
         user = chance.integers(USERS, size=BATCH)
@@ -46,7 +51,7 @@ def batches(count: int, first: int, last: int, seed: int = 1) -> Iterator[Batch]
         columns: dict[str, list[Any]] = defaults | {
             "vo": [f"vo{each % 10}" for each in user.tolist()],
             "site": [f"SITE-{each}" for each in site.tolist()],
-            "user": [f"user{each}" for each in user.tolist()],
+            "user": [people[each] for each in user.tolist()],
             "local_job_id": [f"{seed}.{number}.{place}" for place in range(BATCH)],
             "end": end.tolist(),
             "start": (end - seconds * SECOND).tolist(),

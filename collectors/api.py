@@ -148,7 +148,7 @@ def router(settings: Settings) -> APIRouter:
             else:
                 resources: Resources = request.app.state.resources
                 sinks = sink_opening(settings, resources.kinds)
-                again = Resubmission(letters, resources.kinds, resources.broker, sinks)
+                again = Resubmission(letters, resources.kinds, resources.broker, sinks, resources.people)
                 if action == "replay":
                     again.replay(number, who, note.note)
                 else:

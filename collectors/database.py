@@ -127,6 +127,15 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def scrub(self) -> None:
+        """Write the file anew, so that what was deleted is in none of its pages any more."""
+        with self._lock:
+            self._connection.execute("VACUUM")
+            (is_busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            message = "others read the file; do it again"
+            raise sqlite3.OperationalError(message)
+
     def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """The rows of a question."""
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -266,6 +266,35 @@ class DeadLetters:
             message = f"dead letter {number} was {letter.state} by {last.who} at {moment(last.at).isoformat()}"
             raise Decided(message)
         return letter
+
+    def rewrite(self, hidden: Callable[[bytes], bytes], old: str, new: str) -> int:
+        """Hide something in what was refused, everywhere at once or nowhere.
+
+        Args:
+            hidden: a record, original or mended, without it.
+            old: the value for which such a letter may have been refused.
+            new: what is told in its place.
+
+        Returns:
+            How many letters were changed.
+        """
+        with self._database.transaction() as connection:
+            changed = {
+                number: after
+                for number, original in connection.execute("SELECT number, original FROM letters")
+                if (after := hidden(original)) != original
+            }
+            for number, after in changed.items():
+                connection.execute(
+                    "UPDATE letters SET original = ?, value = CASE value WHEN ? THEN ? ELSE value END WHERE number = ?",
+                    (after, storable(old), new, number),
+                )
+            mended = connection.execute("SELECT rowid, bytes FROM audit WHERE bytes IS NOT NULL").fetchall()
+            for row, text in mended:
+                if (after := hidden(text)) != text:
+                    connection.execute("UPDATE audit SET bytes = ? WHERE rowid = ?", (after, row))
+        self._database.scrub()
+        return len(changed)
 
     def stop(self, queue: str, reason: str) -> None:
         """Note that a queue is not consumed any more, and why; it stays so over restarts until `resume`."""

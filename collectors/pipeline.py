@@ -9,10 +9,12 @@ from threading import Event
 from typing import Final
 
 from collectors.dead_letters import DeadLetters
+from collectors.pseudonymising import Enter, Pseudonymise
 from collectors.receipts import Receipts
 from collectors.steps import Decode, Enrich, Enrichment, Haul, Note, Park, Step, Write
 from siteward.log import get_logger
 from siteward.records import Kind
+from siteward.server.people_table import PeopleTable
 from siteward.sinks import Sink
 
 FIRST_DELAY: Final = 0.1
@@ -25,9 +27,10 @@ class Stopped(Exception):  # noqa: N818  # reads as the state it is.
 
 
 class Pipeline:
-    """decode ▸ validate ▸ enrich ▸ write ▸ park ▸ note receipts; the consumer acknowledges what came through.
+    """decode ▸ validate ▸ enrich ▸ pseudonymise ▸ enter names ▸ write ▸ park ▸ note receipts.
 
-    A sink that fails keeps its haul waiting, and so its queue; other sinks have pipelines of their own.
+    The consumer acknowledges what came through. A sink that fails keeps its haul waiting, and so its queue; other sinks
+    have pipelines of their own.
     """
 
     def __init__(
@@ -37,16 +40,17 @@ class Pipeline:
         open_sink: Callable[[], Sink],
         dead_letters: DeadLetters,
         receipts: Receipts,
+        people: PeopleTable,
         enrichments: Sequence[Enrichment] = (),
     ) -> None:
         """Put the steps together; nothing is opened yet."""
         self._queue = queue
         self._write = Write(queue, open_sink)
-        self._ahead: tuple[Step, ...] = (Decode(queue, kinds), Enrich(enrichments))
-        self._behind: tuple[Step, ...] = (self._write, Park(dead_letters), Note(queue, receipts))
+        self._ahead: tuple[Step, ...] = (Decode(queue, kinds), Enrich(enrichments), Pseudonymise(people))
+        self._behind: tuple[Step, ...] = (Enter(people), self._write, Park(dead_letters), Note(queue, receipts))
 
     def prepare(self, haul: Haul) -> Haul:
-        """Decode, validate and enrich: no input or output, so that it may run while another haul is written."""
+        """Decode to pseudonymise: no input or output, so that it may run while another haul is written."""
         for step in self._ahead:
             step(haul)
         return haul

@@ -10,11 +10,13 @@ from hashlib import blake2b
 import msgspec
 
 from collectors.dead_letters import DeadLetter, DeadLetters, Decision, Stage, State
+from collectors.pseudonymising import Pseudonymise, names_people
 from siteward.broker import Broker, Message
 from siteward.broker.topology import routing_key
 from siteward.envelope import seal
 from siteward.records import Kind, Refused, Row
 from siteward.records.doors import row_from_json
+from siteward.server.people_table import PeopleTable
 from siteward.sinks import Batch, Outcome, Sink
 
 
@@ -22,7 +24,12 @@ class Resubmission:
     """Sends dead letters again. Published first, marked after: a repeat is harmless, since it has the same ids."""
 
     def __init__(
-        self, dead_letters: DeadLetters, kinds: Mapping[str, Kind], broker: Broker, open_sink: Callable[[str], Sink]
+        self,
+        dead_letters: DeadLetters,
+        kinds: Mapping[str, Kind],
+        broker: Broker,
+        open_sink: Callable[[str], Sink],
+        people: PeopleTable,
     ) -> None:
         """Take what is needed.
 
@@ -31,11 +38,13 @@ class Resubmission:
             kinds: every kind by name.
             broker: takes the records again.
             open_sink: opens a sink by its queue's name.
+            people: their names.
         """
         self._dead_letters = dead_letters
         self._kinds = kinds
         self._broker = broker
         self._open_sink = open_sink
+        self._people = people
 
     def replay(self, number: int, who: str, note: str = "") -> None:
         """Send the record again as it is.
@@ -69,7 +78,7 @@ class Resubmission:
             raise Refused(reason, field="kind", value=letter.kind)
         now = time.time_ns() // 1000
         row = row_from_json(kind, letter.original if text is None else text, now)
-        if letter.stage is Stage.WRITE and not kind.identity:
+        if letter.stage is Stage.WRITE and (not kind.identity or names_people(kind)):
             self._write(letter, kind, row, now)
         else:
             self._publish(letter, kind, row, now)
@@ -91,10 +100,12 @@ class Resubmission:
     def _write(self, letter: DeadLetter, kind: Kind, row: Row, now: int) -> None:
         """Give the record to the one sink that rejected it, under the id by which other sinks may have stored it.
 
-        A new envelope would give it a new id, since its kind has no identity, and the others would have it twice.
+        A new envelope would give it a new id, since its kind has no identity, or one of people, who are pseudonyms
+        here; and the others would have it twice.
         """
         columns = {name: [getattr(row, name)] for name in kind.names}
         batch = Batch(kind, [letter.record], columns, [letter.producer], [letter.message], now)
+        self._people.enter(Pseudonymise(self._people).replace(batch))
         with closing(self._open_sink(letter.queue)) as sink:
             written = sink.write(batch)
         if written.outcomes[0] is Outcome.REJECTED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from threading import Event, Thread
 from typing import Final
@@ -20,6 +21,7 @@ from siteward.broker.opening import open_declared, sinks
 from siteward.kinds import load_kinds
 from siteward.log import get_logger
 from siteward.records import Kind
+from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 from siteward.sinks import Sink
 from siteward.telemetry import telemetry
@@ -86,10 +88,12 @@ def collect(
     open_sink = sink_opening(settings, kinds)
     path = database_path(settings)
     try:
-        with DeadLetters(path) as dead_letters, Receipts(path) as receipts:
+        with DeadLetters(path) as dead_letters, Receipts(path) as receipts, closing(PeopleTable(settings)) as people:
             threads = []
             for queue in queues:
-                pipeline = Pipeline(queue, kinds, partial(open_sink, queue), dead_letters, receipts, enrichments)
+                pipeline = Pipeline(
+                    queue, kinds, partial(open_sink, queue), dead_letters, receipts, people, enrichments
+                )
                 collector = Collector(queue, broker, pipeline, dead_letters, settings, name)
                 threads.append(Thread(target=collector.run, args=(stop,), name=f"collect-{queue}"))
             for thread in threads:

@@ -51,6 +51,7 @@ class Haul(msgspec.Struct):
         unreadable: whole messages that nothing can be read from, with the reason.
         asked: records that want a receipt, by kind.
         refused: refused records that want a receipt: message, position and reason.
+        people: dimension and name by pseudonym, of everybody that the batches name.
     """
 
     deliveries: Sequence[Delivery]
@@ -62,6 +63,7 @@ class Haul(msgspec.Struct):
     unreadable: list[tuple[Delivery, str]] = []
     asked: dict[str, list[Asked]] = {}
     refused: list[tuple[bytes, int, str]] = []
+    people: dict[str, tuple[str, str]] = {}
 
     @property
     def lost(self) -> int:

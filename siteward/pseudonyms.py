@@ -6,17 +6,19 @@ import hmac
 import re
 import secrets
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final
 
 from siteward.exposure import SHORTEST_TOKEN
 from siteward.private_files import make_private, read_private
+from siteward.records.identity import HASH_BYTES
 from siteward.settings import Settings, SettingsError
 
 DIGITS: Final = 20
 """Hexadecimal ones: among a million people two with the same are not to be expected in 10^12 installations."""
-_FORM: Final = re.compile(rf"pseudonym-[0-9a-f]{{{DIGITS}}}", re.ASCII)
+PSEUDONYM: Final = re.compile(rf"pseudonym-[0-9a-f]{{{DIGITS}}}", re.ASCII)
+"""The form of each."""
 
 
 def pseudonym(key: bytes, dimension: str, value: str) -> str:
@@ -25,9 +27,23 @@ def pseudonym(key: bytes, dimension: str, value: str) -> str:
     return f"pseudonym-{code.hexdigest()[:DIGITS]}"
 
 
+def keyed_id(key: bytes, identifier: bytes) -> bytes:
+    """The id of a record whose identity names people, so that nobody finds out by trying names whose it is.
+
+    Args:
+        key: of pseudonyms.
+        identifier: 16 bytes, of the record as it was sent.
+
+    Returns:
+        The same time, and a hash with the key: the same for the same record.
+    """
+    tail = blake2b(identifier, digest_size=HASH_BYTES, key=sha256(key).digest()).digest()
+    return identifier[:-HASH_BYTES] + tail
+
+
 def is_pseudonym(text: str) -> bool:
     """Whether a text has the form of one."""
-    return _FORM.fullmatch(text) is not None
+    return PSEUDONYM.fullmatch(text) is not None
 
 
 def pseudonym_key(settings: Settings) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -61,6 +62,20 @@ class Filter(msgspec.Struct, frozen=True):
     wildcard: bool = False
     minimum: float | int | None = None
     maximum: float | int | None = None
+
+
+def is_met(condition: Filter, value: str | int | None) -> bool:
+    """Whether a value meets a condition without bounds; what is not known meets negated ones only."""
+    if condition.wildcard:
+        met = value is not None and any(_pattern(str(each)).fullmatch(str(value)) for each in condition.values)
+    else:
+        met = value in condition.values
+    return met is not condition.negated
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    parts = (".*" if character == "*" else "." if character == "?" else re.escape(character) for character in text)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

@@ -267,7 +267,7 @@ def format_filter(condition: Filter) -> list[str]:
     texts = []
     if condition.values:
         operator = ("!" if condition.negated else "") + ("~" if condition.wildcard else "=")
-        texts.append(f"{condition.field}{operator}{'|'.join(map(_escaped, condition.values))}")
+        texts.append(f"{condition.field}{operator}{'|'.join(map(escaped, condition.values))}")
     if condition.minimum is not None:
         texts.append(f"{condition.field}>={condition.minimum!r}")
     if condition.maximum is not None:
@@ -278,7 +278,8 @@ def format_filter(condition: Filter) -> list[str]:
     return texts
 
 
-def _escaped(value: Value) -> str:
+def escaped(value: Value) -> str:
+    r"""A value as it stands in a condition: with a backslash before `|` and `\`."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text.replace("\\", "\\\\").replace("|", "\\|")
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from siteward.pseudonyms import is_pseudonym, pseudonym
-from siteward.query import Filter, QueryError
+import msgspec
+
+from siteward.people import People
+from siteward.pseudonyms import is_pseudonym
+from siteward.query import Filter, QueryError, is_met
 from siteward.records import Column, Kind
 from siteward.viewer import Viewer, Visible
 
-Key = Callable[[], bytes]
-"""Gives the key of pseudonyms; asked only where there is one to be made."""
 GROUP: Final = "group"
 """The dimension that names the group whose record it is."""
 SITE: Final = "site"
 """The dimension that names the site where it is."""
+MOST_PEOPLE: Final = 10_000
+"""Names that a pattern may mean: the store is asked for each."""
 
 
 class Sight:
-    """One viewer's sight of one kind.
+    """One viewer's sight of one kind, whose records hold pseudonyms.
 
     Attributes:
         conditions: what every record has to meet, beside what is asked.
@@ -27,7 +30,7 @@ class Sight:
     """
 
     def __init__(
-        self, kind: Kind, viewer: Viewer, dimensions: Mapping[str, Column], fields: Mapping[str, Column], key: Key
+        self, kind: Kind, viewer: Viewer, dimensions: Mapping[str, Column], fields: Mapping[str, Column], people: People
     ) -> None:
         """Work it out.
 
@@ -36,50 +39,124 @@ class Sight:
             viewer: who asks.
             dimensions: by which it can be told whose a record is.
             fields: what may be grouped and filtered by.
-            key: of pseudonyms.
+            people: their names.
 
         Raises:
             QueryError: records of this kind do not say whether they are the viewer's.
         """
-        self._person = (_person_of(dimensions), viewer.person)
-        self._key = key
-        self._known: dict[tuple[str, str], str] = {}
-        self.conditions = _conditions(kind, viewer, dimensions)
+        self._people = people
+        self._viewer = viewer
+        self._own = _person_of(dimensions)
+        self._stored = frozenset(column.name for column in kind.columns if column.personal)
+        self._names: dict[str, str] = {}
+        self.conditions = tuple(map(self._of_own, _conditions(kind, viewer, dimensions)))
         self.hidden = frozenset(() if viewer.names else (name for name, each in fields.items() if each.personal))
+
+    @property
+    def told(self) -> tuple[Filter, ...]:
+        """The conditions as the viewer reads them: with the own name in place of its pseudonym."""
+        return tuple(
+            msgspec.structs.replace(each, values=(self._viewer.person,)) if each.field in self._stored else each
+            for each in self.conditions
+        )
+
+    def names_people(self, fields: Iterable[str]) -> bool:
+        """Whether values of one of some fields are pseudonyms in the store."""
+        return not self._stored.isdisjoint(fields)
+
+    def look_up(self, name: str, values: Iterable[Any]) -> None:
+        """Find out whom some values of a field name, all at once, for `shown`."""
+        if name not in self._stored or name in self.hidden:
+            return
+        wanted = {value for value in values if isinstance(value, str) and is_pseudonym(value)}
+        missing = wanted - self._names.keys()
+        if missing:
+            # Who has no name is not asked for again.
+            self._names |= {each: each for each in missing} | dict(self._people.names(missing))
 
     def shown(self, name: str, value: Any) -> Any:  # noqa: ANN401  # of any dimension.
         """A value of a dimension, or of what is told of it, as this viewer may see it."""
-        person = (name, value)
-        if name not in self.hidden or not value or person == self._person:
+        if not isinstance(value, str) or not value:
             return value
-        if person not in self._known:
-            self._known[person] = pseudonym(self._key(), *person)
-        return self._known[person]
+        if name in self._stored:
+            return self._person(name, value)
+        # What is told of a person is kept as it is, and tells as much.
+        return self._people.pseudonym(name, value) if name in self.hidden else value
 
     def is_visible(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a single record is; one of which nothing is known is not, unless all are."""
+        """Whether a single record, as it is stored, is; one of which nothing is known is not, unless all are."""
         return all(fields.get(each.field) in each.values for each in self.conditions)
 
-    def check(self, filters: Iterable[Filter]) -> None:
-        """Refuse conditions by which somebody could find out names.
+    def asked(self, filters: Iterable[Filter]) -> tuple[Filter, ...]:
+        """Conditions as the store's records meet them: pseudonyms in place of names.
 
         Raises:
-            QueryError: whatever the names in the ledger are, so that the refusal does not tell them either.
+            QueryError: somebody could find out names by them, whatever the names are, so that the refusal does not
+                tell them either; or a pattern means too many.
         """
+        found = []
         for condition in filters:
             if condition.field in self.hidden and not self._tells_nothing(condition):
                 _refuse(
                     f"names of {condition.field} are not shown to you, and cannot be asked for; name a pseudonym from "
                     "an answer, yourself, or the empty text, without wildcards"
                 )
+            found.append(stored(condition, self._people) if condition.field in self._stored else condition)
+        return tuple(found)
+
+    def _person(self, name: str, value: str) -> str:
+        if name in self.hidden:
+            code = pseudonym_of(self._people, name, value)
+            return self._viewer.person if self._is_own(name, code) else code
+        self.look_up(name, [value])
+        return self._names.get(value, value)
+
+    def _is_own(self, name: str, code: str) -> bool:
+        person = self._viewer.person
+        return name == self._own and bool(person) and self._people.pseudonym(name, person) == code
+
+    def _of_own(self, condition: Filter) -> Filter:
+        """A condition on the viewer's own records as the store's records meet it.
+
+        What has the form of a pseudonym is a name here: a token must not make anybody somebody else.
+        """
+        if condition.field not in self._stored:
+            return condition
+        return Filter(condition.field, (self._people.pseudonym(condition.field, self._viewer.person),))
 
     def _tells_nothing(self, condition: Filter) -> bool:
         if condition.wildcard or condition.minimum is not None or condition.maximum is not None:
             return False
         return all(
-            each == "" or (condition.field, each) == self._person or is_pseudonym(str(each))
+            each == "" or (condition.field, each) == (self._own, self._viewer.person) or is_pseudonym(str(each))
             for each in condition.values
         )
+
+
+def pseudonym_of(people: People, dimension: str, value: str) -> str:
+    """What stands for a value; what has the form of a pseudonym is one, made here or by whoever sent it."""
+    return value if is_pseudonym(value) else people.pseudonym(dimension, value)
+
+
+def stored(condition: Filter, people: People) -> Filter:
+    """A condition on people's names as records meet it, which hold pseudonyms.
+
+    A pattern is about names: whoever has none that is known meets no pattern.
+
+    Raises:
+        QueryError: it is a pattern that means too many people.
+    """
+    if not condition.wildcard:
+        values = tuple(each and pseudonym_of(people, condition.field, str(each)) for each in condition.values)
+        return msgspec.structs.replace(condition, values=values)
+    meant = msgspec.structs.replace(condition, negated=False)
+    values = tuple(code for code, name in people.all(condition.field).items() if is_met(meant, name))
+    values += tuple(each for each in ("",) if is_met(meant, each))
+    if len(values) > MOST_PEOPLE:
+        _refuse(f"{condition.field}: more than {MOST_PEOPLE} people are called like that; ask for fewer")
+    # Whoever nobody is called, nobody is: no record holds a pattern.
+    nobody = tuple(people.pseudonym(condition.field, str(each)) for each in condition.values)
+    return Filter(condition.field, values or nobody, condition.negated)
 
 
 def _person_of(dimensions: Mapping[str, Column]) -> str:

@@ -43,6 +43,7 @@ from accounting.tables import (
     WIDTH,
     times_of,
 )
+from siteward.people import personal_names
 from siteward.query import Filter, QueryError
 from siteward.records import id_text, microseconds, moment
 from siteward.usage import Attribution, Period, Quantity, UsageQuery, WantedUsage
@@ -242,6 +243,8 @@ class _Tracing:
                 rows += [(piece, row) for row in found]
         listed = rows[: page.limit]
         series = series_in(self._connection, self._tables, [row[1] for _, row in listed])
+        for name in personal_names([self._kind]):
+            self._sight.look_up(name, (each.get(name) for each in series.values()))
         traced = []
         for piece, (start, number_of_series, width, *amounts) in listed:
             first, last = piece.stretch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -134,12 +135,12 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
 
 def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument:
     from accounting.query.usage import Usage, attributes_of  # noqa: PLC0415  # only where no app answers.
-    from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415
     from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415
 
     in_zone = parse_zone(zone)
-    with opened(settings) as ledger:
+    with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         query = parse_usage(text, ledger.kinds, datetime.now(UTC), attributes_of(ledger))
         began = time.perf_counter()
-        answer = Usage(ledger, lambda: pseudonym_key(settings)).ask(query, local_viewer(settings))
+        answer = Usage(ledger, people).ask(query, local_viewer(settings))
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)

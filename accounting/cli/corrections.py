@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
-from siteward.cli.options import options
+from siteward.cli.options import Options, options
 from siteward.cli.output import show, tell
 from siteward.cli.verbs import changes, reads
 from siteward.server.auth import Permission
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from accounting.corrections.correction import Correction, Draft
     from accounting.corrections.figures import Figures
     from accounting.ledger import Ledger
+    from siteward.people import People
+    from siteward.settings import Settings
 
 making = typer.Typer(help="Propose a correction: what it would change is shown.", no_args_is_help=True, **PLAIN)
 commands = typer.Typer(**PLAIN)
@@ -114,14 +117,17 @@ def corrections(
     """List corrections with their authors and reasons, or show what one changes, or has changed."""
     from accounting.corrections.correction_table import corrections_in  # noqa: PLC0415  # `--help` needs none of it.
     from accounting.corrections.deciding import found_correction, preview  # noqa: PLC0415  # as above.
+    from accounting.corrections.naming import named_corrections  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
         if number is None:
-            show(COLUMNS, map(_row, corrections_in(ledger, kind)), chosen.output)
+            with _naming(chosen.settings) as people:
+                found = named_corrections(corrections_in(ledger, kind), people)
+            show(COLUMNS, map(_row, found), chosen.output)
             return
         correction = found_correction(ledger, number)
-        _show_figures(ledger, correction, preview(ledger, correction) if now else correction.figures, chosen.output)
+        _show_figures(ledger, correction, preview(ledger, correction) if now else correction.figures, chosen)
         _tell(correction)
 
 
@@ -145,7 +151,7 @@ def approve(
     with opened(chosen.settings) as ledger:
         allowed = chosen.settings.accounting.self_approval
         correction = apply(ledger, number, person(by), self_approval=allowed, anew=anew)
-        _show_figures(ledger, correction, correction.figures, chosen.output)
+        _show_figures(ledger, correction, correction.figures, chosen)
         _tell(correction)
 
 
@@ -168,7 +174,7 @@ def reverse(context: typer.Context, number: Number, reason: Reason, by: Person =
     chosen = options(context)
     with opened(chosen.settings) as ledger:
         correction = take_back(ledger, number, person(by), reason)
-        _show_figures(ledger, correction, correction.undone, chosen.output)
+        _show_figures(ledger, correction, correction.undone, chosen)
         _tell(correction)
 
 
@@ -191,7 +197,9 @@ def _make(  # noqa: PLR0917  # what all three have.
 ) -> None:
     from accounting.corrections.deciding import preview, propose  # noqa: PLC0415  # as above.
     from accounting.corrections.drafting import DraftText, parse_draft  # noqa: PLC0415  # as above.
+    from accounting.corrections.naming import without_names  # noqa: PLC0415  # as above.
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     text = DraftText(
@@ -206,15 +214,17 @@ def _make(  # noqa: PLR0917  # what all three have.
         author=person(people[0]),
         reason=people[1],
     )
-    with opened(chosen.settings) as ledger:
-        draft = parse_draft(text, load_kinds(chosen.settings.kinds), datetime.now(UTC))
+    kinds = load_kinds(chosen.settings.kinds)
+    with opened(chosen.settings) as ledger, closing(PeopleTable(chosen.settings)) as names:
+        draft = parse_draft(text, kinds, datetime.now(UTC))
+        draft = without_names(draft, kinds[draft.kind], names)
         if dry_run:
             figures = preview(ledger, draft)
-            _show_figures(ledger, draft, figures, chosen.output)
+            _show_figures(ledger, draft, figures, chosen)
             tell(f"{figures.records} records; nothing was written")
             return
         correction = propose(ledger, draft)
-        _show_figures(ledger, draft, correction.figures, chosen.output)
+        _show_figures(ledger, draft, correction.figures, chosen)
         _tell(correction)
 
 
@@ -237,9 +247,23 @@ def _row(correction: Correction) -> tuple[object, ...]:
     )
 
 
-def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, output: str) -> None:
-    by = figures.by
-    show(("month", "attribution", *by, "measure", "difference", "period"), _differences(ledger, draft, figures), output)
+@contextmanager
+def _naming(settings: Settings) -> Iterator[People]:
+    """Who people are, as far as this installation shows it."""
+    from siteward.people import Nobody  # noqa: PLC0415  # as above.
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
+
+    with closing(PeopleTable(settings)) as people:
+        yield people if settings.accounting.names else Nobody()
+
+
+def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, chosen: Options) -> None:
+    from accounting.corrections.naming import named_figures  # noqa: PLC0415  # as above.
+
+    with _naming(chosen.settings) as people:
+        figures = named_figures(figures, people)
+    columns = ("month", "attribution", *figures.by, "measure", "difference", "period")
+    show(columns, _differences(ledger, draft, figures), chosen.output)
 
 
 def _differences(ledger: Ledger, draft: Draft, figures: Figures) -> Iterator[tuple[object, ...]]:

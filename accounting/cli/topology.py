@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 from siteward.cli.verbs import changes, reads
+from siteward.people import personal_names
 from siteward.server.auth import Permission
 from siteward.usage_text import bucketed
 
@@ -34,13 +36,17 @@ def import_file(
     A site that moves has two entries: one that ends on the day of the move, and one that starts there. What was said
     of the past stays said; a file that says otherwise is refused, unless --rewrite-past is given.
     """
-    from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology.naming import without_names  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # as above.
     from accounting.topology.topology_table import write_topology  # noqa: PLC0415
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     form = "csv" if file.suffix == ".csv" else "toml"
-    with opened(options(context).settings) as ledger:
+    settings = options(context).settings
+    with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
-        entries = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
+        said = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
+        entries = without_names(said, personal_names(ledger.kinds.values()), people)
         now = int(time.time())
         write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)
     tell(f"{file}: {len(entries)} entries")
@@ -50,10 +56,16 @@ def import_file(
 @reads(Permission.READ)
 def list_entries(context: typer.Context) -> None:
     """List what is known, with the days from and to which it is valid."""
+    from accounting.topology.naming import with_names  # noqa: PLC0415  # see above.
     from accounting.topology.topology_table import read_topology  # noqa: PLC0415  # see above.
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # see above.
 
-    with opened(options(context).settings) as ledger, ledger.database.read() as connection:
-        entries = list(read_topology(connection, ledger.common.topology))
+    settings = options(context).settings
+    with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
+        with ledger.database.read() as connection:
+            entries = list(read_topology(connection, ledger.common.topology))
+        if settings.accounting.names:
+            entries = with_names(entries, personal_names(ledger.kinds.values()), people)
     columns = ("dimension", "value", "attribute", "attribute_value", "valid_from", "valid_to")
     rows = (
         (each.dimension, each.value, each.attribute, each.attribute_value, _day(each.valid_from), _day(each.valid_to))

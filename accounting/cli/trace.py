@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,16 +47,16 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     from accounting.checks.tracing import trace as follow  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
     from accounting.query.usage import Usage  # noqa: PLC0415  # as above.
-    from siteward.pseudonyms import pseudonym_key  # noqa: PLC0415  # as above.
     from siteward.query_text import split_list  # noqa: PLC0415  # as above.
     from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415  # as above.
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     if bool(kind) == bool(record):
         message = "give either a kind, or --record"
         raise typer.BadParameter(message)
-    with opened(chosen.settings) as ledger:
-        usage, viewer = Usage(ledger, lambda: pseudonym_key(chosen.settings)), local_viewer(chosen.settings)
+    with opened(chosen.settings) as ledger, closing(PeopleTable(chosen.settings)) as people:
+        usage, viewer = Usage(ledger, people), local_viewer(chosen.settings)
         if record:
             found = trace_record(usage, archive_folder(chosen.settings, folder), parse_record_id(record), viewer)
             _show_record(found, chosen.output)

@@ -16,6 +16,7 @@ from accounting.query.record_sums import id_from
 from accounting.query.usage import Usage
 from accounting.tables import ID, PRODUCER, SERIES, is_bucketed
 from siteward.kinds.record_count import RecordCount
+from siteward.people import Nobody
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, kind_of, moment
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
@@ -279,7 +280,7 @@ def _ended(ledger: Ledger, count: _Count) -> int:
         attribution=Attribution.BY_END,
         filters=tuple(Filter(name, (value,)) for name, value in wanted.items()),
     )
-    return int(Usage(ledger, bytes).ask(query, OPERATOR).totals[0] or 0)
+    return int(Usage(ledger, Nobody()).ask(query, OPERATOR).totals[0] or 0)
 
 
 def _refuse_unknown(kind: Kind, wanted: Iterable[str]) -> None:

@@ -70,7 +70,7 @@ def answer_of(kind: Kind, query: UsageQuery, periods: Periods, whole: Groups, pa
             so_far |= {group: _sums_of(so_far.get(group, nothing), amounts) for group, amounts in here.items()}
         # What was used before stays used, also in a period without anything.
         shown = so_far if is_cumulative else here
-        for group in sorted(shown, key=_order):
+        for group in sorted(shown, key=order_of):
             told = values(here.get(group, nothing), lasting, shown[group])
             rows.append(UsageRow(*edges, group or (), told, other=group is None))
     total = together([nothing, *whole.values()])
@@ -98,7 +98,7 @@ def _top(query: UsageQuery, firsts: Mapping[Group, Value]) -> set[Group] | None:
     """The groups that are kept, the largest first, ties in order of the group; None where all are."""
     if not query.top or not query.by:
         return None
-    ranked = sorted(firsts, key=lambda group: (firsts[group] is None, -(firsts[group] or 0), _order(group)))
+    ranked = sorted(firsts, key=lambda group: (firsts[group] is None, -(firsts[group] or 0), order_of(group)))
     return set(ranked[: query.top])
 
 
@@ -111,6 +111,6 @@ def _others_joined(groups: Groups, top: set[Group] | None) -> dict[Group | None,
     return kept | ({None: together(others)} if others else {})
 
 
-def _order(group: Group | None) -> tuple[Any, ...]:
-    """Other last, unknown values before known ones."""
+def order_of(group: Group | None) -> tuple[Any, ...]:
+    """By what groups are sorted: Other last, unknown values before known ones."""
     return (group is None, *((value is not None, value) for value in group or ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,7 +12,7 @@ from accounting.booking.buckets import SECOND
 from accounting.query.conditions import Group
 from accounting.query.cuts import Stretch
 from accounting.topology.attributes import Topology
-from siteward.query import Filter, QueryError
+from siteward.query import Filter, QueryError, is_met
 from siteward.records import Kind
 from siteward.sight import Sight
 from siteward.usage import UsageQuery
@@ -50,7 +49,7 @@ class Derivation:
 
     def _is_plain(self, name: str) -> bool:
         """Whether the database can compare its values."""
-        return self._bases[name] == (name,) and name not in self._sight.hidden
+        return self._bases[name] == (name,)
 
     @property
     def base(self) -> UsageQuery:
@@ -74,7 +73,7 @@ class Derivation:
         if self._is_base:
             return base
         second = instant // SECOND
-        if not all(_is_met(each, self._value(each.field, base, second)) for each in self._filters):
+        if not all(is_met(each, self._value(each.field, base, second)) for each in self._filters):
             return None
         return tuple(self._value(name, base, second) for name in self._query.by)
 
@@ -95,7 +94,7 @@ class Derivation:
                 message = f"{each.field!r} is two dimensions; name {' and '.join(bases)} instead"
                 raise QueryError(message)
             told = {value: self._told(each.field, (value,), instant // SECOND) for value in values[bases[0]]}
-            met = tuple(value for value, shown in told.items() if _is_met(each, shown))
+            met = tuple(value for value, shown in told.items() if is_met(each, shown))
             if not met:
                 return None
             found.append(Filter(bases[0], met))
@@ -110,17 +109,22 @@ class Derivation:
         return self._told(name, [base[self._places[dimension]] for dimension in self._bases[name]], second)
 
     def _told(self, name: str, values: Sequence[Any], second: int) -> Any:  # noqa: ANN401  # of any dimension.
-        """What the values of the dimensions that a name is told from come to, as the viewer sees it."""
+        """What the values of the dimensions that a name is told from come to, as the viewer sees it.
+
+        A dimension itself stays what the ledger holds: whoever makes the answer names people, all at once.
+        """
+        if self._is_plain(name):
+            return values[0]
         attribute = name.partition(".")[2]
-        ends = []
-        for dimension, value in zip(self._bases[name], values, strict=True):
-            belongs = (
-                self._topology.at((dimension, str(value), attribute), second)
-                if attribute and value is not None
-                else value
-            )
-            ends.append(belongs)
+        ends = [
+            self._belongs((dimension, value, attribute), second) if attribute else self._sight.shown(dimension, value)
+            for dimension, value in zip(self._bases[name], values, strict=True)
+        ]
         return self._sight.shown(name, ends[0] if len(ends) == 1 else _channel(*ends))
+
+    def _belongs(self, key: tuple[str, Any, str], second: int) -> str | None:
+        dimension, value, attribute = key
+        return None if value is None else self._topology.at((dimension, str(value), attribute), second)
 
 
 def _channel(source: str | None, destination: str | None) -> str | None:
@@ -128,16 +132,3 @@ def _channel(source: str | None, destination: str | None) -> str | None:
     if not source and not destination:
         return source
     return "→".join((end or "").replace("\\", "\\\\").replace("→", "\\→") for end in (source, destination))
-
-
-def _is_met(condition: Filter, value: str | None) -> bool:
-    if condition.wildcard:
-        is_met = value is not None and any(_pattern(str(each)).fullmatch(value) for each in condition.values)
-    else:
-        is_met = value in condition.values
-    return is_met is not condition.negated
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    parts = (".*" if character == "*" else "." if character == "?" else re.escape(character) for character in text)
-    return re.compile("".join(parts), re.DOTALL)

@@ -13,7 +13,7 @@ from accounting.booking.buckets import SECOND
 from accounting.corrections.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.query.amounts import Amounts, together
-from accounting.query.answers import Groups, Periods, answer_of, bounded
+from accounting.query.answers import Groups, Periods, answer_of, bounded, order_of
 from accounting.query.as_of_closing import ClosedMonths, check_as_of
 from accounting.query.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.query.calendar import periods_of
@@ -28,11 +28,12 @@ from accounting.tables import CARRIED, RECORDS, STARTED, KindTables
 from accounting.topology.attributes import Topology
 from accounting.topology.topology_table import read_topology
 from siteward.cycles import cycles_sought_rarely
+from siteward.people import People
 from siteward.query import Filter, QueryError
 from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
-from siteward.sight import Key, Sight
-from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery
+from siteward.sight import Sight
+from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery, UsageRow
 from siteward.usage_text import bucketed, groupable
 from siteward.viewer import Viewer
 
@@ -43,7 +44,7 @@ class Held(msgspec.Struct, frozen=True):
     """What the groups of a question hold, of which its answer is made.
 
     Attributes:
-        query: the question, in UTC.
+        query: the question, in UTC, with pseudonyms in place of names.
         sight: what the viewer sees of it.
         derivation: how its groups and conditions are told from dimensions.
         periods: of the window, in order.
@@ -64,10 +65,10 @@ class Held(msgspec.Struct, frozen=True):
 class Usage:
     """Asks one ledger."""
 
-    def __init__(self, ledger: Ledger, key: Key) -> None:
-        """Take the ledger, and what gives the key of pseudonyms where they are needed."""
+    def __init__(self, ledger: Ledger, people: People) -> None:
+        """Take the ledger, and people's names, which it does not hold."""
         self.ledger = ledger
-        self._key = key
+        self._people = people
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
         """The answer to a question, from one state of the ledger, and from nothing but what the viewer may see.
@@ -86,7 +87,9 @@ class Usage:
         answer = answer_of(self.ledger.kinds[query.kind], held.query, held.periods, held.whole, held.parts)
         return msgspec.structs.replace(
             answer,
-            visible=format_filters(sight.conditions),
+            query=msgspec.structs.replace(held.query, filters=query.filters),
+            rows=_named(answer, sight),
+            visible=format_filters(sight.told),
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
             closed=held.closed,
             unfinished=() if sight.conditions else self._unfinished(connection, query.kind),
@@ -104,8 +107,8 @@ class Usage:
         topology = self.topology(connection, query)
         fields = groupable(kind, topology.attributes)
         query = _checked(kind, query, fields)
-        sight = Sight(kind, viewer, bucketed(kind), fields, self._key)
-        sight.check(query.filters)
+        sight = Sight(kind, viewer, bucketed(kind), fields, self._people)
+        query = msgspec.structs.replace(query, filters=sight.asked(query.filters))
         periods = list(periods_of(query.start, query.end, query.period))
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
@@ -134,7 +137,7 @@ class Usage:
         Raises:
             QueryError: records of this kind do not say whether they are the viewer's.
         """
-        return Sight(kind, viewer, bucketed(kind), kind.column, self._key)
+        return Sight(kind, viewer, bucketed(kind), kind.column, self._people)
 
     def topology(self, connection: Connection, query: UsageQuery) -> Topology:
         """The topology where the question needs one, else none."""
@@ -243,6 +246,19 @@ class _Reading:
                 f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
             )
         return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
+
+
+def _named(answer: UsageAnswer, sight: Sight) -> tuple[UsageRow, ...]:
+    """The rows with people as the viewer may see them, in the order of what is shown."""
+    by, rows = answer.query.by, answer.rows
+    if not sight.names_people(by):
+        return rows
+    for place, name in enumerate(by):
+        sight.look_up(name, (row.group[place] for row in rows if not row.other))
+    named = (
+        msgspec.structs.replace(row, group=tuple(map(sight.shown, by, row.group))) if row.group else row for row in rows
+    )
+    return tuple(sorted(named, key=lambda row: (row.start, order_of(None if row.other else row.group))))
 
 
 def _whole(parts: Sequence[Groups]) -> Groups:

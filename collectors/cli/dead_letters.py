@@ -203,11 +203,12 @@ def _resubmission(context: typer.Context, letters: DeadLetters) -> Iterator[Resu
     from collectors.service import sink_opening  # noqa: PLC0415
     from siteward.broker.opening import open_declared  # noqa: PLC0415
     from siteward.kinds import load_kinds  # noqa: PLC0415
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415
 
     settings = options(context).settings
     kinds = load_kinds(settings.kinds)
-    with closing(open_declared(settings)) as broker:
-        yield Resubmission(letters, kinds, broker, sink_opening(settings, kinds))
+    with closing(open_declared(settings)) as broker, closing(PeopleTable(settings)) as people:
+        yield Resubmission(letters, kinds, broker, sink_opening(settings, kinds), people)
 
 
 @contextmanager

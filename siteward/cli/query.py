@@ -162,10 +162,13 @@ def app_url(settings: Settings) -> str:
 
 
 def _ask_store(text: QueryText, settings: Settings) -> AnswerDocument:
-    from siteward.server.resources import Resources  # noqa: PLC0415  # only where no app answers.
+    from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415  # only where no app answers.
+    from siteward.server.resources import Resources  # noqa: PLC0415  # as above.
+    from siteward.server.seen import SeenStore  # noqa: PLC0415  # as above.
 
     with closing(Resources(settings)) as resources:
+        store = SeenStore(resources.store, resources.kinds, local_viewer(settings), resources.people)
         asked = parse_query(text, resources.kinds, datetime.now(UTC))
         began = time.perf_counter()
-        answer = resources.store.query(asked)
+        answer = store.query(asked)
         return document(answer, (time.perf_counter() - began) * 1000)

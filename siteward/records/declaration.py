@@ -16,6 +16,10 @@ from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATE
 
 _EARLIEST: Final = microseconds(EARLIEST)
 _LATEST: Final = microseconds(LATEST)
+SHORTEST_PERSONAL: Final = 30
+"""Characters of a pseudonym, which records hold in place of a person's name."""
+LONGEST_PERSONAL: Final = 1000
+"""Characters of a name in the table of people."""
 
 
 class Shape(StrEnum):
@@ -75,6 +79,11 @@ class Column(msgspec.Struct, frozen=True):
         """Whether values name a person."""
         return isinstance(self.role, Dimension) and self.role.personal
 
+    @property
+    def longest_text(self) -> int:
+        """Characters that a text may have."""
+        return self.role.max_length if isinstance(self.role, Dimension) else 255
+
     def wire_type(self) -> Any:  # noqa: ANN401  # a type expression for msgspec, which has no static type.
         """The msgspec type that accepts exactly this column's values."""
         meta = msgspec.Meta
@@ -83,8 +92,7 @@ class Column(msgspec.Struct, frozen=True):
             case Type.STRING if self.values:
                 kind = Literal[self.values] if self.required else Literal[("", *self.values)]
             case Type.STRING:
-                longest = self.role.max_length if isinstance(self.role, Dimension) else 255
-                kind = Annotated[str, meta(min_length=1 if self.required else 0, max_length=longest)]
+                kind = Annotated[str, meta(min_length=1 if self.required else 0, max_length=self.longest_text)]
             case Type.INTEGER:
                 low, high = (
                     (self.role.minimum, self.role.maximum) if isinstance(self.role, Measure) else (INT64_MIN, None)
@@ -168,6 +176,11 @@ def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
     for column in columns:
         if column.personal and (column.type is not Type.STRING or column.values):
             yield f"dimension {column.name!r} is personal, and so must be a text, which a pseudonym can stand for"
+        elif column.personal and not SHORTEST_PERSONAL <= column.longest_text <= LONGEST_PERSONAL:
+            yield (
+                f"dimension {column.name!r} is personal, and so must take from {SHORTEST_PERSONAL} to "
+                f"{LONGEST_PERSONAL} characters: a pseudonym has to fit into it, and it into the table of names"
+            )
         if isinstance(column.role, Measure):
             if column.role.unit not in UNITS:
                 yield f"field {column.name!r} has the unknown unit {column.role.unit!r}; one of {', '.join(UNITS)}"

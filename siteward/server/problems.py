@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from siteward.broker import BrokerError, BrokerFull
+from siteward.people import PeopleUnavailable
 from siteward.query import QueryError
 from siteward.records import Refused
 from siteward.records.refusal import shown
@@ -69,6 +70,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  # one line per cl
             return Problem(422, str(error), title="Record refused", type="urn:siteward:refused", parts=parts)
         case QueryError():
             return Problem(400, str(error), title="Question refused", type="urn:siteward:query")
+        case PeopleUnavailable():
+            return Problem(503, str(error), title="Names unavailable", headers=RETRY_AFTER)
         case BrokerFull():
             return Problem(429, str(error), title="Broker full", headers=RETRY_AFTER)
         case BrokerError():
@@ -82,7 +85,15 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  # one line per cl
 
 def answer_problems(app: FastAPI) -> None:
     """Answer every expected error of an app's routes as problem details."""
-    for expected in (Problem, Refused, QueryError, BrokerError, RequestValidationError, HTTPException):
+    for expected in (
+        Problem,
+        Refused,
+        QueryError,
+        PeopleUnavailable,
+        BrokerError,
+        RequestValidationError,
+        HTTPException,
+    ):
         app.add_exception_handler(expected, _answer)
 
 

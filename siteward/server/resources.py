@@ -20,6 +20,7 @@ from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
 from siteward.server.auth.sessions import Sessions
 from siteward.server.database import Database
+from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 
 log = get_logger(__name__)
@@ -105,6 +106,11 @@ class Resources:
     def store(self) -> AskedStore:
         """The monitoring store; what goes wrong when opening it is the store's to say."""
         return self.shared("store", lambda: open_store(self.settings, self.kinds))
+
+    @property
+    def people(self) -> PeopleTable:
+        """People's names by pseudonym; its database is opened when it is first asked."""
+        return self.shared("people", lambda: PeopleTable(self.settings))
 
     @property
     def denied(self) -> DenyList:

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from fastapi import Request
 
-from siteward.pseudonyms import is_pseudonym, pseudonym_key
-from siteward.query import Answer, AnswerRow, Filter, Query, QueryError, StoredRecord
+from siteward.people import People, personal_names
+from siteward.query import Answer, AnswerRow, Filter, Query, StoredRecord
 from siteward.records import Column, Kind
 from siteward.server.auth.viewing import viewer_of
 from siteward.server.resources import AskedStore, Resources
-from siteward.sight import Key, Sight
+from siteward.sight import Sight
 from siteward.viewer import Viewer
-
-MOST_PEOPLE: Final = 100_000
-"""Names among which a pseudonym that is asked for is sought."""
 
 
 class SeenStore:
-    """A store behind a viewer's eyes: its conditions are added to every question, names become pseudonyms."""
+    """A store behind a viewer's eyes: its conditions are added to every question, who may see names sees names."""
 
-    def __init__(self, store: AskedStore, kinds: Mapping[str, Kind], viewer: Viewer, key: Key) -> None:
+    def __init__(self, store: AskedStore, kinds: Mapping[str, Kind], viewer: Viewer, people: People) -> None:
         """Look at a store.
 
         Args:
             store: whose.
             kinds: by name.
             viewer: who asks.
-            key: gives the key of pseudonyms.
+            people: their names.
         """
         self._store = store
         self._kinds = kinds
         self._viewer = viewer
-        self._key = key
+        self._people = people
 
     def query(self, query: Query) -> Answer:
         """The answer, from what the viewer may see; its query says by which conditions.
@@ -45,25 +42,25 @@ class SeenStore:
             QueryError: it cannot be answered, or the viewer may not ask it.
         """
         sight = self._sight(query.kind)
-        filters = self._filters(query.kind, sight, query.filters)
+        filters = sight.asked(query.filters)
         answer = self._store.query(msgspec.structs.replace(query, filters=(*filters, *sight.conditions)))
-        rows = [self._shown(sight, query.by, row) for row in answer.rows]
-        if sight.hidden.intersection(query.by):
-            # In the order of the names, the pseudonyms would tell something of them.
-            rows.sort(key=_order)
-        shown = msgspec.structs.replace(answer.query, filters=(*query.filters, *sight.conditions))
-        return msgspec.structs.replace(answer, rows=tuple(rows), query=shown)
+        rows = answer.rows
+        if sight.names_people(query.by):
+            for place, name in enumerate(query.by):
+                sight.look_up(name, (row.group[place] for row in rows if not row.other))
+            # They come in the order of the pseudonyms.
+            rows = tuple(sorted((self._shown(sight, query.by, row) for row in rows), key=_order))
+        told = msgspec.structs.replace(answer.query, filters=(*query.filters, *sight.told))
+        return msgspec.structs.replace(answer, rows=rows, query=told)
 
     def values(
         self, kind: str, field: str, filters: Sequence[Filter] = (), limit: int = 1000
     ) -> list[str | int | bool | None]:
         """Distinct values of a dimension that the viewer may see, most frequent first."""
         sight = self._sight(kind)
-        conditions = (*self._filters(kind, sight, filters), *sight.conditions)
-        found = self._store.values(kind, field, conditions, limit)
-        shown = [sight.shown(field, value) for value in found]
-        # Of those that are as frequent, the order would be that of the names.
-        return sorted(shown, key=lambda value: (value is not None, value)) if field in sight.hidden else shown
+        found = self._store.values(kind, field, (*sight.asked(filters), *sight.conditions), limit)
+        sight.look_up(field, found)
+        return [sight.shown(field, value) for value in found]
 
     def records(
         self,
@@ -77,8 +74,10 @@ class SeenStore:
     ) -> list[StoredRecord]:
         """Single records that the viewer may see, newest first."""
         sight = self._sight(kind)
-        conditions = (*self._filters(kind, sight, filters), *sight.conditions)
+        conditions = (*sight.asked(filters), *sight.conditions)
         found = self._store.records(kind, ids=ids, start=start, end=end, filters=conditions, limit=limit)
+        for name in personal_names([self._kinds[kind]]):
+            sight.look_up(name, (record.fields.get(name) for record in found))
         return [
             msgspec.structs.replace(
                 record, fields={name: sight.shown(name, value) for name, value in record.fields.items()}
@@ -88,23 +87,7 @@ class SeenStore:
 
     def _sight(self, name: str) -> Sight:
         kind = self._kinds[name]
-        return Sight(kind, self._viewer, _dimensions(kind), kind.column, self._key)
-
-    def _filters(self, kind: str, sight: Sight, filters: Sequence[Filter]) -> list[Filter]:
-        """Conditions on the store's records, pseudonyms in them as the names that they stand for."""
-        sight.check(filters)
-        return [self._named(kind, sight, each) if each.field in sight.hidden else each for each in filters]
-
-    def _named(self, kind: str, sight: Sight, condition: Filter) -> Filter:
-        if not any(map(_stands_for, condition.values)):
-            return condition
-        people = self._store.values(kind, condition.field, sight.conditions, MOST_PEOPLE)
-        if len(people) == MOST_PEOPLE:
-            message = f"{kind} has too many values of {condition.field} to find a pseudonym among them"
-            raise QueryError(message)
-        name_of = {sight.shown(condition.field, person): person for person in people}
-        # One that nobody stands behind is nobody's name either.
-        return msgspec.structs.replace(condition, values=tuple(name_of.get(each, each) for each in condition.values))
+        return Sight(kind, self._viewer, _dimensions(kind), kind.column, self._people)
 
     @staticmethod
     def _shown(sight: Sight, by: Sequence[str], row: AnswerRow) -> AnswerRow:
@@ -119,17 +102,12 @@ def seen_by(request: Request) -> Callable[[], SeenStore]:
         siteward.server.problems.Problem: 403, the caller may not read; 400, it has to say which VO is asked.
     """
     resources: Resources = request.app.state.resources
-    settings = resources.settings
-    viewer = viewer_of(request, settings)
-    return lambda: SeenStore(resources.store, resources.kinds, viewer, lambda: pseudonym_key(settings))
+    viewer = viewer_of(request, resources.settings)
+    return lambda: SeenStore(resources.store, resources.kinds, viewer, resources.people)
 
 
 def _dimensions(kind: Kind) -> dict[str, Column]:
     return {column.name: column for column in kind.dimensions}
-
-
-def _stands_for(value: object) -> bool:
-    return isinstance(value, str) and is_pseudonym(value)
 
 
 def _order(row: AnswerRow) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from accounted import ran
+from collected import collected
 from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
 from servers import REPOSITORY
@@ -44,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
     made = Settings(data=str(tmp_path))
     with closing(open_ledger(made, {"job": JOB})) as ledger:
         rows = [JOB.row_of(job(number), microseconds(NOON + timedelta(days=1))) for number in range(10)]
-        ledger.write(batch_of(JOB, rows))
+        ledger.write(collected(batch_of(JOB, rows), made))
     return made
 
 
@@ -281,13 +282,11 @@ def test_without_names_every_door_shows_pseudonyms(
 
 
 def test_the_app_makes_the_key_when_it_starts(tmp_path: Path) -> None:
-    """Where pseudonyms are shown, and nowhere else; with one that can be guessed it does not start."""
+    """With one that can be guessed it does not start."""
     router(Settings(data=str(tmp_path)))
-    assert list(tmp_path.iterdir()) == []
-    router(Settings(data=str(tmp_path), accounting=AccountingSettings(names=False)))
     assert [file.name for file in tmp_path.iterdir()] == ["pseudonym.key"]
     with pytest.raises(SettingsError, match="at least 32 random characters"):
-        router(Settings(data=str(tmp_path), accounting=AccountingSettings(names=False, pseudonym_key="short")))
+        router(Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key="short")))
 
 
 SHARES: Final = kind_of(StorageOccupancy)

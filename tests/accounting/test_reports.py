@@ -18,7 +18,7 @@ from accounted import ran
 from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
 from servers import REPOSITORY
-from viewers import EVERYTHING, KEY
+from viewers import EVERYTHING
 
 from accounting.api import router
 from accounting.ledger import Ledger
@@ -28,6 +28,7 @@ from accounting.query.usage import Usage
 from collectors.service import collect
 from siteward.client import Client
 from siteward.kinds import load_kinds
+from siteward.people import Nobody
 from siteward.query_text import QueryText, parse_query
 from siteward.records import microseconds
 from siteward.server.app import create_app
@@ -67,7 +68,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_every_report_answers(ledger: Ledger) -> None:
     """Whatever a kind declares: each of its reports is a question that the ledger takes, in the units it says."""
-    usage = Usage(ledger, lambda: KEY)
+    usage = Usage(ledger, Nobody())
     kinds = ledger.kinds
     found = {report.name: report for report in reports_in(ledger)}
     assert {name.partition("/")[0] for name in found} == set(kinds)
@@ -196,4 +197,4 @@ def test_the_manual_has_every_report_of_dirac(ledger: Ledger) -> None:
                 assert parse_query(QueryText(kind=kind, **listed, **parts), kinds, NOW)
             else:
                 query = parse_usage(UsageText(kind=kind, **listed, **parts), kinds, NOW)
-                assert Usage(ledger, lambda: KEY).ask(query, EVERYTHING)
+                assert Usage(ledger, Nobody()).ask(query, EVERYTHING)

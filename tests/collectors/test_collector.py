@@ -24,6 +24,7 @@ from siteward.broker import Delivery, Message
 from siteward.broker.topology import routing_key
 from siteward.envelope import JSON, open_envelope, seal
 from siteward.records import microseconds
+from siteward.server.people_table import PeopleTable
 from siteward.settings import BrokerSettings, CollectorSettings, Settings
 from siteward.sinks import Batch
 from siteward.telemetry import CONSUMED, DEAD_LETTERED, HELD_OLDEST, SINK_FAILURES, WRITTEN, telemetry
@@ -65,7 +66,10 @@ class Scene:
         self.letters = DeadLetters(folder / "collectors.sqlite")
         self.receipts = Receipts(folder / "collectors.sqlite")
         self.stop = threading.Event()
-        pipeline = Pipeline("monitoring", {"job": JOB}, sink.open, self.letters, self.receipts, enrichments)
+        self.people = PeopleTable(settings)
+        pipeline = Pipeline(
+            "monitoring", {"job": JOB}, sink.open, self.letters, self.receipts, self.people, enrichments
+        )
         self.collector = Collector("monitoring", self.broker, pipeline, self.letters, settings)
         self.thread = threading.Thread(target=self.collector.run, args=(self.stop,))
 
@@ -97,6 +101,7 @@ def collecting(
         assert not scene.thread.is_alive()
         scene.letters.close()
         scene.receipts.close()
+        scene.people.close()
 
 
 def test_every_record_reaches_the_sink_once_and_is_then_acknowledged(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ from collectors.resubmission import Resubmission
 from siteward.broker import BrokerUnavailable
 from siteward.envelope import as_json, open_envelope
 from siteward.records import Kind, Refused, kind_from_table
+from siteward.server.people_table import PeopleTable
+from siteward.settings import Settings
 
 MESSAGE = b"m" * 16
 NOTICE = kind_from_table(
     "notice", {"doc": "A line.", "shape": "event", "dimensions": {"text": {"doc": "What it says."}}}
 )
 """A kind without identity."""
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[PeopleTable]:
+    """A table of people."""
+    with closing(PeopleTable(Settings(data=str(tmp_path)))) as table:
+        yield table
 
 
 @pytest.fixture
@@ -127,12 +137,12 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 class Desk:
     """A person's desk: letters, a broker and a sink."""
 
-    def __init__(self, letters: DeadLetters, kinds: dict[str, Kind]) -> None:
+    def __init__(self, letters: DeadLetters, kinds: dict[str, Kind], people: PeopleTable) -> None:
         self.letters = letters
         self.kinds = kinds
         self.broker = MemoryBroker("monitoring", "ledger")
         self.sink = MemorySink()
-        self.again = Resubmission(letters, kinds, self.broker, lambda _: self.sink)
+        self.again = Resubmission(letters, kinds, self.broker, lambda _: self.sink, people)
 
     def published_ids(self) -> list[bytes]:
         """Record ids of everything that was sent again."""
@@ -140,9 +150,9 @@ class Desk:
         return [id_ for body, type_ in bodies for id_ in open_envelope(body, type_, self.kinds, NOW).ids]
 
 
-def test_a_fixed_record_is_validated_sent_and_noted(letters: DeadLetters) -> None:
+def test_a_fixed_record_is_validated_sent_and_noted(letters: DeadLetters, people: PeopleTable) -> None:
     """The mended record goes to the broker, and the audit says who did it."""
-    desk = Desk(letters, {"job": JOB})
+    desk = Desk(letters, {"job": JOB}, people)
     letters.put([letter()], NOW)
     with pytest.raises(Refused, match="wall_time"):
         desk.again.fix(1, original(0, wall_time=-2), "ann")
@@ -155,9 +165,9 @@ def test_a_fixed_record_is_validated_sent_and_noted(letters: DeadLetters) -> Non
     assert desk.published_ids() == [JOB.id_of(JOB.row_of(job(), NOW))]
 
 
-def test_a_replay_is_judged_by_the_kinds_of_today(letters: DeadLetters) -> None:
+def test_a_replay_is_judged_by_the_kinds_of_today(letters: DeadLetters, people: PeopleTable) -> None:
     """What is refused still stays open; what is accepted now is sent as it was."""
-    desk = Desk(letters, {"job": JOB})
+    desk = Desk(letters, {"job": JOB}, people)
     letters.put([letter(), letter(1, original=original(1)), letter(2, kind="gone")], NOW)
     with pytest.raises(Refused, match="wall_time"):
         desk.again.replay(1, "ann")
@@ -171,18 +181,18 @@ def test_a_replay_is_judged_by_the_kinds_of_today(letters: DeadLetters) -> None:
         letters.discard(2, "ann", "", NOW)
 
 
-def test_a_discarded_letter_may_still_be_replayed(letters: DeadLetters) -> None:
+def test_a_discarded_letter_may_still_be_replayed(letters: DeadLetters, people: PeopleTable) -> None:
     """People change their minds; the audit keeps both decisions."""
-    desk = Desk(letters, {"job": JOB})
+    desk = Desk(letters, {"job": JOB}, people)
     letters.put([letter(original=original(0))], NOW)
     letters.discard(1, "ann", "noise", NOW)
     desk.again.replay(1, "bob", "not noise")
     assert [each.who for each in letters.audit(1)] == ["ann", "bob"]
 
 
-def test_a_broker_that_is_away_leaves_the_letter_open(letters: DeadLetters) -> None:
+def test_a_broker_that_is_away_leaves_the_letter_open(letters: DeadLetters, people: PeopleTable) -> None:
     """A letter is marked after its record was taken, never before."""
-    desk = Desk(letters, {"job": JOB})
+    desk = Desk(letters, {"job": JOB}, people)
     letters.put([letter(original=original(0))], NOW)
     desk.broker.away = True
     with pytest.raises(BrokerUnavailable):
@@ -191,9 +201,11 @@ def test_a_broker_that_is_away_leaves_the_letter_open(letters: DeadLetters) -> N
     assert letters.audit(1) == []
 
 
-def test_a_repeated_replay_gives_the_same_record(letters: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_replay_gives_the_same_record(
+    letters: DeadLetters, people: PeopleTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed between sending and marking, a replay is done again: even a kind without identity is stored once."""
-    desk = Desk(letters, {"notice": NOTICE})
+    desk = Desk(letters, {"notice": NOTICE}, people)
     text = b'{"vo": "example", "time": "2026-03-02T12:00:00Z", "text": "hello"}'
     letters.put([letter(kind="notice", original=text), letter(kind="notice", queue="ledger", original=text)], NOW)
     with monkeypatch.context() as patch:
@@ -205,9 +217,11 @@ def test_a_repeated_replay_gives_the_same_record(letters: DeadLetters, monkeypat
     assert len(set(desk.published_ids())) == 1
 
 
-def test_what_one_sink_rejected_without_identity_goes_back_to_that_sink_only(letters: DeadLetters) -> None:
+def test_what_one_sink_rejected_without_identity_goes_back_to_that_sink_only(
+    letters: DeadLetters, people: PeopleTable
+) -> None:
     """The other sinks have it under its first id; a new envelope would make it another record."""
-    desk = Desk(letters, {"notice": NOTICE})
+    desk = Desk(letters, {"notice": NOTICE}, people)
     text = b'{"vo": "example", "time": "2026-03-02T12:00:00Z", "text": "hello"}'
     known = b"k" * 16
     letters.put([letter(kind="notice", record=known, stage=Stage.WRITE, original=text)], NOW)
@@ -221,21 +235,21 @@ def test_what_one_sink_rejected_without_identity_goes_back_to_that_sink_only(let
     assert letters.show(1).state is State.REPLAYED
 
 
-def test_a_replayed_record_that_is_rejected_again_is_open_again(letters: DeadLetters) -> None:
+def test_a_replayed_record_that_is_rejected_again_is_open_again(letters: DeadLetters, people: PeopleTable) -> None:
     """Nothing hides behind an old decision."""
     known = JOB.id_of(JOB.row_of(job(), NOW))
     rejected = letter(record=known, stage=Stage.WRITE, original=original(0))
     letters.put([rejected], NOW)
-    Desk(letters, {"job": JOB}).again.replay(1, "ann")
+    Desk(letters, {"job": JOB}, people).again.replay(1, "ann")
     letters.put([letter(record=known, stage=Stage.WRITE, original=original(0), message=b"n" * 16)], NOW + 1)
     assert letters.show(1).state is State.OPEN
 
 
-def test_a_record_rejected_after_each_replay_is_open_after_each(letters: DeadLetters) -> None:
+def test_a_record_rejected_after_each_replay_is_open_after_each(letters: DeadLetters, people: PeopleTable) -> None:
     """The second time is news too, though nothing has changed."""
     known = JOB.id_of(JOB.row_of(job(), NOW))
     letters.put([letter(record=known, stage=Stage.WRITE, original=original(0))], NOW)
-    desk = Desk(letters, {"job": JOB})
+    desk = Desk(letters, {"job": JOB}, people)
     for _ in range(3):
         desk.again.replay(1, "ann")
         sent = bytes.fromhex(desk.broker.published[-1].id)

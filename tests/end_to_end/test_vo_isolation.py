@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 import pytest
+from collected import collected
 from examples import JOB, NOON, NOW, batch_of, job
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -46,8 +47,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     kinds = load_kinds()
     ledger, resources = open_ledger(made, kinds), Resources(made)
     for rows in (OURS, THEIRS):
-        ledger.write(batch_of(JOB, rows))
-        resources.store.write(batch_of(JOB, rows))  # type: ignore[attr-defined]  # every store has it.
+        batch = collected(batch_of(JOB, rows), made)
+        ledger.write(batch)
+        resources.store.write(batch)  # type: ignore[attr-defined]  # every store has it.
     ledger.close()
     resources.close()
     return made

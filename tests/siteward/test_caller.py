@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from examples import JOB
 
+from siteward.people import Nobody
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.identity import Identity
@@ -86,7 +87,7 @@ def test_people_of_what_all_share_are_not_for_a_vos_accountant() -> None:
     """Where a kind names people, records of `all` are left out for who may see names in the own VO only."""
     accountant = caller(Grant(Role.ACCOUNTANT, ("a",))).viewer()
     dimensions = {column.name: column for column in JOB.dimensions}
-    (condition,) = Sight(JOB, accountant, dimensions, JOB.column, lambda: b"").conditions
+    (condition,) = Sight(JOB, accountant, dimensions, JOB.column, Nobody()).conditions
     assert condition.values == ("a",)
 
 

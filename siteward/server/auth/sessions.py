@@ -142,6 +142,25 @@ class Sessions:
         self._forget(keys)
         return len(keys)
 
+    def of_person(self, name: str) -> list[Session]:
+        """The sessions of everybody who is called like that, by an issuer or by records."""
+        return [session for _, session in self._of_person(name)]
+
+    def end_person(self, name: str) -> int:
+        """End them; how many they were."""
+        keys = [key for key, _ in self._of_person(name)]
+        with self._database.write() as connection:
+            connection.execute(delete(self._table).where(self._table.c.session.in_(keys)))
+        self._forget(keys)
+        return len(keys)
+
+    def _of_person(self, name: str) -> list[tuple[str, Session]]:
+        mine = self._table.c
+        with self._database.read() as connection:
+            rows = connection.execute(select(mine.session, mine.identity, mine.begun)).all()
+        found = [(key, Session(msgspec.json.decode(of, type=Identity), at / 1_000_000)) for key, of, at in rows]
+        return [(key, each) for key, each in found if name in {each.identity.subject, each.identity.person}]
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()

@@ -127,6 +127,12 @@ class Dialect(Protocol):
             Conflict: another one held it for `longest_wait`.
         """
 
+    def scrub(self, engine: Engine, table: Table) -> None:
+        """Write a small table anew, so that what was deleted from it is in no file of the database any more.
+
+        Logs and backups of a server are its keepers' to forget. Others wait meanwhile.
+        """
+
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error of the driver says that this transaction gave way to another one."""
 
@@ -206,6 +212,15 @@ class Database:
         for secret in {self._password, quote(self._password, safe="")} - {""}:
             words = words.replace(secret, "hidden")
         return words[:MOST_WORDS]
+
+    def scrub(self, table: Table) -> None:
+        """See `Dialect.scrub`.
+
+        Raises:
+            Conflict: others were in the way; do it again.
+        """
+        with self._named():
+            self.dialect.scrub(self.engine, table)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from pymysql.constants import CLIENT
 from pymysql.converters import escape_string
-from sqlalchemy import Column, Connection, Table, create_engine, delete, event, func, literal_column, select
+from sqlalchemy import Column, Connection, Table, create_engine, delete, event, func, literal_column, select, text
 from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
@@ -109,6 +109,12 @@ class Mariadb:
         if connection.execute(select(wanted)).scalar() != 1:
             message = f"another process holds {name!r}"
             raise Conflict(message)
+
+    def scrub(self, engine: Engine, table: Table) -> None:
+        """See `siteward.server.database.Dialect`."""
+        name = engine.dialect.identifier_preparer.format_table(table)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"OPTIMIZE TABLE {name}"))
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

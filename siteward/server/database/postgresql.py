@@ -12,7 +12,7 @@ import numpy as np
 from psycopg import adapters
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
-from sqlalchemy import Column, Connection, Table, create_engine, delete, func, literal_column, select
+from sqlalchemy import Column, Connection, Table, create_engine, delete, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
@@ -134,6 +134,12 @@ class Postgresql:
         # Holds for what follows in the transaction as well, such as the lock on a table that is changed.
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.longest_wait}s'")
         connection.execute(select(func.pg_advisory_xact_lock(_key(name))))
+
+    def scrub(self, engine: Engine, table: Table) -> None:
+        """See `siteward.server.database.Dialect`."""
+        name = engine.dialect.identifier_preparer.format_table(table)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"VACUUM (FULL) {name}"))
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Grouped, Values
+from siteward.server.database import Columns, Conflict, Grouped, Values
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 from siteward.write_ahead import write_ahead
@@ -131,6 +132,16 @@ class Sqlite:
 
     def lock(self, connection: Connection, name: str) -> None:
         """See `siteward.server.database.Dialect`; whoever writes is alone."""
+
+    def scrub(self, engine: Engine, table: Table) -> None:  # noqa: ARG002  # the file is written anew as a whole.
+        """See `siteward.server.database.Dialect`."""
+        with closing(engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            (is_busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            message = f"others read the file for more than {BUSY_SECONDS} seconds"
+            raise Conflict(message)
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

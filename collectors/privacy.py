@@ -1,0 +1,130 @@
+"""One person's identity, wherever an installation keeps it: given out, or taken away; no record is touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+from typing import Final
+
+import msgspec
+
+from collectors.database import database_path
+from collectors.dead_letters import DeadLetters
+from siteward.people import personal_names
+from siteward.records.refusal import shown
+from siteward.server.auth.audit import MOST, Audited
+from siteward.server.auth.denied import Denial
+from siteward.server.auth.sessions import Session
+from siteward.server.people_table import Person
+from siteward.server.resources import Resources
+
+_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of one person beside the records, which hold the pseudonyms.
+
+    Attributes:
+        subject: the name.
+        names: where it stands among people's names, with the pseudonym in its place.
+        dead_letters: numbers of refused records that name it.
+        sessions: log-ins with a browser.
+        denied: entries of the deny-list.
+        audit: what was changed by somebody of this name, the newest first.
+    """
+
+    subject: str
+    names: tuple[Person, ...]
+    dead_letters: tuple[int, ...]
+    sessions: tuple[Session, ...]
+    denied: tuple[Denial, ...]
+    audit: tuple[Audited, ...]
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """How much of one person was taken away."""
+
+    names: int
+    dead_letters: int
+    sessions: int
+
+
+def pseudonyms_of(resources: Resources, subject: str, dimensions: Collection[str] = ()) -> dict[str, str]:
+    """The dimension of each pseudonym that a name has in records.
+
+    Args:
+        resources: of the installation.
+        subject: the name.
+        dimensions: only in these; () for every one that names people.
+
+    Raises:
+        ValueError: the subject is empty, or a dimension names nobody.
+    """
+    personal = personal_names(resources.kinds.values())
+    unknown = sorted(set(dimensions) - set(personal))
+    if unknown:
+        message = f"{unknown[0]!r} is not a dimension that names people; there are {', '.join(personal)}"
+        raise ValueError(message)
+    if not subject:
+        message = "name somebody: the empty text is nobody's name"
+        raise ValueError(message)
+    return {resources.people.pseudonym(name, subject): name for name in dimensions or personal}
+
+
+def export(resources: Resources, subject: str, people: Mapping[str, str]) -> Known:
+    """What is kept of a person."""
+    with closing(DeadLetters(database_path(resources.settings))) as letters:
+        numbers = tuple(letter.number for letter in letters.find(limit=-1) if _named(letter.original, subject, people))
+    return Known(
+        subject=subject,
+        names=tuple(resources.people.find(people)),
+        dead_letters=numbers,
+        sessions=tuple(resources.sessions.of_person(subject)),
+        denied=tuple(each for each in resources.denied.all() if each.subject == subject),
+        audit=tuple(_audited(resources, subject)),
+    )
+
+
+def erase(resources: Resources, subject: str, people: Mapping[str, str]) -> Erased:
+    """Take a person's identity away; records that come later do not bring it back.
+
+    What was refused keeps the pseudonym, so that it can still be mended and sent. The audit keeps who changed what, and
+    the deny-list who is denied. Done again, it does what was left.
+    """
+    names = resources.people.erase(people)
+
+    def hidden(text: bytes) -> bytes:
+        return _hidden(text, subject, people)
+
+    with closing(DeadLetters(database_path(resources.settings))) as letters:
+        rewritten = letters.rewrite(hidden, shown(subject), next(iter(people)))
+    return Erased(names, rewritten, resources.sessions.end_person(subject))
+
+
+def _audited(resources: Resources, subject: str) -> Iterator[Audited]:
+    after = 0
+    while found := resources.audit.find(subject=subject, after=after, limit=MOST):
+        yield from found
+        after = found[-1].number
+
+
+def _named(original: bytes, subject: str, people: Mapping[str, str]) -> bool:
+    return _hidden(original, subject, people) != original
+
+
+def _hidden(original: bytes, subject: str, people: Mapping[str, str]) -> bytes:
+    """A refused record with a pseudonym wherever it names a person, and otherwise byte by byte as it came."""
+    codes = {dimension: code for code, dimension in people.items()}
+    names = b"|".join(re.escape(name.encode()) for name in codes)
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        try:
+            is_subject = json.loads(match[3]) == subject
+        except ValueError:
+            # What is no JSON names nobody.
+            return match[0]
+        return match[1] + json.dumps(codes[match[2].decode()]).encode() if is_subject else match[0]
+
+    return re.sub(rb'("(' + names + rb')"\s*:\s*)(' + _STRING + rb")", replaced, original, flags=re.DOTALL)
