@@ -142,7 +142,7 @@ def refuse_hidden_names(request: Request) -> None:
     Raises:
         Problem: 403.
     """
-    if not request.app.state.resources.settings.accounting.names:
+    if not request.app.state.resources.settings.access.names:
         raise Problem(403, "Corrections name people, whom this installation does not show over HTTP.")
 
 

@@ -29,7 +29,7 @@ from siteward.records import moment
 from siteward.records.identity import HASH_BYTES
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
-from siteward.settings_sections import AccountingSettings
+from siteward.settings_sections import AccessSettings
 from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.viewer import Viewer, Visible
@@ -178,7 +178,7 @@ def _asked_of(now: datetime, attribution: Attribution) -> Iterator[tuple[str, Us
 def _people() -> Iterator[PeopleTable]:
     """The names of whoever ran the jobs, in a database of their own."""
     with tempfile.TemporaryDirectory(prefix="siteward-bench-") as folder:
-        settings = Settings(data=folder, accounting=AccountingSettings(pseudonym_key=KEY))
+        settings = Settings(data=folder, access=AccessSettings(pseudonym_key=KEY))
         with closing(PeopleTable(settings)) as people:
             people.enter(PEOPLE)
             yield people

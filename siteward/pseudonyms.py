@@ -47,7 +47,7 @@ def is_pseudonym(text: str) -> bool:
 
 
 def pseudonym_key(settings: Settings) -> bytes:
-    """The key of this installation: `accounting.pseudonym_key`, else `pseudonym.key` of the data folder.
+    """The key of this installation: `access.pseudonym_key`, else `pseudonym.key` of the data folder.
 
     The file is made by whoever first needs it, for its owner's eyes only.
 
@@ -56,7 +56,7 @@ def pseudonym_key(settings: Settings) -> bytes:
         OSError: the file can neither be read nor made.
     """
     path = settings.folder / "pseudonym.key"
-    key, place = settings.accounting.pseudonym_key, "setting accounting.pseudonym_key"
+    key, place = settings.access.pseudonym_key, "setting access.pseudonym_key"
     if not key:
         key, place = _kept(path), f"file {path}"
     if len(key) < SHORTEST_TOKEN:

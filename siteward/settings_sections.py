@@ -16,11 +16,11 @@ SECRETS: Final = (
     "broker.password",
     "monitoring.password",
     "accounting.password",
-    "accounting.pseudonym_key",
     "prometheus.token",
     "prometheus.url_token",
     "prometheus.remote_write_token",
     "access.password",
+    "access.pseudonym_key",
     "issuers.*.client_secret",
 )
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown. A star stands
@@ -171,10 +171,6 @@ class AccountingSettings(Section):
     0: never."""
     archive: str = ""
     """Folder of the archive's files. Empty: `archive` in the data folder."""
-    names: bool = True
-    """Answers show people's names; false puts a pseudonym in place of each."""
-    pseudonym_key: str = ""
-    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
     self_approval: bool = False
     """Whether who proposes a correction may also approve it."""
 
@@ -290,6 +286,10 @@ class AccessSettings(Section):
     """Of the URL's user. `password_file` keeps it out of this file."""
     issuer_file: str = ""
     """File with the keys of our own issuer. Empty: `issuer.json` in the data folder, made at need."""
+    names: bool = True
+    """Answers show people's names to those who may see them; false shows pseudonyms to everybody."""
+    pseudonym_key: str = ""
+    """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
 
 
 class GatewaySettings(Section):

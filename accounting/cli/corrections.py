@@ -254,7 +254,7 @@ def _naming(settings: Settings) -> Iterator[People]:
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     with closing(PeopleTable(settings)) as people:
-        yield people if settings.accounting.names else Nobody()
+        yield people if settings.access.names else Nobody()
 
 
 def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, chosen: Options) -> None:

@@ -64,7 +64,7 @@ def list_entries(context: typer.Context) -> None:
     with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         with ledger.database.read() as connection:
             entries = list(read_topology(connection, ledger.common.topology))
-        if settings.accounting.names:
+        if settings.access.names:
             entries = with_names(entries, personal_names(ledger.kinds.values()), people)
     columns = ("dimension", "value", "attribute", "attribute_value", "valid_from", "valid_to")
     rows = (

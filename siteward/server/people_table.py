@@ -228,7 +228,7 @@ class PeopleTable:
         elif code not in known:
             message = (
                 "the key of pseudonyms is not the one with which people's names were entered: give every process of "
-                "this installation the same accounting.pseudonym_key, or the file pseudonym.key of the first one"
+                "this installation the same access.pseudonym_key, or the file pseudonym.key of the first one"
             )
             raise SettingsError(message)
 

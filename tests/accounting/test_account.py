@@ -32,7 +32,7 @@ from siteward.kinds.storage_occupancy import StorageOccupancy
 from siteward.records import kind_of, microseconds
 from siteward.server.app import create_app
 from siteward.server.asking import refuse_unknown
-from siteward.settings import AccountingSettings, CollectorSettings, Settings, SettingsError
+from siteward.settings import AccessSettings, AccountingSettings, CollectorSettings, Settings, SettingsError
 from siteward.usage_json import UsageDocument
 
 HERE: Final = "http://127.0.0.1"
@@ -261,7 +261,7 @@ def test_without_names_every_door_shows_pseudonyms(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
 ) -> None:
     """Over HTTP and from the shell, in every form; no name can be asked for, and the key is nowhere but in its file."""
-    hidden = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    hidden = msgspec.structs.replace(settings, access=AccessSettings(names=False))
     with TestClient(create_app(hidden, routers=[router]), base_url=HERE) as client:
         over_http = asked(client, by="user").json()
         refused = asked(client, where="user=user1")
@@ -286,7 +286,7 @@ def test_the_app_makes_the_key_when_it_starts(tmp_path: Path) -> None:
     router(Settings(data=str(tmp_path)))
     assert [file.name for file in tmp_path.iterdir()] == ["pseudonym.key"]
     with pytest.raises(SettingsError, match="at least 32 random characters"):
-        router(Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key="short")))
+        router(Settings(data=str(tmp_path), access=AccessSettings(pseudonym_key="short")))
 
 
 SHARES: Final = kind_of(StorageOccupancy)

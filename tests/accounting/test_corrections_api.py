@@ -20,7 +20,7 @@ from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import EVERY, Grant, Role
-from siteward.settings import AccountingSettings, IssuerSettings, Settings
+from siteward.settings import AccessSettings, IssuerSettings, Settings
 
 ROOT: Final = "/v1/accounting/corrections"
 VOS: Final = ("alpha", "beta")
@@ -135,7 +135,7 @@ def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> N
 
 def test_hidden_names_are_not_told_by_corrections(settings: Settings) -> None:
     """Where people are pseudonyms, corrections are a matter of the command."""
-    hiding = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    hiding = msgspec.structs.replace(settings, access=AccessSettings(names=False))
     with TestClient(create_app(hiding, routers=[api.router, corrections_api.router])) as app:
         anna = Person(app, hiding, "anna", Role.ACCOUNTANT, "alpha")
         assert anna.post(**MOVE, where=["vo=alpha"], dry_run=True).status_code == 403

@@ -20,7 +20,7 @@ from siteward.pseudonyms import PSEUDONYM, is_pseudonym, pseudonym
 from siteward.records import DeclarationError, Kind, kind_from_table, kind_of, microseconds
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
-from siteward.settings_sections import AccessSettings, AccountingSettings
+from siteward.settings_sections import AccessSettings
 from siteward.sinks import Batch
 
 KEY: Final = "of pseudonyms in tests, which nobody knows"
@@ -31,7 +31,7 @@ MADE: Final = {"doc": "Something.", "shape": "event", "identity": ["name"], "mea
 @pytest.fixture
 def people(tmp_path: Path) -> Iterator[PeopleTable]:
     """A table of people."""
-    made = Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key=KEY))
+    made = Settings(data=str(tmp_path), access=AccessSettings(pseudonym_key=KEY))
     with closing(PeopleTable(made)) as table:
         yield table
 

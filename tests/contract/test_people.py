@@ -16,7 +16,7 @@ from siteward.pseudonyms import is_pseudonym
 from siteward.server.database import Database
 from siteward.server.people_table import AT_ONCE, TRUSTED, PeopleTable
 from siteward.settings import Settings, SettingsError
-from siteward.settings_sections import AccessSettings, AccountingSettings
+from siteward.settings_sections import AccessSettings
 
 KEY = "of pseudonyms in tests, which nobody knows"
 Open = Callable[..., PeopleTable]
@@ -46,8 +46,8 @@ def opening(ledger_place: Place, tmp_path: Path, clock: Clock) -> Iterator[Open]
     with ExitStack() as stack:
 
         def open_table(key: str = KEY) -> PeopleTable:
-            access = AccessSettings(url=ledger_place.url, password=ledger_place.password)
-            settings = Settings(data=str(tmp_path), access=access, accounting=AccountingSettings(pseudonym_key=key))
+            access = AccessSettings(url=ledger_place.url, password=ledger_place.password, pseudonym_key=key)
+            settings = Settings(data=str(tmp_path), access=access)
             return stack.enter_context(closing(PeopleTable(settings, clock)))
 
         yield open_table
@@ -160,7 +160,7 @@ def test_pseudonyms_need_no_database(tmp_path: Path) -> None:
 
 def test_an_erased_name_is_in_no_file(tmp_path: Path) -> None:
     """Neither in a page that is free, nor in the log of changes."""
-    settings = Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key=KEY))
+    settings = Settings(data=str(tmp_path), access=AccessSettings(pseudonym_key=KEY))
     name = "somebody whose name stands nowhere else"
     with closing(PeopleTable(settings)) as people, closing(Database(settings.access_url)) as reader:
         codes = entry(people, name, *(f"user{number}" for number in range(1000)))

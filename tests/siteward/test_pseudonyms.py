@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from siteward.pseudonyms import is_pseudonym, pseudonym, pseudonym_key
-from siteward.settings import AccountingSettings, Settings, SettingsError
+from siteward.settings import AccessSettings, Settings, SettingsError
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -37,7 +37,7 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
 
 def test_the_key_may_be_given(tmp_path: Path) -> None:
     """Then no file is made; it is shown nowhere."""
-    given = Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key=KEY.decode()))
+    given = Settings(data=str(tmp_path), access=AccessSettings(pseudonym_key=KEY.decode()))
     assert pseudonym_key(given) == KEY
     assert list(tmp_path.iterdir()) == []
     assert KEY.decode() not in repr(given)
@@ -45,8 +45,8 @@ def test_the_key_may_be_given(tmp_path: Path) -> None:
 
 def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     """Wherever it comes from; the message says where, and not what."""
-    with pytest.raises(SettingsError, match=r"accounting.pseudonym_key: expected at least 32 random characters"):
-        pseudonym_key(Settings(data=str(tmp_path), accounting=AccountingSettings(pseudonym_key="short")))
+    with pytest.raises(SettingsError, match=r"access.pseudonym_key: expected at least 32 random characters"):
+        pseudonym_key(Settings(data=str(tmp_path), access=AccessSettings(pseudonym_key="short")))
     (tmp_path / "pseudonym.key").write_text("short\n")
     (tmp_path / "pseudonym.key").chmod(0o600)
     with pytest.raises(SettingsError, match=r"pseudonym.key: expected at least 32"):

@@ -24,10 +24,10 @@ def local_person() -> Caller:
 
 
 def local_viewer(settings: Settings) -> Viewer:
-    """What they see: everything; people's names unless `accounting.names` says otherwise."""
+    """What they see: everything; people's names unless `access.names` says otherwise."""
     return with_names(local_person().viewer(), settings)
 
 
 def with_names(viewer: Viewer, settings: Settings) -> Viewer:
     """A viewer to whom names are shown only where this installation shows any."""
-    return msgspec.structs.replace(viewer, names=viewer.names and settings.accounting.names)
+    return msgspec.structs.replace(viewer, names=viewer.names and settings.access.names)
