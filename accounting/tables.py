@@ -64,7 +64,7 @@ class CommonTables:
         summed: months of a table of buckets whose sums are kept, and hold.
         archived: files of records that are no longer in their table, a UTC day of one kind each, with the ids in it.
         corrections: of records: what they select and say, who wanted and who approved them, how far they are.
-        periods: months of a kind that were closed at some time, by the first second of the month.
+        periods: months of a kind that were closed at some time, by the first second of the month, for a VO or for all.
         rebuilds: of each kind whose buckets are being computed anew: which days, and how far it has come.
         arrivals: how many records of a kind came from a producer for each hour of their partition times, and when.
     """
@@ -80,6 +80,7 @@ class CommonTables:
             integer_column("at"),
             text_column("author", 255),
             text_column("reason", 4000),
+            text_column("vo", 255, default=""),
             **BY_KEY,
         )
         self.compacted = Table(
@@ -155,6 +156,7 @@ class CommonTables:
             metadata,
             text_column("kind", 255, key=True),
             integer_column("month", key=True),
+            text_column("vo", 255, key=True, default="*"),
             text_column("state", 40),
             integer_column("closing"),
             integer_column("closed_at"),

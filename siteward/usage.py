@@ -153,11 +153,13 @@ class ClosedPeriod(msgspec.Struct, frozen=True):
         name: such as `2026-10`.
         state: `closed` or `signed`.
         adjusted: something has changed since in what was asked: the present figures are not those as of closing.
+        vo: whose figures are closed; "*" of all VOs that have no period of their own for the month.
     """
 
     name: str
     state: str
     adjusted: bool
+    vo: str = "*"
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -191,7 +193,7 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         visible: conditions that every record counted here met, beside the question's: what the viewer may see. ()
             where that is everything.
         pseudonyms: what was grouped by and has pseudonyms in place of people's names.
-        closed: the closed months within the window of a question by end, in order.
+        closed: the closed months within the window of a question by end, by month and VO.
         unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
     """
 

@@ -7,22 +7,26 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+import pytest
 from hypothesis import strategies as st
 from ledger_databases import clear
 from usage_model import FIRST, SECOND, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
+from accounting.booking.adjustments import ALL_VOS
 from accounting.corrections.correction import Action, Correction
 from accounting.corrections.deciding import approve, propose, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.periods.closed_months import PeriodError
 from accounting.periods.closing import close, reopen
 from accounting.periods.signatures import sign, verified_periods
 from accounting.query.calendar import periods_of
 from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.months import month_name, parse_month
 from accounting.upkeep.tiers import compact
+from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
@@ -32,6 +36,7 @@ LATER: Final = datetime(2026, 6, 1, tzinfo=UTC)
 """When every month of the records is over."""
 WINDOW: Final = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
 MONTHS: Final = ("2026-01", "2026-02", "2026-03")
+VOS: Final = ("one", "two")
 WANTED: Final = tuple(WantedUsage(Quantity.SUM, name) for name in ("wall_time", "cpu_time", "processors", "core_time"))
 Cells = dict[tuple[datetime, tuple[Any, ...]], tuple[Any, ...]]
 
@@ -89,8 +94,12 @@ class Model:
         self.arrived: list[Fields] = []
         self.layers: dict[int, tuple[Mapping[str, Any] | None, set[bytes]]] = {}
         """New values, None for a void, and the ids of each applied correction, in order."""
-        self.closed: dict[str, Cells] = {}
-        """By-end figures of each closed month as of its closing."""
+        self.vos: set[str] = set()
+        """Of which there ever was a record."""
+        self.own: dict[str, set[str]] = {month: set() for month in MONTHS}
+        """VOs that have a period of their own in a month, in whatever state."""
+        self.closed: dict[tuple[str, str], Cells] = {}
+        """By-end figures of each closed period, by month and VO, as of its closing."""
 
     @property
     def records(self) -> list[Fields]:
@@ -106,13 +115,17 @@ class Model:
         """Ids of those that count and meet a condition."""
         return {record["_id"] for record in self.records if meets(record)}
 
-    def month(self, name: str) -> Cells:
-        """By-end figures of one month."""
+    def month(self, name: str, vo: str) -> Cells:
+        """By-end figures of one month, of a VO or of all that have no period of their own."""
         return {
             cell: values
             for cell, values in computed(self.records, question(Attribution.BY_END)).items()
-            if f"{cell[0]:%Y-%m}" == name
+            if f"{cell[0]:%Y-%m}" == name and self.covers(name, vo, cell[1][1])
         }
+
+    def covers(self, month: str, vo: str, other: str) -> bool:
+        """Whether a VO's figures are those of a period."""
+        return other not in self.own[month] if vo == ALL_VOS else other == vo
 
 
 Step = Callable[[Ledger, Model], None]
@@ -122,6 +135,7 @@ def _write(records: list[Fields]) -> Step:
     def act(ledger: Ledger, model: Model) -> None:
         assert not ledger.write(batch(records)).reasons
         model.arrived += records
+        model.vos |= {record["vo"] for record in records}
 
     return act
 
@@ -153,6 +167,7 @@ def _correct(action: Action, where: tuple[str, ...], given: Mapping[str, Any]) -
         before = {each: computed(model.records, question(each, by=())) for each in OF_USAGE}
         done = corrected_by(ledger, action, *where, given=texts)
         model.layers[done.number] = (None if action is Action.VOID else given, ids)
+        model.vos |= {given["vo"]} if "vo" in given else set()
         assert done.figures.records == len(ids)
         for attribution in OF_USAGE:
             _check_figures(done, attribution, before[attribution], model)
@@ -184,16 +199,22 @@ def _reverse(place: int) -> Step:
     return act
 
 
-def _close(month: str, *, is_signed: bool) -> Step:
+def _close(month: str, vo: str, *, is_signed: bool) -> Step:
     def act(ledger: Ledger, model: Model) -> None:
-        if month in model.closed:
-            reopen(ledger, "use", parse_month(month), "dora", "something came")
-            del model.closed[month]
+        if (month, vo) in model.closed:
+            reopen(ledger, "use", parse_month(month), "dora", "something came", vo)
+            del model.closed[month, vo]
             return
-        close(ledger, "use", parse_month(month), "dora")
-        model.closed[month] = model.month(month)
+        is_own = vo != ALL_VOS
+        if is_own and (vo not in model.vos or (vo not in model.own[month] and (month, ALL_VOS) in model.closed)):
+            with pytest.raises(PeriodError):
+                close(ledger, "use", parse_month(month), "dora", vo)
+            return
+        close(ledger, "use", parse_month(month), "dora", vo)
+        model.own[month] |= {vo} if is_own else set()
+        model.closed[month, vo] = model.month(month, vo)
         if is_signed:
-            sign(ledger, "use", parse_month(month), "emil")
+            sign(ledger, "use", parse_month(month), "emil", vo)
 
     return act
 
@@ -240,7 +261,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
     )
     others = (
         st.builds(_reverse, st.integers(0, 5)),
-        st.builds(_close, st.sampled_from(MONTHS), is_signed=st.booleans()),
+        st.builds(_close, st.sampled_from(MONTHS), st.sampled_from((ALL_VOS, *VOS)), is_signed=st.booleans()),
         st.builds(_compact, st.integers(0, 5)),
     )
     return st.lists(st.builds(_write, _records()) | corrections | st.one_of(*others), min_size=4, max_size=14)
@@ -252,14 +273,30 @@ def check(ledger: Ledger, model: Model) -> None:
         for changes in ({}, {"by": ("code", "simulated"), "period": Period.DAY}):
             query = question(attribution, **changes)
             assert asked(ledger, attribution, **changes) == computed(model.records, query)
-    for month, due in model.closed.items():
-        start = datetime.fromtimestamp(parse_month(month), UTC)
-        window = {"start": start, "end": (start + timedelta(days=31)).replace(day=1)}
-        assert asked(ledger, Attribution.BY_END, as_of=AsOf.CLOSING, **window) == due
-        (noted,) = answered(ledger, question(Attribution.BY_END, **window)).closed
-        # Changes of fields that nobody asked for adjust a month as well.
-        assert noted.adjusted or model.month(month) == due
+    for month in MONTHS:
+        _check_month(ledger, model, month)
     assert all(each.is_right for each in verified_periods(ledger))
+
+
+def _check_month(ledger: Ledger, model: Model, month: str) -> None:
+    """Each closed period alone, and all of the month together where no VO's figures are open."""
+    start = datetime.fromtimestamp(parse_month(month), UTC)
+    window: dict[str, Any] = {"start": start, "end": (start + timedelta(days=31)).replace(day=1)}
+    closed = {vo: due for (name, vo), due in model.closed.items() if name == month}
+    for vo, due in closed.items():
+        of_all = Filter("vo", tuple(sorted(model.own[month])), negated=True)
+        filters = (of_all,) if vo == ALL_VOS and model.own[month] else () if vo == ALL_VOS else (Filter("vo", (vo,)),)
+        assert asked(ledger, Attribution.BY_END, as_of=AsOf.CLOSING, filters=filters, **window) == due
+        noted = answered(ledger, question(Attribution.BY_END, filters=filters, **window)).closed
+        # Changes of fields that nobody asked for adjust a month as well.
+        assert all(each.adjusted for each in noted) or model.month(month, vo) == due
+    is_whole = all(any(model.covers(month, vo, each) for vo in closed) for each in model.vos)
+    if closed and is_whole:
+        due = {cell: values for part in closed.values() for cell, values in part.items()}
+        assert asked(ledger, Attribution.BY_END, as_of=AsOf.CLOSING, **window) == due
+    else:
+        with pytest.raises(QueryError, match="is not closed, and has no figures as of closing"):
+            answered(ledger, question(Attribution.BY_END, as_of=AsOf.CLOSING, **window))
 
 
 def sums(found: Iterable[tuple[Any, ...]]) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         at: microseconds since 1970 UTC.
         author: who did it; "" for records that came in.
         reason: why.
+        vo: whose period it is; "*" of all VOs, "" for what is of no period.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     author: str = ""
     reason: str = ""
+    vo: str = ""
 
 
 def entry_number() -> int:

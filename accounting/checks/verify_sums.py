@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, Table, select
 
+from accounting.booking.adjustments import ALL_VOS
 from accounting.booking.buckets import SECOND
 from accounting.ledger import Ledger
 from accounting.periods.signatures import verified_periods
@@ -85,5 +86,6 @@ def wrong_signatures(ledger: Ledger, kinds: tuple[str, ...]) -> Iterator[BadMont
     for each in verified_periods(ledger):
         if not each.is_right and (not kinds or each.kind in kinds):
             since = f"; declared otherwise since: {', '.join(each.changed)}" if each.changed else ""
-            why = f"its figures as of closing are not those that {each.signed_by} signed{since}"
+            whose = "" if each.vo == ALL_VOS else f" for the VO {each.vo}"
+            why = f"its figures as of closing are not those that {each.signed_by} signed{whose}{since}"
             yield BadMonth(each.kind, datetime.fromisoformat(f"{each.month}-01T00:00:00Z"), "signed", why)

@@ -108,7 +108,11 @@ def _show_table(document: UsageDocument) -> None:
 
 def _tell_closed(document: UsageDocument) -> None:
     """Say what a reader of the figures must know of closed months, and of corrections that are half done."""
-    adjusted = [period.name for period in document.closed if period.adjusted]
+    adjusted = [
+        period.name if period.vo == "*" else f"{period.name} for {period.vo}"
+        for period in document.closed
+        if period.adjusted
+    ]
     if document.query.as_of == "closing":
         tell("as of closing, without what has changed since")
     elif adjusted:

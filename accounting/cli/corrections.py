@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -267,13 +268,16 @@ def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, chosen: Option
 
 
 def _differences(ledger: Ledger, draft: Draft, figures: Figures) -> Iterator[tuple[object, ...]]:
+    from accounting.booking.adjustments import ALL_VOS  # noqa: PLC0415  # as above.
     from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # as above.
     from accounting.upkeep.months import month_name  # noqa: PLC0415  # as above.
     from siteward.usage import Attribution  # noqa: PLC0415  # as above.
 
-    states = {period.month: period.state for period in periods_in(ledger, draft.kind)}
+    states: defaultdict[int, list[str]] = defaultdict(list)
+    for period in periods_in(ledger, draft.kind):
+        states[period.month].append(str(period.state) if period.vo == ALL_VOS else f"{period.vo} {period.state}")
     for each in figures.changes:
-        state = states.get(each.month, "open") if each.attribution is Attribution.BY_END else ""
+        state = ", ".join(states.get(each.month, ["open"])) if each.attribution is Attribution.BY_END else ""
         name = each.measure.removeprefix("_")
         yield month_name(each.month), each.attribution, *each.group, name, each.difference, state
 

@@ -14,73 +14,65 @@ from siteward.cli.verbs import changes, reads
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
-    from accounting.ledger import Ledger
     from accounting.periods.closed_months import ClosedMonth
-    from siteward.settings import Settings
+    from accounting.periods.signatures import Verified
 
 commands = typer.Typer(**PLAIN)
-COLUMNS = ("kind", "month", "state", "closed_by", "closed_at", "signed_by", "signed_at", "digest")
+COLUMNS = ("kind", "month", "vo", "state", "closed_by", "closed_at", "signed_by", "signed_at", "digest")
 
 Kind = Annotated[str, typer.Argument(help="Name of the kind, such as job.")]
 Month = Annotated[str, typer.Argument(help="Such as 2026-10.")]
 OfKind = Annotated[str, typer.Option("--kind", help="Only those of this kind.")]
+Vo = Annotated[str, typer.Option(help="Of this VO; `*`, the default, of all that have no period of their own.")]
 
 
 @commands.command(short_help="List closed and signed months.")
 @reads(Permission.READ)
-def periods(context: typer.Context, kind: OfKind = "") -> None:
+def periods(
+    context: typer.Context,
+    kind: OfKind = "",
+    vo: Annotated[str, typer.Option(help="Only those that this VO's figures are in; `*`, the default, all.")] = "*",
+) -> None:
     """List the months that were closed at some time; all others are open."""
-    from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.booking.adjustments import ALL_VOS  # noqa: PLC0415  # `--help` needs none of it.
+    from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
-        show(COLUMNS, map(_row, periods_in(ledger, kind)), chosen.output)
+        found = [each for each in periods_in(ledger, kind) if vo == ALL_VOS or each.covers(vo)]
+        show(COLUMNS, map(_row, found), chosen.output)
 
 
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
 @changes(Permission.ACCOUNT)
-def close(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
+def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
-        _tell(end(ledger, kind, _month(month), person(by)))
+        period = end(ledger, kind, _month(month), person(by), vo)
+        _tell(period)
+        if period.without:
+            tell(f"left out, with periods of their own for the month: {', '.join(period.without)}")
 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
 @changes(Permission.ACCOUNT)
-def sign(context: typer.Context, kind: Kind, month: Month, by: Person = "") -> None:
+def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
 
     Its buckets are compared with its records first: a month that is not what they say is not signed.
     """
-    from accounting.periods.signatures import sign as stand_for  # noqa: PLC0415  # as above.
+    from accounting.checks.signing import sign_compared  # noqa: PLC0415  # as above.
+    from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
 
     settings = options(context).settings
     with opened(settings) as ledger:
-        _refuse_wrong(ledger, settings, kind, _month(month))
-        period = stand_for(ledger, kind, _month(month), person(by))
-        _tell(period)
-        tell(f"SHA-256 of its figures: {period.digest}")
-
-
-def _refuse_wrong(ledger: Ledger, settings: Settings, kind: str, month: int) -> None:
-    """Refuse a month whose buckets are not what its records say; of one whose records are not all there, tell it."""
-    from accounting.booking.buckets import SECOND  # noqa: PLC0415  # as above.
-    from accounting.checks.verifying import Counts, Scope, Untold, checked_buckets  # noqa: PLC0415  # as above.
-    from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
-    from accounting.periods.closed_months import PeriodError  # noqa: PLC0415  # as above.
-    from accounting.upkeep.months import month_end  # noqa: PLC0415  # as above.
-
-    scope = Scope(archive_folder(settings), (kind,), month * SECOND, month_end(month) * SECOND)
-    found = list(checked_buckets(ledger, scope, Counts()))
-    wrong = sum(1 for each in found if not isinstance(each, Untold))
-    if wrong:
-        message = f"{wrong} sums of the month are not what its records say: `siteward ledger verify`, then `rebuild`"
-        raise PeriodError(message)
-    for each in found:
-        assert isinstance(each, Untold)
+        signed = sign_compared(ledger, archive_folder(settings), kind, _month(month), person(by), vo)
+    for each in signed.untold:
         tell(f"not compared with records: {each.first.date()} to {each.last.date()}: {each.why}")
+    _tell(signed.period)
+    tell(f"SHA-256 of its figures: {signed.period.digest}")
 
 
 @commands.command(short_help="Let a closed month change again.")
@@ -90,28 +82,28 @@ def reopen(
     kind: Kind,
     month: Month,
     reason: Annotated[str, typer.Option(help=REASON)],
+    vo: Vo = "*",
     by: Person = "",
 ) -> None:
     """Let a closed or signed month change again without adjustments; a signature of it is void."""
     from accounting.periods.closing import reopen as open_again  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
-        _tell(open_again(ledger, kind, _month(month), person(by), reason))
+        _tell(open_again(ledger, kind, _month(month), person(by), reason, vo))
 
 
 @commands.command(short_help="Show what has changed a closed month.")
 @reads(Permission.READ)
-def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
+def adjustments(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*") -> None:
     """Show what has changed a month since it was closed: when, why, by which entry, and by how much."""
     from accounting.periods.adjusted import adjustments_of  # noqa: PLC0415  # as above.
     from siteward.records import moment  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
-        found = adjustments_of(ledger, kind, _month(month))
+        found = adjustments_of(ledger, kind, _month(month), vo)
     dimensions = list(dict.fromkeys(name for each in found for name, value in each.group.items() if value))
-    measures = list(dict.fromkeys(name for each in found for name in each.differences if _is_shown(name)))
-    names = [name.removeprefix("_") for name in measures]
+    measures = list(dict.fromkeys(name for each in found for name in each.shown))
     rows = (
         (
             moment(each.at),
@@ -120,11 +112,11 @@ def adjustments(context: typer.Context, kind: Kind, month: Month) -> None:
             each.author,
             each.reason,
             *(each.group.get(name) for name in dimensions),
-            *(each.differences.get(name, 0) for name in measures),
+            *(each.shown.get(name, 0) for name in measures),
         )
         for each in found
     )
-    show(("at", "cause", "entry", "author", "reason", *dimensions, *names), rows, chosen.output)
+    show(("at", "cause", "entry", "author", "reason", *dimensions, *measures), rows, chosen.output)
     tell(f"{len(found)} adjustments since {month} was closed")
 
 
@@ -137,22 +129,16 @@ def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
     chosen = options(context)
     with opened(chosen.settings) as ledger:
         found = list(verified_periods(ledger, kind))
-    rows = (
-        (each.kind, each.month, each.signed_by, "right" if each.is_right else "wrong", ", ".join(each.changed))
-        for each in found
-    )
-    show(("kind", "month", "signed_by", "digest", "declared_otherwise"), rows, chosen.output)
+    rows = ((each.kind, each.month, each.vo, each.signed_by, _word(each), ", ".join(each.changed)) for each in found)
+    show(("kind", "month", "vo", "signed_by", "digest", "declared_otherwise"), rows, chosen.output)
     wrong = sum(not each.is_right for each in found)
     tell(f"{len(found)} signed months, {wrong} of them are not what was signed")
     if wrong:
         raise typer.Exit(1)
 
 
-def _is_shown(name: str) -> bool:
-    """Measures and the number of records; not what ratios and means need beside them."""
-    from accounting.tables import RECORDS  # noqa: PLC0415  # as above.
-
-    return name == RECORDS or not name.startswith("_")
+def _word(verified: Verified) -> str:
+    return "right" if verified.is_right else "wrong"
 
 
 def _month(text: str) -> int:
@@ -171,6 +157,7 @@ def _row(period: ClosedMonth) -> tuple[object, ...]:
     return (
         period.kind,
         period.name,
+        period.vo,
         period.state,
         period.closed_by,
         moment(period.closed_at),
@@ -181,4 +168,4 @@ def _row(period: ClosedMonth) -> tuple[object, ...]:
 
 
 def _tell(period: ClosedMonth) -> None:
-    tell(f"{period.name} of {period.kind} is {period.state}")
+    tell(f"{period} is {period.state}")

@@ -13,9 +13,9 @@ from accounting.booking.measures import additive, factors, knowable, known_of, r
 from accounting.tables import DIGEST_BYTES, is_bucketed, length_of
 from siteward.records import Kind, Type
 
-PRACTICE: Final = 3
+PRACTICE: Final = 4
 """What writers do beside filling columns: from 2 on they keep older revisions, corrections and closed periods; from 3
-on corrections of snapshots and counters."""
+on corrections of snapshots and counters; from 4 on they tell closed periods of one VO from those of all."""
 
 
 class Place(StrEnum):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 import msgspec
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.engine import RowMapping
 
-from accounting.booking.adjustments import FINAL, PeriodState
+from accounting.booking.adjustments import ALL_VOS, FINAL, Covered, PeriodState, left_out
 from accounting.booking.buckets import SECOND
 from accounting.ledger import Ledger
 from accounting.migrations.meaning import Place, meanings_of
@@ -21,6 +24,10 @@ class PeriodError(Exception):
     permanent = True
 
 
+class PeriodStateError(PeriodError):
+    """Not as it is now: the month is not over, closed already, or not closed; or a correction is half done."""
+
+
 class Meaning(msgspec.Struct, frozen=True):
     """What the figures of a period were when it was closed: what a kind gains later is no part of them.
 
@@ -33,8 +40,8 @@ class Meaning(msgspec.Struct, frozen=True):
     sums: dict[str, str]
 
 
-class ClosedMonth(msgspec.Struct, frozen=True, kw_only=True):
-    """A month that was closed at some time. Times are microseconds since 1970 UTC.
+class ClosedMonth(Covered, frozen=True, kw_only=True):
+    """A month of a VO, or of all VOs, that was closed at some time. Times are microseconds since 1970 UTC.
 
     Attributes:
         kind: whose.
@@ -65,50 +72,62 @@ class ClosedMonth(msgspec.Struct, frozen=True, kw_only=True):
         """Such as `2026-10`."""
         return month_name(self.month)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether what changes its figures is an adjustment."""
+        return self.state in FINAL
+
+    def __str__(self) -> str:
+        """For people."""
+        return period_text(self.kind, self.month, self.vo)
+
+
+def period_text(kind: str, month: int, vo: str) -> str:
+    """A period for people, such as `2026-10 of job`, or `2026-10 of job for the VO atlas`."""
+    return f"{month_name(month)} of {kind}{'' if vo == ALL_VOS else f' for the VO {vo}'}"
+
 
 def periods_in(ledger: Ledger, kind: str = "") -> list[ClosedMonth]:
-    """Every month that was closed at some time, of a kind or of all, by kind and month."""
+    """Every period that was closed at some time, of a kind or of all, by kind, month and VO."""
     table = ledger.common.periods
-    chosen = select(table).order_by(table.c.kind, table.c.month)
+    chosen = select(table).order_by(table.c.kind, table.c.month, table.c.vo)
     with ledger.database.read() as connection:
-        return [
-            _read(row) for row in connection.execute(chosen.where(table.c.kind == kind) if kind else chosen).mappings()
-        ]
+        return _read(connection.execute(chosen.where(table.c.kind == kind) if kind else chosen).mappings())
 
 
-def find_period(ledger: Ledger, kind: str, month: int) -> ClosedMonth:
-    """A month that was closed at some time.
+def find_period(ledger: Ledger, kind: str, month: int, vo: str = ALL_VOS) -> ClosedMonth:
+    """A period that was closed at some time.
 
     Raises:
         PeriodError: it never was.
     """
     with ledger.database.read() as connection:
-        period = present_period(connection, ledger.common.periods, kind, month)
+        period = present_period(connection, ledger.common.periods, kind, month, vo)
     if period is None:
-        message = f"{month_name(month)} of {kind} was never closed; `siteward ledger periods` lists what was"
+        message = f"{period_text(kind, month, vo)} was never closed; `siteward ledger periods` lists what was"
         raise PeriodError(message)
     return period
 
 
-def closed_period(connection: Connection, table: Table, kind: str, month: int) -> ClosedMonth:
-    """A month that is closed or signed, as a transaction sees it.
+def closed_period(connection: Connection, table: Table, kind: str, month: int, vo: str) -> ClosedMonth:
+    """A period that is closed or signed, as a transaction sees it.
 
     Raises:
-        PeriodError: it is not.
+        PeriodStateError: it is not.
     """
-    period = present_period(connection, table, kind, month)
-    if period is None or period.state not in FINAL:
+    period = present_period(connection, table, kind, month, vo)
+    if period is None or not period.is_final:
         state = "open" if period is None else period.state
-        message = f"{month_name(month)} of {kind} is {state}; close it first"
-        raise PeriodError(message)
+        message = f"{period_text(kind, month, vo)} is {state}; close it first"
+        raise PeriodStateError(message)
     return period
 
 
 def closed_within(connection: Connection, table: Table, kind: str, start: int, end: int) -> list[ClosedMonth]:
-    """The closed months of a kind that meet a half-open stretch of microseconds, in order."""
-    mine = select(table).where(table.c.kind == kind, table.c.state.in_(FINAL), table.c.month * SECOND < end)
-    found = [_read(row) for row in connection.execute(mine.order_by(table.c.month)).mappings()]
-    return [period for period in found if month_end(period.month) * SECOND > start]
+    """The closed periods of a kind whose months meet a half-open stretch of microseconds, by month and VO."""
+    mine = select(table).where(table.c.kind == kind, table.c.month * SECOND < end)
+    found = _read(connection.execute(mine.order_by(table.c.month, table.c.vo)).mappings())
+    return [period for period in found if period.is_final and month_end(period.month) * SECOND > start]
 
 
 def meaning_of(kind: Kind) -> Meaning:
@@ -132,13 +151,23 @@ def tables_of_kind(ledger: Ledger, kind: str) -> KindTables:
     return ledger.tables[kind]
 
 
-def present_period(connection: Connection, table: Table, kind: str, month: int) -> ClosedMonth | None:
-    """A month as a transaction sees it; None where it was never closed."""
-    mine = select(table).where(table.c.kind == kind, table.c.month == month)
-    row = connection.execute(mine).mappings().one_or_none()
-    return None if row is None else _read(row)
+def present_period(connection: Connection, table: Table, kind: str, month: int, vo: str) -> ClosedMonth | None:
+    """A period as a transaction sees it; None where it was never closed."""
+    mine = select(table).where(table.c.kind == kind, table.c.month == month).order_by(table.c.vo)
+    found = _read(connection.execute(mine).mappings())
+    return next((period for period in found if period.vo == vo), None)
 
 
-def _read(row: RowMapping) -> ClosedMonth:
-    values = {**row, "state": PeriodState(row["state"]), "meaning": msgspec.json.decode(row["meaning"], type=Meaning)}
-    return ClosedMonth(**values)
+def _read(rows: Iterable[RowMapping]) -> list[ClosedMonth]:
+    """Periods as they are kept, all of each month: what is of all VOs leaves out those of single ones."""
+    kept = list(rows)
+    vos: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for row in kept:
+        vos[row["kind"], row["month"]].append(row["vo"])
+    return [_period(row, vos[row["kind"], row["month"]]) for row in kept]
+
+
+def _period(row: RowMapping, vos: Iterable[str]) -> ClosedMonth:
+    meaning = msgspec.json.decode(row["meaning"], type=Meaning)
+    values = {**row, "state": PeriodState(row["state"]), "meaning": meaning}
+    return ClosedMonth(**values, without=left_out(row["vo"], list(vos)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NoReturn
 
 from sqlalchemy import Connection, FromClause, Table, func, select
@@ -10,9 +11,10 @@ from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.buckets import DAY, SECOND
 from accounting.ledger import Ledger
-from accounting.periods.closed_months import ClosedMonth, closed_within, meaning_of
+from accounting.periods.closed_months import ClosedMonth, closed_within, meaning_of, period_text
 from accounting.query.amounts import SAMPLED
 from accounting.query.bucket_sums import BucketSums, GroupSums
+from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
 from accounting.tables import CLOSING, KindTables
 from accounting.upkeep.months import month_end, month_name, months_within
@@ -56,66 +58,85 @@ class AdjustmentSums(BucketSums):
 
 
 class ClosedMonths:
-    """The closed months within the window of a question, within one state of the database."""
+    """The closed months within the window of a question, within one state of the database.
 
-    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, query: UsageQuery) -> None:
+    No VO is in two periods of a month, so that the adjustments of all periods are those of the VOs that are asked for.
+    """
+
+    def __init__(self, connection: Connection, ledger: Ledger, tables: KindTables, base: UsageQuery) -> None:
         """Find them.
 
         Args:
             connection: a transaction that sees one state.
             ledger: whose.
             tables: of the kind asked.
-            query: the question.
+            base: the question, asked by dimensions themselves, with what its viewer sees among its conditions.
         """
         self._connection = connection
         self._dialect = ledger.database.dialect
         self._summed = ledger.common.summed
         self._tables = tables
-        self._window = microseconds(query.start), microseconds(query.end)
-        is_by_end = query.attribution is Attribution.BY_END
+        self._base = base
+        self._window = microseconds(base.start), microseconds(base.end)
+        is_by_end = base.attribution is Attribution.BY_END
         periods = ledger.common.periods
-        self._months = closed_within(connection, periods, query.kind, *self._window) if is_by_end else []
+        self._periods = closed_within(connection, periods, base.kind, *self._window) if is_by_end else []
 
-    def noted(self, base: UsageQuery) -> tuple[ClosedPeriod, ...]:
-        """What a reader of the answer has to know of them.
-
-        Args:
-            base: the question, asked by dimensions themselves.
-        """
-        table = self._tables.adjustments
-        mine = table.c[CLOSING].in_([each.closing for each in self._months])
+    def noted(self) -> tuple[ClosedPeriod, ...]:
+        """What a reader of the answer has to know of them; of periods of VOs that are not asked for there is none."""
+        table, asked = self._tables.adjustments, [each for each in self._periods if self._is_asked(each)]
+        mine = table.c[CLOSING].in_([each.closing for each in asked])
         changed = set(self._connection.execute(select(table.c[CLOSING]).where(mine).distinct()).scalars())
         return tuple(
-            ClosedPeriod(each.name, str(each.state), each.closing in changed and self._is_adjusted(each, base))
-            for each in self._months
+            ClosedPeriod(each.name, str(each.state), each.closing in changed and self._is_adjusted(each), each.vo)
+            for each in asked
         )
 
-    def changes(self, base: UsageQuery, names: Sequence[str]) -> AdjustmentSums:
+    def changes(self, names: Sequence[str]) -> AdjustmentSums:
         """What has changed in the columns asked for since the months were closed.
 
         Raises:
-            QueryError: a month is not closed, or its figures were something else then.
+            QueryError: a month is not closed for a VO that is asked for, or its figures were something else then.
         """
-        closed = {each.month: each for each in self._months}
-        now = meaning_of(self._tables.kind).sums
         for month in months_within(self._window[0] // SECOND, -(-self._window[1] // SECOND)):
-            if month not in closed:
-                _refuse(f"{month_name(month)} of {base.kind} is not closed, and has no figures as of closing")
-            before = closed[month].meaning
-            unlike = [name for name in names if before.sums.get(name) != now[name]]
-            if unlike:
-                _refuse(f"{unlike[0]} of {base.kind} was declared after {month_name(month)} was closed; ask for others")
-        return self._sums(base, names, [each.closing for each in self._months])
+            self._check(month, names)
+        return self._sums(names, [each.closing for each in self._periods])
 
-    def _is_adjusted(self, month: ClosedMonth, base: UsageQuery) -> bool:
-        first, last = max(month.month * SECOND, self._window[0]), min(month_end(month.month) * SECOND, self._window[1])
+    def _check(self, month: int, names: Sequence[str]) -> None:
+        kind, closed = self._base.kind, [each for each in self._periods if each.month == month]
+        if not closed:
+            _refuse(f"{month_name(month)} of {kind} is not closed, and has no figures as of closing")
+        is_whole = any(each.is_every for each in closed)
+        missing = [] if is_whole else [vo for vo in self._vos if not any(each.covers(vo) for each in closed)]
+        if missing:
+            _refuse(f"{period_text(kind, month, missing[0])} is not closed, and has no figures as of closing")
+        now = meaning_of(self._tables.kind).sums
+        for period in filter(self._is_asked, closed):
+            unlike = [name for name in names if period.meaning.sums.get(name) != now[name]]
+            if unlike:
+                _refuse(f"{unlike[0]} of {kind} was declared after {month_name(month)} was closed; ask for others")
+
+    def _is_asked(self, period: ClosedMonth) -> bool:
+        return period.is_every or any(map(period.covers, self._vos))
+
+    @cached_property
+    def _vos(self) -> list[str]:
+        """The VOs that the conditions on them let through; looked for only where months of single ones are closed."""
+        vo = self._tables.series.c["vo"]
+        mine = [each for each in self._base.filters if each.field == vo.name]
+        chosen = select(vo).where(*conditions_of(self._tables.series, mine)).distinct().order_by(vo)
+        return list(self._connection.execute(chosen).scalars())
+
+    def _is_adjusted(self, period: ClosedMonth) -> bool:
+        first, last = period.month * SECOND, month_end(period.month) * SECOND
+        first, last = max(first, self._window[0]), min(last, self._window[1])
         days = first // (DAY * SECOND) * DAY * SECOND, last
         names = list(meaning_of(self._tables.kind).sums)
-        groups = self._sums(base, names, [month.closing]).groups(days, days[0])
+        groups = self._sums(names, [period.closing]).groups(days, days[0])
         return any(any(sums.values()) for sums in groups.values())
 
-    def _sums(self, base: UsageQuery, names: Sequence[str], closings: Sequence[int]) -> AdjustmentSums:
-        return AdjustmentSums(self._connection, self._dialect, self._tables, base, names, self._summed, closings)
+    def _sums(self, names: Sequence[str], closings: Sequence[int]) -> AdjustmentSums:
+        return AdjustmentSums(self._connection, self._dialect, self._tables, self._base, names, self._summed, closings)
 
 
 def check_as_of(query: UsageQuery) -> None:

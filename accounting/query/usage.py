@@ -117,10 +117,10 @@ class Usage:
             whole, parts = self._snapshots(connection, derivation, sight).groups(periods)
             return Held(query, sight, derivation, periods, whole, parts)
         tables = self.ledger.tables[query.kind]
-        closed = ClosedMonths(connection, self.ledger, tables, query)
+        closed = ClosedMonths(connection, self.ledger, tables, derivation.base)
         reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
         whole, parts = reading.groups(periods)
-        return Held(query, sight, derivation, periods, whole, parts, closed.noted(derivation.base))
+        return Held(query, sight, derivation, periods, whole, parts, closed.noted())
 
     def _unfinished(self, connection: Connection, kind: str) -> tuple[int, ...]:
         return tuple(unfinished_in(connection, self.ledger.common.corrections, kind))
@@ -173,7 +173,7 @@ class _Reading:
         names = list(dict.fromkeys([*columns_of(tables.kind, query), *counts]))
         summed = ledger.common.summed
         self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, summed)
-        self._since_closing = closed.changes(query, names) if query.as_of is AsOf.CLOSING else None
+        self._since_closing = closed.changes(names) if query.as_of is AsOf.CLOSING else None
         self._records = RecordSums(connection, tables, query, names, visible)
         self._visible = visible
         self._cut: list[Stretch] = []

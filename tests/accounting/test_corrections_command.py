@@ -108,7 +108,7 @@ def test_a_month_from_closing_to_reopening(told: Told, app: TestClient, settings
     ask = ("job", "--measures", "records", "--window", "2026-03", "--attribution", "by-end", "--format", "json")
     present, before = (told(*ask, "--as-of", each, area="account") for each in ("present", "closing"))
     assert (present["totals"], before["totals"]) == ([15], [14])
-    assert present["closed"] == [{"name": "2026-03", "state": "signed", "adjusted": True}]
+    assert present["closed"] == [{"name": "2026-03", "state": "signed", "adjusted": True, "vo": "*"}]
     parts = {"kind": "job", "window": "2026-03", "attribution": "by-end", "as_of": "closing"}
     assert app.get("/v1/accounting/usage", params=parts).json()["totals"] == [14]
     (document,) = app.get("/v1/accounting/periods").json()["periods"]
@@ -117,6 +117,41 @@ def test_a_month_from_closing_to_reopening(told: Told, app: TestClient, settings
     (listed,) = told("periods")
     assert (listed["state"], listed["month"]) == ("reopened", "2026-03")
     assert "'March' is not a month; write one as 2026-10" in told("close", "job", "March", code=1)
+
+
+def test_a_month_of_one_vo(
+    told: Told, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed, signed, adjusted, listed and reopened by its name; what is closed for all leaves it out and says so."""
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        rows = [JOB.row_of(job(number, vo="alpha"), microseconds(NOON + timedelta(days=1))) for number in (20, 21)]
+        ledger.write(batch_of(JOB, rows[:1]))
+        told("close", "job", "2026-03", "--vo", "alpha", "--by", "dora")
+        told("sign", "job", "2026-03", "--vo", "alpha", "--by", "emil")
+        ledger.write(batch_of(JOB, rows))
+    (adjusted,) = told("adjustments", "job", "2026-03", "--vo", "alpha")
+    assert (adjusted["vo"], adjusted["records"]) == ("alpha", 1)
+    ask = ("account", "job", "--window", "2026-03", "--attribution", "by-end")
+    assert ran(monkeypatch, settings, *ask) == 0
+    assert "changed since it was closed: 2026-03 for alpha; --as-of" in capsys.readouterr().err
+    assert ran(monkeypatch, settings, "ledger", "close", "job", "2026-03", "--by", "dora") == 0
+    assert "left out, with periods of their own for the month: alpha" in capsys.readouterr().err
+    assert told("adjustments", "job", "2026-03") == []
+    listed = told("periods", "--kind", "job")
+    assert [(each["vo"], each["state"], each["signed_by"]) for each in listed] == [
+        ("*", "closed", ""),
+        ("alpha", "signed", "emil"),
+    ]
+    assert [each["vo"] for vo in ("alpha", "beta") for each in told("periods", "--vo", vo)] == ["alpha", "*"]
+    assert [(each["vo"], each["digest"]) for each in told("verify-periods")] == [("alpha", "right")]
+    shown = told("correct", "void", "job", *WRONG, "--dry-run")
+    assert {each["period"] for each in shown if each["attribution"] == "by-end"} == {"closed, alpha signed"}
+    told("reopen", "job", "2026-03", "--vo", "alpha", "--reason", "a site was late", "--by", "dora")
+    assert [each["state"] for each in told("periods")] == ["closed", "reopened"]
+    assert "2026-03 of job for the VO alpha is reopened; close it" in told(
+        "sign", "job", "2026-03", "--vo", "alpha", code=1
+    )
+    assert "job has no record of the VO 'ome'" in told("close", "job", "2026-03", "--vo", "ome", code=1)
 
 
 def test_who_reads_an_adjusted_month_is_told(
