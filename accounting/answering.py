@@ -13,7 +13,7 @@ from accounting.ledger import Ledger
 from accounting.opening import open_ledger
 from siteward.log import get_logger
 from siteward.server.asking import Turns
-from siteward.server.database import DatabaseError
+from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.sinks import SinkUnavailable
@@ -43,7 +43,7 @@ def ledger_of(request: Request) -> Ledger:
 
 
 def answered(ask: Callable[[], Answered]) -> Answered:
-    """The ledger's answer; 503 where it cannot answer now."""
+    """The ledger's answer; 503 where it cannot answer, or decide, now."""
     try:
         with _turns.turn():
             return ask()
@@ -52,3 +52,5 @@ def answered(ask: Callable[[], Answered]) -> Answered:
         log.warning("the ledger does not answer", reason=str(error))
         message = "ledger: its database does not answer now; the log says why"
         raise Problem(503, message, headers=RETRY_AFTER) from error
+    except (Conflict, SinkUnavailable) as error:
+        raise Problem(503, f"ledger: {error}", headers=RETRY_AFTER) from error

@@ -21,9 +21,8 @@ from accounting.completeness.completeness_text import CompletenessText, complete
 from accounting.corrections.correction_table import corrections_in
 from accounting.corrections.naming import named_corrections
 from accounting.corrections_api import may_correct, refuse_hidden_names
-from accounting.documents import correction_document, period_document
+from accounting.documents import correction_document
 from accounting.opening import archive_folder
-from accounting.periods.closed_months import periods_in
 from accounting.query.reports import reports_in
 from accounting.query.usage import Usage, attributes_of
 from siteward.pseudonyms import pseudonym_key
@@ -77,7 +76,6 @@ def router(settings: Settings) -> APIRouter:
     routes.get("/completeness")(answer_completeness)
     routes.get("/trace")(answer_trace)
     routes.get("/corrections")(list_corrections)
-    routes.get("/periods")(list_periods)
     return routes
 
 
@@ -112,15 +110,6 @@ def list_corrections(
         found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
     found = named_corrections(found, request.app.state.resources.people)
     return json_response({"corrections": list(map(correction_document, found))})
-
-
-def list_periods(
-    request: Request, kind: Annotated[str, Query(description="Only those of this kind.")] = ""
-) -> Response:
-    """Every month that was closed at some time, and the digest of the signed ones."""
-    _refuse_some(request, "Months are closed for all VOs")
-    ledger = ledger_of(request)
-    return json_response({"periods": list(map(period_document, answered(lambda: periods_in(ledger, kind))))})
 
 
 def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's parts from the signature.

@@ -22,8 +22,7 @@ from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.viewing import caller_of
-from siteward.server.database import Conflict
-from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
 
@@ -173,5 +172,3 @@ def _decided(decide: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever is d
         return answered(decide)
     except CorrectionError as error:
         raise Problem(422, str(error), title="Correction refused", type="urn:siteward:correction") from error
-    except Conflict as error:
-        raise Problem(503, str(error), headers=RETRY_AFTER) from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import date, datetime
 
 import msgspec
 
+from accounting.booking.buckets import SECOND
 from accounting.corrections.correction import Correction
 from accounting.corrections.figures import Figures
+from accounting.periods.adjusted import Adjustment
 from accounting.periods.closed_months import ClosedMonth
 from accounting.upkeep.months import month_name
 from siteward.records import moment
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Who did something to a correction or a period, when, and why."""
+    """Who did something to a correction or a period, when, and why; by "" where names are not shown."""
 
     by: str
     at: datetime
@@ -73,6 +76,8 @@ class PeriodDocument(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: whose.
         month: such as `2026-10`.
+        vo: whose; "*" of all that have no period of their own for the month.
+        without: those that have, as far as they may be seen.
         state: `closed`, `signed` or `reopened`.
         closed: by whom and when.
         signed: by whom and when.
@@ -83,12 +88,40 @@ class PeriodDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     month: str
+    vo: str
+    without: tuple[str, ...]
     state: str
     closed: Decision
     signed: Decision | None
     digest: str
     dimensions: tuple[str, ...]
     sums: dict[str, str]
+
+
+class AdjustmentDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a closed period.
+
+    Attributes:
+        at: when.
+        entry: under which it came.
+        cause: why.
+        action: of the entry, such as `received` or `move 7`.
+        author: of the entry; "" for records that came in, and where names are not shown.
+        reason: of the entry; "" where names are not shown, since it may hold some.
+        day: UTC day in which the records end.
+        group: values of the period's dimensions.
+        differences: of the number of records and of each measure, other than nothing.
+    """
+
+    at: datetime
+    entry: int
+    cause: str
+    action: str
+    author: str
+    reason: str
+    day: date
+    group: dict[str, str | int | float | None]
+    differences: dict[str, int]
 
 
 def correction_document(correction: Correction) -> CorrectionDocument:
@@ -112,17 +145,48 @@ def correction_document(correction: Correction) -> CorrectionDocument:
     )
 
 
-def period_document(period: ClosedMonth) -> PeriodDocument:
-    """A closed month as its document."""
+def period_document(period: ClosedMonth, *, names: bool, is_visible: Callable[[str], bool]) -> PeriodDocument:
+    """A closed month as its document.
+
+    Args:
+        period: the month.
+        names: who closed and signed it is told.
+        is_visible: whether a VO may be named.
+    """
     return PeriodDocument(
         kind=period.kind,
         month=period.name,
+        vo=period.vo,
+        without=tuple(filter(is_visible, period.without)),
         state=str(period.state),
-        closed=Decision(period.closed_by, moment(period.closed_at)),
-        signed=_decision(period.signed_by, period.signed_at),
+        closed=Decision(period.closed_by if names else "", moment(period.closed_at)),
+        signed=_decision(period.signed_by if names else "", period.signed_at),
         digest=period.digest,
         dimensions=period.meaning.dimensions,
         sums=period.meaning.sums,
+    )
+
+
+def adjustment_document(
+    adjustment: Adjustment, *, names: bool, shown: Callable[[str, str | int | float | None], str | int | float | None]
+) -> AdjustmentDocument:
+    """A change of a closed month as its document.
+
+    Args:
+        adjustment: the change.
+        names: who made it, and why, is told.
+        shown: what of a dimension's value is shown.
+    """
+    return AdjustmentDocument(
+        at=moment(adjustment.at),
+        entry=adjustment.entry,
+        cause=adjustment.cause,
+        action=adjustment.action,
+        author=adjustment.author if names else "",
+        reason=adjustment.reason if names else "",
+        day=moment(adjustment.day * SECOND).date(),
+        group={name: shown(name, value) for name, value in adjustment.group.items()},
+        differences=adjustment.shown,
     )
 
 

@@ -1,14 +1,16 @@
-"""What all routes that ask have in common: no mistyped parameter, and a bound on what waits for an answer."""
+"""What all routes have in common: no mistyped parameter, bounded bodies, and a bound on what waits for an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from anyio import fail_after
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 
 from siteward.records.doors import nearest
 from siteward.server.problems import RETRY_AFTER, Problem
@@ -18,6 +20,11 @@ ASKED_AT_ONCE: Final = 16
 the pages, nor the data path's figures."""
 TURN_SECONDS: Final = 2.0
 """How long a further question waits before it is answered 503."""
+LONGEST_BODY: Final = 2**16
+"""Bytes of what a person says in a request."""
+BODY_SECONDS: Final = 10.0
+"""How long a body may take to come."""
+Form = TypeVar("Form", bound=msgspec.Struct)
 
 
 class Turns:
@@ -54,6 +61,36 @@ async def refuse_unknown(request: Request) -> None:
             f"parameter {unknown[:80]!r} is unknown{nearest(unknown, known)}; there are {', '.join(known) or 'none'}"
         )
         raise Problem(400, detail, title="Question refused", type="urn:siteward:query")
+
+
+async def body_of(request: Request, form: type[Form]) -> Form:
+    """A request's JSON, of which no more is read than a person says; nothing at all is an object without members.
+
+    Args:
+        request: the request.
+        form: what it is to be; one that forbids unknown fields refuses mistyped ones.
+
+    Raises:
+        Problem: it is too long, comes too slowly, or is not that.
+    """
+    body = bytearray()
+    try:
+        with fail_after(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > LONGEST_BODY:
+                    raise Problem(413, f"The body has at most {LONGEST_BODY} bytes.")
+        return msgspec.json.decode(bytes(body) or b"{}", type=form)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Problem(408, "The body did not come in time.") from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Problem(422, str(error), title="Request refused", type="urn:siteward:request") from error
+
+
+def body_described(form: type[msgspec.Struct]) -> dict[str, Any]:
+    """What OpenAPI says of such a body: the `openapi_extra` of its route."""
+    _, schemas = msgspec.json.schema_components([form])
+    return {"requestBody": {"content": {"application/json": {"schema": schemas[form.__name__]}}}}
 
 
 def json_response(value: object, media_type: str = "application/json") -> Response:

@@ -16,7 +16,7 @@ from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
 from usage_model import USE
 
-from accounting.api import router
+from accounting import api, periods_api
 from accounting.corrections.correction import Action, CorrectionError
 from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.corrections.figures import Differences
@@ -56,7 +56,8 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], se
 
 @pytest.fixture
 def app(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, routers=[router]), base_url="http://127.0.0.1") as client:
+    routers = [api.router, periods_api.router]
+    with TestClient(create_app(settings, routers=routers), base_url="http://127.0.0.1") as client:
         yield client
 
 
