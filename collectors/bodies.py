@@ -13,7 +13,7 @@ from typing import Final
 import zstandard
 
 from siteward.compression import GZIP_WINDOW
-from siteward.records import Refused
+from siteward.records import Refused, Row
 from siteward.server.problems import Problem
 
 PIECE: Final = 2**16
@@ -25,8 +25,8 @@ ZSTD_WINDOW: Final = 2**23
 DEEPEST: Final = 64
 """Records are flat; arrays and objects within arrays and objects beyond this depth are an attack."""
 
-Element = bytes | Refused
-"""The bytes of one record, or why there are none to look at."""
+Element = bytes | Row | Refused
+"""The bytes of one record, the record itself where its door has read it, or why there is none to look at."""
 
 _OUTER: Final = re.compile(rb'[^"{}\[\],]*+')
 _INNER: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)

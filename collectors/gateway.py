@@ -18,13 +18,14 @@ from starlette.requests import ClientDisconnect
 
 from collectors.bodies import Element, broken, elements, limited, lines, plain
 from collectors.database import database_path
+from collectors.envelopes import ENVELOPES, LARGEST, Sent, opened
 from collectors.intake import Answers, Intake
 from collectors.quotas import Quotas
 from collectors.receipts import Receipts
 from collectors.sender import Sender
 from siteward.broker import Broker, BrokerError
 from siteward.broker.opening import sinks
-from siteward.envelope import check_units
+from siteward.envelope import MSGPACK, check_units
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.viewing import caller_of
@@ -57,6 +58,7 @@ _BODY: Final[dict[str, Any]] = {
                 }
             },
             NDJSON: {"schema": {"type": "string", "description": "one JSON object per line"}},
+            MSGPACK: {"schema": {"type": "string", "format": "binary", "description": "an envelope of this kind"}},
         },
     }
 }
@@ -134,17 +136,24 @@ class Limits(msgspec.Struct, frozen=True):
     quotas: Quotas
 
 
+class Body(msgspec.Struct, frozen=True):
+    """What a request brings: records, and the envelope that they are in, if they are."""
+
+    sent: Sent | None
+    records: Iterable[Element]
+
+
 def _post(name: str, request: Request, resources: Resources, sender: Sender, limits: Limits) -> Response:
     """Answer a request; runs in a thread and asks the event loop for the body, piece by piece."""
     try:
         kind = resources.kinds.get(name)
         if kind is None:
             message = f"no kind is called {name[:80]!r}; there are {', '.join(sorted(resources.kinds))}"
-            raise Problem(404, message)  # noqa: TRY301  # the same answer as for what is raised below.
-        records = _records(request, kind, resources.settings.gateway)
+            raise Problem(404, message, parts={"field": "kind"})  # noqa: TRY301  # as what is raised below.
+        body = _body(request, kind, sender, resources.settings.gateway)
         limits.waiting.check(resources.broker)
         limits.quotas.check(sender, ())
-        return _answer(request, kind, resources, sender, records, limits)
+        return _answer(request, kind, resources, sender, body(), limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
 
@@ -154,14 +163,14 @@ def _answer(  # from whom, what, and what may stop it.
     kind: Kind,
     resources: Resources,
     sender: Sender,
-    records: Iterable[Element],
+    body: Body,
     limits: Limits,
 ) -> Response:
     """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
     by_line = NDJSON in request.headers.get("accept", "")
     now = time.time_ns() // 1000
     key = _key(request, kind, sender)
-    answers = Answers(by_line=by_line)
+    answers = Answers(by_line=by_line, minimal="return=minimal" in request.headers.get("prefer", ""))
     ending: dict[str, object] = {}
     status, media_type, headers = 200, NDJSON if by_line else JSON, {}
     try:
@@ -173,7 +182,9 @@ def _answer(  # from whom, what, and what may stop it.
                 now = receipts.began(key, now)
             intake = Intake(kind, sender, publisher, receipts, answers, now, limits.quotas)
             intake.use_key(key)
-            problem = _take_all(intake, records, lambda: limits.waiting.check(resources.broker))
+            if body.sent:
+                intake.use_envelope(body.sent)
+            problem = _take_all(intake, body.records, lambda: limits.waiting.check(resources.broker))
             if problem:
                 status, headers = problem.status, problem.headers
                 media_type = media_type if by_line else MEDIA_TYPE
@@ -226,23 +237,27 @@ def _key(request: Request, kind: Kind, sender: Sender) -> bytes:
     return blake2b(content, digest_size=16).digest() if text else b""
 
 
-def _records(request: Request, kind: Kind, settings: GatewaySettings) -> Iterator[Element]:
-    """The records of the body, read as they are asked for.
+def _body(request: Request, kind: Kind, sender: Sender, settings: GatewaySettings) -> Callable[[], Body]:
+    """What reads the body; its records are read as they are asked for, but those of an envelope.
 
     Raises:
-        Problem: 413, 415; and while iterating 400, 408 and 413.
+        Problem: 413, 415; and while reading 400, 403, 408 and 413.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > settings.max_body:
         message = f"the body has {declared[:20]} bytes, more than {settings.max_body}; send it in parts"
         raise Problem(413, message)
-    by_line = _is_ndjson(request.headers.get("content-type", ""))
+    media_type = _media_type(request.headers.get("content-type", ""))
     arrived = limited(_pieces(request), settings.max_body, "as it was sent")
     pieces = plain(arrived, request.headers.get("content-encoding", "").strip().lower())
+    if media_type in ENVELOPES:
+        pieces = limited(pieces, min(LARGEST, settings.max_plain), "as an envelope")
+        now = time.time_ns() // 1000
+        return lambda: Body(*opened(pieces, media_type, kind, sender, now, settings.max_record))
     pieces = limited(pieces, settings.max_plain, "after decompression")
-    if by_line:
-        return lines(pieces, settings.max_record)
-    return _late(lambda: elements(pieces, settings.max_record, partial(_check_units, kind)))
+    if media_type in NDJSON_TYPES:
+        return lambda: Body(None, lines(pieces, settings.max_record))
+    return lambda: Body(None, _late(lambda: elements(pieces, settings.max_record, partial(_check_units, kind))))
 
 
 def _late(open_: Callable[[], Iterator[Element]]) -> Iterator[Element]:
@@ -250,11 +265,11 @@ def _late(open_: Callable[[], Iterator[Element]]) -> Iterator[Element]:
     yield from open_()
 
 
-def _is_ndjson(content_type: str) -> bool:
-    """Whether the body is NDJSON; otherwise it is JSON.
+def _media_type(content_type: str) -> str:
+    """What the body is.
 
     Raises:
-        Problem: 415, it is neither, or not in UTF-8.
+        Problem: 415, it is nothing that is taken here, or not in UTF-8.
     """
     media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
@@ -262,10 +277,8 @@ def _is_ndjson(content_type: str) -> bool:
     if charset not in {"", "utf-8", "utf8", "us-ascii"}:
         message = f"the charset {charset[:40]!r} is not taken here; send UTF-8"
         raise Problem(415, message)
-    if media_type in NDJSON_TYPES:
-        return True
-    if media_type == JSON:
-        return False
+    if media_type in {JSON, *NDJSON_TYPES, *ENVELOPES}:
+        return media_type
     message = f"the content type {media_type[:80]!r} is not taken here; send {JSON} or {NDJSON}"
     raise Problem(415, message)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import groupby
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
 import msgspec
 
 from collectors.bodies import PIECE, Element
+from collectors.envelopes import Sent
 from collectors.quotas import Quotas
 from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
 from collectors.sender import Sender
@@ -30,6 +32,8 @@ MOST_REJECTED: Final = 10_000
 """A body with more rejected records than this is not read to its end."""
 IN_MEMORY: Final = 2**20
 """Bytes of answers beyond which they wait on disk."""
+Placed = tuple[int, Row]
+"""A record and its position in the body."""
 
 
 class Answers:
@@ -38,17 +42,22 @@ class Answers:
     The status of the whole answer is known only at the end of the body, so the parts wait until then.
     """
 
-    def __init__(self, *, by_line: bool) -> None:
-        """Start an answer: NDJSON, or one JSON object."""
+    def __init__(self, *, by_line: bool, minimal: bool = False) -> None:
+        """Start an answer: NDJSON, or one JSON object; of every record, or of those that are rejected."""
         self._by_line = by_line
+        self._minimal = minimal
         # Closed by whoever sends the answer; see parts().
         self._spool = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # see above.
         self.queued = 0
         self.rejected = 0
+        self._any = False
         self._separator = b"" if by_line else b'{"records":['
 
     def add(self, answer: dict[str, object]) -> None:
         """Append the answer about one record."""
+        if self._minimal and answer["status"] == QUEUED:
+            return
+        self._any = True
         self._spool.write(self._separator)
         self._spool.write(_json(answer))
         self._separator = b"\n" if self._by_line else b","
@@ -63,7 +72,7 @@ class Answers:
         if self._by_line:
             self._spool.write(self._separator + last + b"\n")
         else:
-            self._spool.write((b"]," if self.queued + self.rejected else b'{"records":[],') + last[1:])
+            self._spool.write((b"]," if self._any else b'{"records":[],') + last[1:])
         self._spool.seek(0)
         with self._spool:
             while part := self._spool.read(PIECE):
@@ -113,11 +122,19 @@ class Intake:
         self._bytes = 0
         self._chunks = 0
         self._key = b""
+        self._sent: Sent | None = None
         self.position = 0
 
     def use_key(self, key: bytes) -> None:
         """Name the envelopes after an idempotency key, so that the same records sent again are the same records."""
         self._key = key
+
+    def use_envelope(self, sent: Sent) -> None:
+        """Name records by their places in an envelope, which is queued all at once.
+
+        Else one of which only the first part may be queued, since a limit is reached, would never get further.
+        """
+        self._sent = sent
 
     def take(self, element: Element) -> bool:
         """Validate one record; whether a chunk was queued with it.
@@ -132,7 +149,8 @@ class Intake:
             self._bytes += len(element) if isinstance(element, bytes) else 0
         except Refused as refused:
             self._rejected.append((position, refused))
-        if len(self._accepted) + len(self._rejected) < CHUNK and self._bytes < CHUNK_BYTES:
+        is_chunk = len(self._accepted) + len(self._rejected) >= CHUNK or self._bytes >= CHUNK_BYTES
+        if self._sent or not is_chunk:
             return False
         self.flush()
         return True
@@ -175,17 +193,20 @@ class Intake:
     def _row(self, element: Element) -> Row:
         if isinstance(element, Refused):
             raise element
+        row = self._read(element) if isinstance(element, bytes) else element
+        self._sender.check(self._kind, row)
+        return row
+
+    def _read(self, element: bytes) -> Row:
         if b"\0" in element:
             # json.loads would take it for UTF-16 or UTF-32 and go on.
             reason = "holds a NUL byte; send UTF-8"
             raise Refused(reason, kind=self._kind.name, value=element[:80])
-        row = row_from_json(self._kind, element, self._now)
-        self._sender.check(self._kind, row)
-        return row
+        return row_from_json(self._kind, element, self._now)
 
     def _queue(self) -> dict[int, bytes]:
         """Publish the accepted records, an envelope per VO, and note that they are queued; their ids by position."""
-        by_vo: dict[str, list[tuple[int, Row]]] = {}
+        by_vo: dict[str, list[Placed]] = {}
         for position, row in self._accepted:
             by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
         self._quotas.check(self._sender, by_vo)
@@ -193,18 +214,39 @@ class Intake:
         receipts: list[Receipt] = []
         ids: dict[int, bytes] = {}
         for vo, placed in by_vo.items():
-            rows = [row for _, row in placed]
-            envelope = self._envelope_id(vo, rows)
-            body = seal(self._kind, rows, self._sender.producer, self._now, receipt=True, identifier=envelope)
-            messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
-            for place, (position, row) in enumerate(placed):
-                ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
-                receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
+            for envelope, first, together in self._envelopes(vo, placed):
+                rows = [row for _, row in together]
+                body = seal(
+                    self._kind,
+                    rows,
+                    self._sender.producer,
+                    self._now,
+                    receipt=True,
+                    identifier=envelope,
+                    first=first,
+                )
+                messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
+                for place, (position, row) in enumerate(together, first):
+                    ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
+                    receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
         self._publisher.publish(messages)
         self._quotas.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})
         self._receipts.note(receipts, self._now)
         self._chunks += 1
         return ids
+
+    def _envelopes(self, vo: str, placed: Sequence[Placed]) -> Iterator[tuple[bytes, int, Sequence[Placed]]]:
+        """What goes into an envelope together: its id, the place of the first record, and the records.
+
+        Those of one that was sent keep their places in it, so that whatever of it is rejected and comes again later,
+        the others have the ids that they had.
+        """
+        if self._sent is None:
+            yield self._envelope_id(vo, [row for _, row in placed]), 0, placed
+            return
+        for _, run in groupby(enumerate(placed), lambda each: each[1][0] - each[0]):
+            together = [each for _, each in run]
+            yield self._sent.identifier, self._sent.first + together[0][0], together
 
     def _envelope_id(self, vo: str, rows: list[Row]) -> bytes:
         """Random, or what follows from key and content: a key used again for other records loses none of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import msgspec
 from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
+from siteward.server.auth.roles import Grant
 
 SITE: Final = "site"
 PRODUCER: Final = "producer"
@@ -42,6 +44,15 @@ class Sender:
         self.account = msgspec.json.encode((identity.issuer, identity.subject)).decode()
         self._may = lru_cache(REMEMBERED)(lambda vo, site: caller.may_in(Permission.REPORT, vo, site))
 
+    @property
+    def vos(self) -> str:
+        """The VOs that it reports for, for messages."""
+        return ", ".join(sorted({each for grant in self._reporting() for each in grant.vos})) or "no VO"
+
+    def speaks_for(self, vo: str) -> bool:
+        """Whether there is any record of a VO that it may send."""
+        return any(grant.holds_in(vo) and (grant.sites or self._may(vo, "")) for grant in self._reporting())
+
     def check(self, kind: Kind, row: Row) -> None:
         """Refuse a record for which the sender does not speak: of a VO, a site, or another producer.
 
@@ -60,8 +71,10 @@ class Sender:
 
     def _by_site(self, vo: str) -> bool:
         """Whether it speaks for single sites of a VO only."""
-        grants = [grant for grant in self._grants if grant.allows(Permission.REPORT) and grant.holds_in(vo)]
-        return all(grant.sites for grant in grants)
+        return all(grant.sites for grant in self._reporting() if grant.holds_in(vo))
+
+    def _reporting(self) -> Iterator[Grant]:
+        return (grant for grant in self._grants if grant.allows(Permission.REPORT))
 
     def _check_producer(self, kind: Kind, producer: str) -> None:
         if producer == self._own or producer.startswith((f"{self._own}/", f"{self._own}@")):
@@ -70,13 +83,11 @@ class Sender:
         raise Refused(message, kind=kind.name, field=PRODUCER, value=producer)
 
     def _refuse(self, kind: Kind, vo: str, site: str) -> None:
-        grants = [grant for grant in self._grants if grant.allows(Permission.REPORT)]
-        sites = sorted({each for grant in grants if grant.holds_in(vo) for each in grant.sites})
+        sites = sorted({each for grant in self._reporting() if grant.holds_in(vo) for each in grant.sites})
         if sites:
             message = f"your token reports for {', '.join(sites)} only"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
-        vos = sorted({each for grant in grants for each in grant.vos})
-        message = f"your token reports for {', '.join(vos) or 'no VO'} only"
+        message = f"your token reports for {self.vos} only"
         raise Refused(message, kind=kind.name, field="vo", value=vo)
 
 

@@ -64,7 +64,14 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def seal(
-    kind: Kind, rows: Sequence[Row], producer: str, now: int, *, receipt: bool = False, identifier: bytes = b""
+    kind: Kind,
+    rows: Sequence[Row],
+    producer: str,
+    now: int,
+    *,
+    receipt: bool = False,
+    identifier: bytes = b"",
+    first: int = 0,
 ) -> bytes:
     """Put validated rows of one VO into an envelope.
 
@@ -75,6 +82,7 @@ def seal(
         now: microseconds since 1970 UTC.
         receipt: ask the collectors to note what became of each record.
         identifier: 16 bytes that name the envelope; random where not given.
+        first: place of the first row among those that the identifier names.
     """
     columns: Columns = {}
     # All values row by row, of which a column is every so manyth: several times faster than attribute by attribute.
@@ -93,6 +101,7 @@ def seal(
             producer=producer[:LONGEST_PRODUCER],
             sent=now,
             receipt=receipt,
+            first=first,
             columns=msgspec.Raw(_encoder.encode(columns)),
             count=len(rows),
         )
