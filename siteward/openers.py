@@ -27,7 +27,7 @@ def opener(url: str, *handlers: BaseHandler, example: str = "http://127.0.0.1:80
     Raises:
         ValueError: the URL is not http or https, or holds a user or a password.
     """
-    host = _host(url, example)
+    host = host_of(url, example)
     proxies = [ProxyHandler({})] if host in LOCAL else []
     return build_opener(_SameServer, *proxies, *handlers)
 
@@ -44,7 +44,12 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _host(url: str, example: str) -> str:
+def host_of(url: str, example: str) -> str:
+    """The host of a server's address.
+
+    Raises:
+        ValueError: it is none, as for `opener`.
+    """
     # Addresses are shown in logs and errors. Also one that only looks as if it held a password is not quoted.
     if "@" in url:
         message = (

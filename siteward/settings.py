@@ -18,6 +18,7 @@ from siteward.settings_sections import (
     AccountingSettings,
     BrokerSettings,
     CollectorSettings,
+    CredentialsSettings,
     EmitterSettings,
     GatewaySettings,
     GrantSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "AccountingSettings",
     "BrokerSettings",
     "CollectorSettings",
+    "CredentialsSettings",
     "EmitterSettings",
     "GatewaySettings",
     "GrantSettings",
@@ -73,6 +75,7 @@ class Settings(Section):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     broker: BrokerSettings = BrokerSettings()
+    credentials: CredentialsSettings = CredentialsSettings()
     emitter: EmitterSettings = EmitterSettings()
     collector: CollectorSettings = CollectorSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -152,7 +155,17 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         message = f"setting {place.strip('`')}: {text}" if place else text
         raise SettingsError(message) from error
     _check_encrypted(settings)
+    _check_credentials(settings.credentials)
     return settings
+
+
+def _check_credentials(credentials: CredentialsSettings) -> None:
+    """Half of them would be found to be no whole when the first record is sent."""
+    given = {name: getattr(credentials, name) for name in ("issuer", "client", "client_secret")}
+    missing = [f"credentials.{name}" for name, value in given.items() if not value]
+    if 0 < len(missing) < len(given):
+        message = f"setting {missing[0]} is missing; a program proves itself by issuer, client and client_secret"
+        raise SettingsError(message)
 
 
 def _check_encrypted(settings: Settings) -> None:

@@ -22,6 +22,7 @@ SECRETS: Final = (
     "access.password",
     "access.pseudonym_key",
     "issuers.*.client_secret",
+    "credentials.client_secret",
 )
 """Keys that may be given as `<key>_file`, a path to a file with the value; their values are never shown. A star stands
 for any name."""
@@ -62,7 +63,8 @@ class BrokerSettings(Section):
 
     url: str = ""
     """Empty: the embedded broker in the data folder. `embedded:///path/to/file` for another place;
-    `amqp://user@host/vhost`, or `amqps://` with TLS, for RabbitMQ."""
+    `amqp://user@host/vhost`, or `amqps://` with TLS, for RabbitMQ; `https://host`, the application's own address, for
+    programs that only emit."""
     prefetch: Positive = 200
     """Messages a collector holds unacknowledged."""
     lease: Seconds = 30.0
@@ -74,15 +76,16 @@ class BrokerSettings(Section):
     password: str = ""
     """RabbitMQ: of the URL's user. `password_file` keeps it out of this file."""
     ca: str = ""
-    """RabbitMQ: file of the authorities trusted with `amqps://`. Empty: those of the system."""
+    """File of the authorities trusted with `amqps://` and `https://`. Empty: those of the system."""
     certificate: str = ""
-    """RabbitMQ: client certificate file, where the server asks for one."""
+    """Client certificate file, where the server asks for one."""
     key: str = ""
-    """RabbitMQ: the certificate's key file."""
+    """The certificate's key file."""
     heartbeat: Positive = 30
     """RabbitMQ: seconds between signs of life."""
     timeout: Seconds = 30.0
-    """RabbitMQ: longest wait for a connection, or for the confirms of one call."""
+    """RabbitMQ: longest wait for a connection, or for the confirms of one call. `https://`: for all of one call, and 20
+    at most."""
     max_messages: Positive = 1_000_000
     """RabbitMQ: most messages waiting in one queue."""
     management: str = ""
@@ -274,6 +277,27 @@ class IssuerSettings(Section):
     ca: str = ""
     """File of the authorities trusted for its address. Empty: those of the system."""
     grants: tuple[GrantSettings, ...] = ()
+
+
+class CredentialsSettings(Section):
+    """`[credentials]`: what a program that emits to `https://…` proves itself with: its own name at an issuer.
+
+    Without it, the program sends the token that is found where every tool of the grid looks (`BEARER_TOKEN`,
+    `BEARER_TOKEN_FILE`, …).
+    """
+
+    issuer: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    """The issuer's exact name, as the application's settings have it. Needs the extra siteward[service]."""
+    client: str = ""
+    """The program's name there (`client_id`)."""
+    client_secret: str = ""
+    """Its secret. `client_secret_file` keeps it out of this file."""
+    scopes: tuple[str, ...] = ("siteward.report",)
+    """What is asked for."""
+    audience: str = ""
+    """The service that the token is for. Empty: the address in `broker.url`."""
+    ca: str = ""
+    """File of the authorities trusted for the issuer's address. Empty: those of the system."""
 
 
 class AccessSettings(Section):

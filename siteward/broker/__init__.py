@@ -19,13 +19,21 @@ class BrokerError(Exception):
 
     Attributes:
         permanent: the same call can never succeed; false means try again later.
+        stored: so many messages of a publisher's call, the first ones, are known to be stored all the same.
     """
 
     permanent = False
+    stored = 0
 
 
 class BrokerUnavailable(BrokerError):  # noqa: N818  # reads as the state it is.
-    """The broker cannot be reached, is full, or did not confirm; nothing is known to be stored. Try again later."""
+    """The broker cannot be reached, is full, or did not confirm. Try again later.
+
+    Attributes:
+        wait: seconds before which that is of no use, as the broker says.
+    """
+
+    wait = 0.0
 
 
 class BrokerFull(BrokerUnavailable):
@@ -47,6 +55,23 @@ class Forbidden(BrokerError):  # noqa: N818  # as above.
         """Say why, and which key."""
         super().__init__(message)
         self.key = key
+
+
+class Rejected(BrokerError):  # noqa: N818  # as above.
+    """The broker has read a message, the one behind those that are stored, and does not take some of its records.
+
+    Its other records are stored.
+
+    Attributes:
+        left: messages with the records that are not, and no others; the message itself where it has no others.
+    """
+
+    permanent = True
+
+    def __init__(self, message: str, left: Sequence[Message]) -> None:
+        """Say why, and of which records."""
+        super().__init__(message)
+        self.left = list(left)
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -128,13 +153,14 @@ class Publisher(Protocol):
     def publish(self, messages: Sequence[Message]) -> None:
         """Send messages and return when every one is durably stored in every queue bound to its key.
 
-        Blocks on the network or disk. After an error, any of the messages may have been stored: send all again,
-        sinks ignore what they have.
+        Blocks on the network or disk. After an error, any of the messages may have been stored: send all again but
+        those that the error says are stored; sinks ignore what they have.
 
         Raises:
             BrokerUnavailable: try again later.
             Unroutable: no queue takes a key.
             Forbidden: the connecting user may not publish under a key.
+            Rejected: some records of a message are not taken; those behind it were not sent.
         """
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from siteward.settings import Settings
 class AsyncEmitter:
     """`async with AsyncEmitter() as e: await e.emit(record)`; see Emitter."""
 
-    def __init__(self, settings: Settings | None = None, *, producer: str = "", durable: bool = False) -> None:
+    def __init__(self, settings: Settings | str | None = None, *, producer: str = "", durable: bool = False) -> None:
         """Prepare; see Emitter."""
         self._durable = durable
         self._emitter = Emitter(settings, producer=producer, durable=durable, when_full="refuse")

@@ -19,13 +19,14 @@ from siteward.emit.buffer import Buffer
 from siteward.emit.sender import Sender
 from siteward.log import get_logger
 from siteward.records import Kind, Record, Refused, Row, kind_of
-from siteward.settings import Settings, load_settings
+from siteward.settings import PREFIX, Settings, load_settings
 from siteward.telemetry import EMIT_REFUSED, telemetry
 
 CLOSE_SECONDS: Final = 30.0
 """How long close() waits for what is still in memory."""
 LOG_SECONDS: Final = 0.2
 """How long close() waits for each refusal to be logged."""
+BROKER_URL: Final = f"{PREFIX}BROKER__URL"
 _LOGGED_REFUSALS: Final = 10
 """Refusals are logged one by one up to this number, then only counted: a broken loop must not fill the disk."""
 _living: weakref.WeakSet[Emitter] = weakref.WeakSet()
@@ -44,7 +45,7 @@ class Emitter:
 
     def __init__(
         self,
-        settings: Settings | None = None,
+        settings: Settings | str | None = None,
         *,
         producer: str = "",
         durable: bool = False,
@@ -53,12 +54,18 @@ class Emitter:
         """Prepare; nothing is opened before the first record.
 
         Args:
-            settings: None reads them as every Siteward program does.
+            settings: None reads them as every Siteward program does; a text is the broker's URL, such as
+                `https://siteward.example.org`, in place of theirs.
             producer: who sends, such as `pilot@node7.example.org`; by default program and host.
             durable: emit returns only when the record is on disk or confirmed, and then not even a power failure loses
                 it; costs a disk write each time, shared by threads that emit at once.
             when_full: what emit does when memory is full: refuse the record, or wait; by default as the settings say.
+
+        Raises:
+            siteward.settings.SettingsError: a setting cannot be used.
         """
+        if isinstance(settings, str):
+            settings = load_settings(environ={**os.environ, BROKER_URL: settings})
         self.settings = settings or load_settings()
         self.producer = producer or f"{Path(sys.argv[0] or 'python').name}@{socket.gethostname()}"
         self._durable = durable

@@ -1,12 +1,17 @@
-"""Routing keys under which the broker does not let this program publish: looked at again after a while."""
+"""What the broker will not take, routing keys and single records: said aloud, and tried again after a while."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
+from siteward.broker import Rejected
+from siteward.log import get_logger
+
 RETRY_SECONDS: Final = 300.0
 """How long a key stays forbidden before it is tried again: an operator may have granted it meanwhile."""
+_MOST_SAID: Final = 10
+"""Rejections that are logged between two rounds of the spool: a program that goes on must not fill the disk."""
 
 
 class ForbiddenKeys:
@@ -27,3 +32,24 @@ class ForbiddenKeys:
     def add(self, key: str) -> None:
         """Note that the broker has refused a key."""
         self._until[key] = time.monotonic() + RETRY_SECONDS
+
+
+class Rejections:
+    """Tells of records that the broker has read and does not take. Any thread may."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self._said = 0
+
+    def note(self, error: Rejected) -> None:
+        """Say it, if it was not said often already."""
+        self._said += 1
+        if self._said <= _MOST_SAID:
+            records = sum(message.count for message in error.left)
+            get_logger(__name__).error(
+                "records are rejected, they stay in the spool", records=records, reason=str(error)
+            )
+
+    def start_anew(self) -> None:
+        """What was set aside is tried again, and what happens to it is to be said again."""
+        self._said = 0

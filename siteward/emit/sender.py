@@ -9,11 +9,21 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
-from siteward.broker import Broker, Forbidden, Message, Publisher, Unroutable, opening
+from siteward.broker import (
+    Broker,
+    BrokerError,
+    BrokerUnavailable,
+    Forbidden,
+    Message,
+    Publisher,
+    Rejected,
+    Unroutable,
+    opening,
+)
 from siteward.broker.topology import routing_key
 from siteward.compression import compress_zstd
 from siteward.emit.buffer import Buffer, Pending
-from siteward.emit.forbidden import RETRY_SECONDS, ForbiddenKeys
+from siteward.emit.forbidden import RETRY_SECONDS, ForbiddenKeys, Rejections
 from siteward.emit.spool import Spool
 from siteward.envelope import MAX_BYTES, ZSTD, seal
 from siteward.log import get_logger
@@ -45,8 +55,10 @@ class Sender:
         self._broker: Broker | None = None
         self._publisher: Publisher | None = None
         self._spool = Spool(settings.spool, settings.emitter.spool_bytes)
+        self._rejections = Rejections()
         self._pause = 0.0
         self._next_try = 0.0
+        self._not_before = 0.0
 
     def run(self) -> None:
         """Work until the emitter closes and nothing is left."""
@@ -75,21 +87,19 @@ class Sender:
                 telemetry.add(EMIT_REFUSED, len(batch.rows), batch.kind.name, "unsealed")
                 get_logger(__name__).exception("records lost", kind=batch.kind.name, records=len(batch.rows))
         pause = FIRST_PAUSE
-        while messages and not self._handed_over(messages):
+        while messages := self._remaining(messages):
             if self.stop.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
         self._buffer.finish(sum(len(batch.rows) for batch in batches))
         telemetry.set(BUFFERED, self._buffer.bytes)
 
-    def _handed_over(self, messages: Sequence[Message]) -> bool:
-        """Whether all messages are with the broker or in the spool; what is forbidden goes straight to the spool."""
+    def _remaining(self, messages: Sequence[Message]) -> list[Message]:
+        """Publish or spool messages; those that neither broker nor spool takes now. What is forbidden is spooled."""
         keys = {message.key for message in messages if message.key in self.forbidden}
         left = [message for message in messages if message.key in keys]
-        allowed = [message for message in messages if message.key not in keys] if left else messages
-        if allowed and not self._publish(allowed):
-            left = list(messages)
-        return not left or self._spooled(left)
+        left += self._unpublished([message for message in messages if message.key not in keys])
+        return [] if not left or self._spooled(left) else left
 
     def _seal(self, batch: Pending) -> list[Message]:
         size = self._settings.emitter.batch_records
@@ -111,26 +121,40 @@ class Sender:
             messages.append(Message(key=key, body=body, count=len(rows), content_encoding=encoding))
         return messages
 
-    def _publish(self, messages: Sequence[Message]) -> bool:
-        if time.monotonic() < self._next_try:
-            return False
-        try:
-            if self._publisher is None:
-                self._broker = opening.open_declared(self._settings)
-                self._publisher = self._broker.publisher()
-            self._publisher.publish(messages)
-        except Forbidden as error:
+    def _unpublished(self, messages: list[Message]) -> list[Message]:
+        """Publish messages; those that are for the spool."""
+        if time.monotonic() < max(self._next_try, self._not_before):
+            return messages
+        left: list[Message] = []
+        while messages:
+            try:
+                if self._publisher is None:
+                    self._broker = opening.open_declared(self._settings)
+                    self._publisher = self._broker.publisher()
+                self._publisher.publish(messages)
+            except Rejected as error:
+                self._rejections.note(error)
+                _count_partly(messages[: error.stored + 1], error.left)
+                left += error.left
+                messages = messages[error.stored + 1 :]
+            except Exception as error:  # noqa: BLE001  # whatever a broker's library raises, the records go to the spool.
+                self._give_up(error)
+                stored = error.stored if isinstance(error, BrokerError) else 0
+                _count(CONFIRMED, messages[:stored])
+                return left + messages[stored:]
+            else:
+                self._pause = 0.0
+                _count(CONFIRMED, messages)
+                break
+        return left
+
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, Forbidden):
             self._note(error)
-        except Unroutable as error:
-            self._back_off(error)
-        except Exception as error:  # noqa: BLE001  # whatever a broker's library raises, the records go to the spool.
+            return
+        if not isinstance(error, Unroutable):
             self._let_go()
-            self._back_off(error)
-        else:
-            self._pause = 0.0
-            _count(CONFIRMED, messages)
-            return True
-        return False
+        self._back_off(error)
 
     def _spooled(self, messages: Sequence[Message]) -> bool:
         try:
@@ -158,27 +182,17 @@ class Sender:
             try:
                 if time.monotonic() > taken_back + RETRY_SECONDS:
                     self._spool.take_back()
+                    self._rejections.start_anew()
                     taken_back = time.monotonic()
-                while not self._closing.is_set() and (messages := self._spool.peek()):
-                    barred = next((message.key for message in messages if message.key in self.forbidden), "")
-                    if barred:
-                        self._spool.set_aside(barred, "the broker has refused this key lately")
-                        continue
+                while not self._closing.is_set() and (messages := self._waiting()):
                     if publisher is None:
                         broker = opening.open_declared(self._settings)
                         publisher = broker.publisher()
-                    try:
-                        publisher.publish(messages)
-                    except Forbidden as error:
-                        self._note(error)
-                        self._spool.set_aside(error.key, str(error))
-                        continue
-                    self._spool.forget()
-                    _count(CONFIRMED, messages)
-                    self._next_try = 0.0
+                    self._replay(publisher, messages)
                 pause = REPLAY_SECONDS
             except Exception as error:  # noqa: BLE001  # tried again later, whatever it was.
                 get_logger(__name__).info("spool waits for the broker", reason=str(error))
+                self._heed(error)
                 _close(publisher, broker)
                 publisher = broker = None
                 self._spool.release()
@@ -186,7 +200,46 @@ class Sender:
         self._spool.release()
         _close(publisher, broker)
 
+    def _waiting(self) -> list[Message]:
+        """The oldest messages of the spool that the broker may take; [] while it asks to wait."""
+        if time.monotonic() < self._not_before:
+            return []
+        while messages := self._spool.peek():
+            barred = next((message.key for message in messages if message.key in self.forbidden), "")
+            if not barred:
+                break
+            self._spool.set_aside(barred, "the broker has refused this key lately")
+        return messages
+
+    def _replay(self, publisher: Publisher, messages: Sequence[Message]) -> None:
+        """Publish what the spool gave; what the broker will not take is set aside."""
+        try:
+            publisher.publish(messages)
+        except BrokerError as error:
+            _count(CONFIRMED, messages[: error.stored])
+            self._spool.forget(error.stored)
+            if isinstance(error, Forbidden):
+                self._note(error)
+                self._spool.set_aside(error.key, str(error))
+            elif isinstance(error, Rejected):
+                self._rejections.note(error)
+                _count_partly(messages[error.stored : error.stored + 1], error.left)
+                self._spool.keep_only(error.left, str(error))
+            else:
+                raise
+            return
+        _count(CONFIRMED, messages)
+        self._spool.forget(len(messages))
+        self._next_try = 0.0
+
+    def _heed(self, error: Exception) -> None:
+        """Ask no sooner than the broker wants, if it says so."""
+        wait = error.wait if isinstance(error, BrokerUnavailable) else 0.0
+        wait *= random.uniform(1.0, 1.2)  # noqa: S311  # spreads retries of many hosts.
+        self._not_before = max(self._not_before, time.monotonic() + wait)
+
     def _back_off(self, error: Exception) -> None:
+        self._heed(error)
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
         self._next_try = time.monotonic() + self._pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries.
         get_logger(__name__).warning("broker is away, records go to the spool", reason=str(error))
@@ -194,6 +247,12 @@ class Sender:
     def _let_go(self) -> None:
         _close(self._publisher, self._broker)
         self._publisher = self._broker = None
+
+
+def _count_partly(messages: Sequence[Message], left: Sequence[Message]) -> None:
+    """Count messages of whose last one some records are left."""
+    _count(CONFIRMED, messages)
+    telemetry.add(CONFIRMED, -sum(message.count for message in left), messages[-1].key.rpartition(".")[2])
 
 
 def _close(*ends: Publisher | Broker | None) -> None:

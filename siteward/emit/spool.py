@@ -39,6 +39,8 @@ class Spool:
         if self._publisher is None:
             self._file.declare({QUEUE: (EVERYTHING,)})
             self._publisher = self._file.publisher()
+        # What is set aside is on the disk like what waits.
+        self._publisher.max_bytes = self._file.max_bytes - self._file.parked_bytes()
         self._publisher.publish(messages)
 
     def peek(self) -> list[Message]:
@@ -52,11 +54,23 @@ class Spool:
             self._held = self._consumer.receive(0)
         return [delivery.message for delivery in self._held]
 
-    def forget(self) -> None:
-        """Forget what peek gave: the broker has confirmed it."""
-        if self._consumer is not None and self._held:
-            self._consumer.acknowledge(self._held)
-        self._held = []
+    def forget(self, count: int) -> None:
+        """Forget the first messages that peek gave: the broker has confirmed them."""
+        done, self._held = self._held[:count], self._held[count:]
+        if self._consumer is not None and done:
+            self._consumer.acknowledge(done)
+
+    def keep_only(self, left: Sequence[Message], reason: str) -> None:
+        """Of the first message that peek gave, keep what the broker does not take.
+
+        Parts come behind what waits; a message of which it takes nothing is put aside until take_back.
+        """
+        assert self._consumer is not None
+        first = self._held.pop(0)
+        if list(left) == [first.message]:
+            self._consumer.park(first, reason)
+        else:
+            self._consumer.replace(first, left)
 
     def set_aside(self, key: str, reason: str) -> None:
         """Put aside those of peek's messages that have a routing key; nobody gets them before take_back."""

@@ -64,6 +64,12 @@ class ServiceToken:
             assert self._kept is not None
             return self._kept.access
 
+    def refused(self, token: str) -> None:
+        """Ask for another one the next time: this one is not taken, whatever its issuer said of its end."""
+        with self._lock:
+            if self._kept is not None and self._kept.access == token:
+                self._kept = None
+
     def _renew(self) -> None:
         now = self._clock()
         try:

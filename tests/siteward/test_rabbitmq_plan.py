@@ -16,7 +16,7 @@ from rich.pretty import pretty_repr
 from siteward.broker import Message, QueueStatus
 from siteward.broker.opening import open_declared
 from siteward.broker.rabbitmq import open_broker, standing
-from siteward.broker.rabbitmq.addresses import WrongAddress, address_of
+from siteward.broker.rabbitmq.addresses import address_of
 from siteward.broker.rabbitmq.checking import compared
 from siteward.broker.rabbitmq.difference import Difference
 from siteward.broker.rabbitmq.management import FoundBinding, FoundExchange, FoundPolicy, FoundQueue
@@ -27,6 +27,7 @@ from siteward.broker.rabbitmq.publisher import _Outgoing, _Outlet
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
 from siteward.hiding import without_password
+from siteward.broker.tls import WrongAddress
 from siteward.settings import BrokerSettings, Settings, ShardSettings
 
 TOPOLOGY = {"monitoring": ("#",), "jobs": ("#.job",), "hosts": ("#.host",)}
@@ -60,8 +61,8 @@ def test_a_url_without_a_host_is_refused(url: str) -> None:
 
 def test_settings_never_show_a_secret() -> None:
     """Neither their own text nor what rich draws in a trace."""
-    section = BrokerSettings(url="amqps://me:secret/@host/v", password="secret", prefetch=7)
-    assert "secret" not in repr(Settings(broker=section)) + pretty_repr(section)
+    section = BrokerSettings(url="amqps://me:s3cret/@host/v", password="s3cret", prefetch=7)
+    assert "s3cret" not in repr(Settings(broker=section)) + pretty_repr(section)
     assert "url='amqps://me:hidden@host/v', prefetch=7" in repr(section)
     assert "password='hidden'" in repr(section)
     assert "password=''" in repr(BrokerSettings())

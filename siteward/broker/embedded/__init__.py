@@ -110,6 +110,11 @@ class EmbeddedBroker:
         with self._file.reading() as connection:
             return [number for (number,) in connection.execute("SELECT id FROM parked ORDER BY id")]
 
+    def parked_bytes(self) -> int:
+        """The size of the bodies of all parked messages."""
+        with self._file.reading() as connection:
+            return int(connection.execute("SELECT coalesce(sum(length(body)), 0) FROM parked").fetchone()[0])
+
     def replay(self, numbers: Sequence[int]) -> int:
         """Put parked messages back at the end of their queue; the number moved."""
         now = time.time_ns() // 1000

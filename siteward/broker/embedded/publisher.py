@@ -18,7 +18,8 @@ class EmbeddedPublisher:
     def __init__(self, path: Path, max_bytes: int) -> None:
         """Name the file; every commit survives a power failure."""
         self._file = BrokerFile(path, durable=True)
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Of waiting bodies, beyond which nothing more is taken."""
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Store all messages in one transaction.
@@ -41,10 +42,8 @@ class EmbeddedPublisher:
                     reason = f"no queue is bound to {message.key!r}; is any sink installed?"
                     raise Unroutable(reason)
                 insert_message(connection, message, now, queues)
-            if connection.execute("SELECT bytes FROM totals").fetchone()[0] > self._max_bytes:
-                reason = (
-                    f"{self._file.path} holds {self._max_bytes} bytes of waiting messages already; it takes no more"
-                )
+            if connection.execute("SELECT bytes FROM totals").fetchone()[0] > self.max_bytes:
+                reason = f"{self._file.path} holds {self.max_bytes} bytes of waiting messages already; it takes no more"
                 raise BrokerFull(reason)
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 
-from siteward.broker import BrokerError
+from siteward.broker.tls import WrongAddress, tls_context
 from siteward.settings import BrokerSettings
 
 PORTS: Final[Mapping[str, int]] = {"amqp": 5672, "amqps": 5671}
@@ -19,12 +18,6 @@ NOT_ENCODED: Final = (
     "setting broker.url cannot be read: percent-encode the password in it (/ is %2F, # is %23, ? is %3F, [ is %5B, "
     "] is %5D), or give it as broker.password; an @ in the virtual host is %40"
 )
-
-
-class WrongAddress(BrokerError):  # noqa: N818  # reads as the state it is.
-    """The broker's URL, or a file that the settings name for it, cannot be used."""
-
-    permanent = True
 
 
 @dataclass(frozen=True)
@@ -118,23 +111,3 @@ def parameters_of(address: Address, settings: BrokerSettings, purpose: str) -> l
         )
         for host, port in address.hosts
     ]
-
-
-def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
-    """What is trusted, and the client certificate.
-
-    Raises:
-        WrongAddress: naming the setting whose file cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.ca or None)
-    except (OSError, ssl.SSLError) as error:
-        message = f"setting broker.ca: {settings.ca}: {error}"
-        raise WrongAddress(message) from error
-    if settings.certificate:
-        try:
-            context.load_cert_chain(settings.certificate, settings.key or None)
-        except (OSError, ssl.SSLError) as error:
-            message = f"settings broker.certificate and broker.key: {settings.certificate}: {error}"
-            raise WrongAddress(message) from error
-    return context

@@ -13,8 +13,9 @@ from urllib.request import HTTPSHandler, Request
 import msgspec
 
 from siteward.broker import BrokerUnavailable
-from siteward.broker.rabbitmq.addresses import Address, tls_context
+from siteward.broker.rabbitmq.addresses import Address
 from siteward.broker.rabbitmq.plan import EXCHANGE, Arguments, WrongPlan
+from siteward.broker.tls import tls_context
 from siteward.openers import opener
 from siteward.settings import BrokerSettings
 
