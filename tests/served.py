@@ -14,9 +14,9 @@ PATIENCE = 30.0
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: FastAPI, port: int = 0) -> Iterator[str]:
     """Serve it; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, server_header=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, server_header=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     until = time.monotonic() + PATIENCE

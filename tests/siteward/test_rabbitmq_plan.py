@@ -24,10 +24,10 @@ from siteward.broker.rabbitmq.messages import headers_of, message_of, properties
 from siteward.broker.rabbitmq.plan import ENVELOPE, PRODUCER, Plan, WrongPlan, plan_of
 from siteward.broker.rabbitmq.policies import effects
 from siteward.broker.rabbitmq.publisher import _Outgoing, _Outlet
+from siteward.broker.tls import WrongAddress
 from siteward.compression import compress_zstd
 from siteward.envelope import ZSTD, seal
 from siteward.hiding import without_password
-from siteward.broker.tls import WrongAddress
 from siteward.settings import BrokerSettings, Settings, ShardSettings
 
 TOPOLOGY = {"monitoring": ("#",), "jobs": ("#.job",), "hosts": ("#.host",)}

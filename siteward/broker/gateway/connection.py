@@ -123,6 +123,8 @@ def _read(http: HTTPConnection, response: HTTPResponse, deadline: float) -> byte
         left = _left(deadline)
         if http.sock is not None:
             http.sock.settimeout(left)
+    # At the end of its length it does not do so itself, and the connection would take no further request.
+    response.close()
     return bytes(body)
 
 
