@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
+from rabbitmq_server import free_ports
 from served import served
 
 from collectors import gateway
@@ -39,7 +39,7 @@ class GatewayServer:
         trusted = {"local": IssuerSettings(profile="local")} if issuers is None else issuers
         self.settings = Settings(data=str(folder), issuers=trusted)
         self._running: AbstractContextManager[str] | None = None
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self, limits: GatewaySettings | None = None, broker: BrokerSettings | None = None) -> None:
@@ -94,14 +94,6 @@ def parcel_of(delivery: Delivery) -> Parcel:
     vo = message.key.rpartition(".")[0]
     body = decompress(message.body, message.content_encoding, MAX_BYTES)
     return open_envelope(body, message.content_type, KINDS, LATER, routed_vo=vo)
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -5,29 +5,23 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import timedelta
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
-from examples import JOB, NOON, NOW, job
+from examples import JOB, NOW, job
+from killing import Process, counts_of, wait
+from rabbitmq_server import free_ports
 
-from monitoring.stores.opening import open_monitoring
 from siteward.broker.opening import open_declared
 from siteward.envelope import as_json
-from siteward.kinds import load_kinds
-from siteward.query import Function, Query, Wanted
 from siteward.settings import Settings, load_settings
 
 EMITTER = """
@@ -51,36 +45,6 @@ with Emitter(load_settings()) as emitter:
 """
 POSTED = 10_000_000
 """Numbers of the jobs that come through the gateway, so that they differ from the emitter's."""
-
-
-class Process:
-    """A program that is killed and started again."""
-
-    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
-        self._command = command
-        self._environ = environ
-        self.kills = 0
-        self._process = self._started()
-
-    def kill(self) -> None:
-        """Kill it in the middle of whatever it does, and start it again."""
-        self._process.kill()
-        self._process.communicate()
-        self.kills += 1
-        self._process = self._started()
-
-    def end(self) -> None:
-        """End it as a person would."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._process.communicate()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        # The services take the end of their standard input for the end of their supervisor.
-        return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE)
 
 
 class Poster(threading.Thread):
@@ -121,7 +85,7 @@ class Poster(threading.Thread):
 @contextmanager
 def _installation(folder: Path) -> Iterator[tuple[Settings, dict[str, Process], Poster]]:
     """Emitter, collector and application on one data folder, and somebody who posts."""
-    port = _free_port()
+    (port,) = free_ports(1)
     environ = os.environ | {"SITEWARD_DATA": str(folder), "SITEWARD_SERVER__PORT": str(port)}
     environ |= {"SITEWARD_LOG_LEVEL": "error", "SITEWARD_EMITTER__BATCH_AGE": "0.05"}
     service = [sys.executable, "-m", "siteward.server.service"]
@@ -145,22 +109,22 @@ def _installation(folder: Path) -> Iterator[tuple[Settings, dict[str, Process], 
 def _survives(folder: Path, kills: int, seed: int, tell: Callable[[str], None]) -> None:
     chance = random.Random(seed)
     with _installation(folder) as (settings, processes, poster):
-        _wait(lambda: (folder / "emitted").exists() and poster.queued > 0, "the first records")
+        wait(lambda: (folder / "emitted").exists() and poster.queued > 0, "the first records")
         for _ in range(kills):
             time.sleep(chance.uniform(0.05, 1.0))
             processes[chance.choice(sorted(processes))].kill()
         # Every process does something once more after the last kill.
         reached, posted = int((folder / "emitted").read_text()), poster.queued
-        _wait(lambda: int((folder / "emitted").read_text()) > reached and poster.queued > posted, "progress")
+        wait(lambda: int((folder / "emitted").read_text()) > reached and poster.queued > posted, "progress")
         poster.stop.set()
         poster.join()
         processes["emitter"].end()
         broker = open_declared(settings)
-        _wait(lambda: all(status.records == 0 for status in broker.status()), "an empty queue")
+        wait(lambda: all(status.records == 0 for status in broker.status()), "an empty queue")
         broker.close()
         emitted = int((folder / "emitted").read_text())
         # The last batch may have got through without being noted.
-        counts = _counts_by_id(settings, emitted + 10_000_000)
+        counts = counts_of(settings, "job", "local_job_id", emitted + 10_000_000)
     killed = {name: process.kills for name, process in processes.items()}
     tell(f"killed {killed}; {emitted:,} emitted and flushed, {poster.queued:,} posted, {len(counts):,} stored")
     assert sum(killed.values()) == kills
@@ -168,37 +132,6 @@ def _survives(folder: Path, kills: int, seed: int, tell: Callable[[str], None]) 
     assert set(counts.values()) == {1}
     assert {str(number) for number in range(emitted)} <= set(counts)
     assert {str(POSTED + number) for number in range(poster.queued)} <= set(counts)
-
-
-def _counts_by_id(settings: Settings, newest: int) -> Counter[str]:
-    """How often each job is stored; asked in windows, since an answer has a million rows at most."""
-    counts: Counter[str] = Counter()
-    window = timedelta(days=5)
-    with closing(open_monitoring(settings, load_kinds())) as store:
-        start = NOON
-        while start <= NOON + timedelta(seconds=newest):
-            wanted = (Wanted(Function.COUNT),)
-            question = Query(kind="job", wanted=wanted, start=start, end=start + window, by=("local_job_id",))
-            for row in store.query(question).rows:
-                counts[str(row.group[0])] += int(row.values[0] or 0)
-            start += window
-        question = Query(kind="job", wanted=wanted, start=NOON - window, end=NOON + timedelta(days=9999))
-        assert store.query(question).totals == (counts.total(),)
-    return counts
-
-
-def _wait(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path, tell_counts: Callable[[str], None]) -> None:

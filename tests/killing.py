@@ -1,0 +1,80 @@
+"""Programs that are killed in the middle of whatever they do, and what of their work is there in the end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+
+from examples import NOON
+
+from monitoring.stores.opening import open_monitoring
+from siteward.kinds import load_kinds
+from siteward.query import Function, Query, Wanted
+from siteward.settings import Settings
+
+
+class Process:
+    """A program that is killed and started again."""
+
+    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
+        self._command = command
+        self._environ = environ
+        self.kills = 0
+        self._process = self._started()
+
+    def kill(self) -> None:
+        """Kill it in the middle of whatever it does, and start it again."""
+        self._process.kill()
+        self._process.communicate()
+        self.kills += 1
+        self._process = self._started()
+
+    def end(self) -> None:
+        """End it as a person would."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._process.communicate()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        # The services take the end of their standard input for the end of their supervisor.
+        return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE)
+
+
+def wait(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    """Until it is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def counts_of(settings: Settings, kind: str, name: str, newest: int) -> Counter[str]:
+    """How often each value of a dimension is stored; asked in windows, since an answer has a million rows at most.
+
+    Args:
+        settings: of the installation.
+        kind: of records that end so many seconds after noon as their number is.
+        name: of the dimension.
+        newest: number of the last one.
+    """
+    counts: Counter[str] = Counter()
+    window = timedelta(days=5)
+    wanted = (Wanted(Function.COUNT),)
+    with closing(open_monitoring(settings, load_kinds())) as store:
+        start = NOON
+        while start <= NOON + timedelta(seconds=newest):
+            question = Query(kind=kind, wanted=wanted, start=start, end=start + window, by=(name,))
+            for row in store.query(question).rows:
+                counts[str(row.group[0])] += int(row.values[0] or 0)
+            start += window
+        question = Query(kind=kind, wanted=wanted, start=NOON - window, end=NOON + timedelta(days=9999))
+        assert store.query(question).totals == (counts.total(),)
+    return counts
