@@ -234,6 +234,31 @@ def test_a_token_that_is_refused_is_tried_again_later(server: ScriptedServer, pu
     assert TOKEN not in repr(caught.value)
 
 
+class Renewed:
+    """Gives one token after the other, the next one when the last was refused."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> str:
+        return f"token-{self.number}"
+
+    def refused(self, token: str) -> None:
+        assert token == self()
+        self.number += 1
+
+
+def test_a_token_that_is_refused_is_renewed_once(server: ScriptedServer) -> None:
+    """In the middle of a call, and the message goes out with the new one; if that is refused too, it is an outage."""
+    server.answers = [queued(), problem(401), queued(), problem(401), problem(401)]
+    with closing(GatewayPublisher(server.url, None, Renewed(), 10)) as publisher:
+        publisher.publish([message(1), message(2)])
+        with pytest.raises(BrokerUnavailable, match="401"):
+            publisher.publish([message(3)])
+    sent = [asked.headers["Authorization"].removeprefix("Bearer ") for asked in server.asked]
+    assert sent == ["token-0", "token-0", "token-1", "token-1", "token-2"]
+
+
 def test_who_has_no_token_is_told_where_one_is_sought(
     server: ScriptedServer, publisher: GatewayPublisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -275,8 +300,12 @@ def test_a_file_of_a_token_that_is_not_there_is_waited_for(
 
 def test_a_server_that_hangs_is_left_in_time(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """All messages of a call together have a bounded time, so that a program that ends can spool them."""
-    server.answers = [queued()]
-    monkeypatch.setattr(ScriptedServer, "next", lambda _: time.sleep(2) or queued())
+
+    def late(_: ScriptedServer) -> Said:
+        time.sleep(2)
+        return queued()
+
+    monkeypatch.setattr(ScriptedServer, "next", late)
     began = time.monotonic()
     with (
         publishing(server.url, Settings(broker=BrokerSettings(timeout=0.3))) as publisher,
@@ -404,6 +433,15 @@ def test_without_what_asks_for_tokens_it_is_said_what_to_install(monkeypatch: py
         GatewayBroker("https://siteward.example.org", Settings(credentials=credentials))
     assert isinstance(caught.value, BrokerError)
     assert "hush-hush" not in str(caught.value)
+
+
+def test_a_file_of_authorities_that_cannot_be_read_is_named() -> None:
+    """Of the issuer, and of the application."""
+    credentials = CredentialsSettings(issuer="https://iam.example", client="c", client_secret="x", ca="/nowhere/ca.pem")
+    with pytest.raises(WrongAddress, match=r"credentials\.ca: /nowhere/ca\.pem"):
+        open_broker("https://siteward.example.org", Settings(credentials=credentials))
+    with pytest.raises(WrongAddress, match=r"broker\.ca: /nowhere/ca\.pem"):
+        open_broker("https://siteward.example.org", Settings(broker=BrokerSettings(ca="/nowhere/ca.pem")))
 
 
 def test_credentials_are_asked_for_one_token_by_all() -> None:

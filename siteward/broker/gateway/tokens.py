@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from siteward.bearer_token import discovered_token
 from siteward.broker import BrokerError
+from siteward.broker.tls import WrongAddress
 from siteward.settings import CredentialsSettings, Settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def token_source(url: str, settings: Settings) -> TokenSource:
 
     Raises:
         NoLibrary: the settings have credentials, and what uses them is not installed; says what to install.
+        WrongAddress: the file in `credentials.ca` cannot be read.
     """
     credentials = settings.credentials
     return _service(credentials, credentials.audience or url) if credentials.issuer else FoundToken()
@@ -68,7 +70,11 @@ def _service(credentials: CredentialsSettings, audience: str) -> ServiceToken:
     from siteward.oauth.fetching import HttpFetch  # noqa: PLC0415  # as above.
     from siteward.oauth.service import ServiceToken  # noqa: PLC0415  # as above.
 
-    http = HttpFetch(credentials.ca)
+    try:
+        http = HttpFetch(credentials.ca)
+    except OSError as error:
+        message = f"setting credentials.ca: {credentials.ca}: {error}"
+        raise WrongAddress(message) from error
     client = IssuerClient(credentials.issuer, credentials.client, credentials.client_secret, http=http)
     return ServiceToken(client, credentials.scopes, audience)
 
