@@ -121,7 +121,7 @@ def check(
     wanted = topology(chosen.settings)
     with closing(open_broker(chosen.settings)) as opened:
         if not hasattr(opened, "check"):
-            tell("the embedded broker keeps its queues in its own file; there is nothing to compare")
+            tell("only queues on RabbitMQ can be compared; broker.url names another broker")
             return
         rabbit = cast("RabbitBroker", opened)
         if unbind:

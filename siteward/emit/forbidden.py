@@ -15,11 +15,12 @@ _MOST_SAID: Final = 10
 
 
 class ForbiddenKeys:
-    """Keys and until when they are not tried. Any thread may look."""
+    """Keys, until when they are not tried, and why. Any thread may look."""
 
     def __init__(self) -> None:
         """Forbid nothing."""
         self._until: dict[str, float] = {}
+        self._reasons: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         """Whether any key is, or was: cheap to ask for every record."""
@@ -29,9 +30,14 @@ class ForbiddenKeys:
         """Whether a key is forbidden now."""
         return time.monotonic() < self._until.get(key, 0.0)
 
-    def add(self, key: str) -> None:
+    def add(self, key: str, reason: str) -> None:
         """Note that the broker has refused a key."""
+        self._reasons[key] = reason
         self._until[key] = time.monotonic() + RETRY_SECONDS
+
+    def reason(self, key: str) -> str:
+        """Why a key is forbidden, or was when it was last tried."""
+        return self._reasons[key]
 
 
 class Rejections:

@@ -166,7 +166,7 @@ class Sender:
         return True
 
     def _note(self, error: Forbidden) -> None:
-        self.forbidden.add(error.key)
+        self.forbidden.add(error.key, str(error))
         get_logger(__name__).error("records may not be published, they stay in the spool", reason=str(error))
 
     def _replay_for_ever(self) -> None:
@@ -208,7 +208,7 @@ class Sender:
             barred = next((message.key for message in messages if message.key in self.forbidden), "")
             if not barred:
                 break
-            self._spool.set_aside(barred, "the broker has refused this key lately")
+            self._spool.set_aside(barred, self.forbidden.reason(barred))
         return messages
 
     def _replay(self, publisher: Publisher, messages: Sequence[Message]) -> None:

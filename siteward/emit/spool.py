@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from siteward.broker import Delivery, Message
-from siteward.broker.embedded import EmbeddedBroker, EmbeddedConsumer, EmbeddedPublisher
+from siteward.broker.embedded import EmbeddedBroker, EmbeddedConsumer, EmbeddedPublisher, Held
 from siteward.broker.topology import EVERYTHING
 
 QUEUE: Final = "spool"
@@ -84,6 +84,10 @@ class Spool:
         if self._path.exists():
             self._file.declare({QUEUE: (EVERYTHING,)})
             self._file.replay(self._file.parked_numbers())
+
+    def content(self) -> list[Held]:
+        """What is in it, that which waits first; bodies are not read."""
+        return self._file.content() if self._path.exists() else []
 
     def release(self) -> None:
         """Give back what peek gave."""

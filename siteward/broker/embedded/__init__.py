@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from siteward.broker import ParkedMessage, QueueStatus
@@ -22,6 +23,16 @@ def open_broker(url: str, settings: Settings) -> EmbeddedBroker:
     return EmbeddedBroker(
         Path(unquote(urlsplit(url).path)), lease=settings.broker.lease, max_bytes=settings.broker.max_bytes
     )
+
+
+class Held(NamedTuple):
+    """Messages of one key, and why they are parked; "" of those that wait. `since` is when the oldest one came."""
+
+    key: str
+    reason: str
+    messages: int
+    records: int
+    since: datetime
 
 
 class EmbeddedBroker:
@@ -115,6 +126,18 @@ class EmbeddedBroker:
         with self._file.reading() as connection:
             return int(connection.execute("SELECT coalesce(sum(length(body)), 0) FROM parked").fetchone()[0])
 
+    def content(self) -> list[Held]:
+        """Sums of what waits in any queue, by key, and of what is parked, by key and reason; the oldest first."""
+        statement = """
+            SELECT * FROM (
+                SELECT key, '' AS reason, count(*), sum(count), min(published) AS since FROM messages GROUP BY key
+                UNION ALL
+                SELECT key, reason, count(*), sum(count), min(at) FROM parked GROUP BY key, reason
+            ) ORDER BY reason <> '', since"""
+        with self._file.reading() as connection:
+            rows = connection.execute(statement).fetchall()
+        return [Held(key, reason, messages, records, moment(since)) for key, reason, messages, records, since in rows]
+
     def replay(self, numbers: Sequence[int]) -> int:
         """Put parked messages back at the end of their queue; the number moved."""
         now = time.time_ns() // 1000
@@ -160,4 +183,4 @@ class EmbeddedBroker:
         self._file.close()
 
 
-__all__ = ["EmbeddedBroker", "EmbeddedConsumer", "EmbeddedPublisher", "open_broker"]
+__all__ = ["EmbeddedBroker", "EmbeddedConsumer", "EmbeddedPublisher", "Held", "open_broker"]
