@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import secrets
 from typing import Final
 from urllib.parse import urlsplit
 
+from siteward.loopback import is_loopback
 from siteward.settings import SettingsError
 
 SHORTEST_TOKEN: Final = 32
@@ -36,17 +36,6 @@ def check_exposure(section: str, host: str, token: str) -> None:
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
         message = f"setting {section}.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
         raise SettingsError(message)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name, without port, is this machine's own loopback."""
-    name = host.strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def host_name(host: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 from urllib.request import BaseHandler, HTTPRedirectHandler, OpenerDirector, ProxyHandler, build_opener
 
-from siteward.plain_text import LOCAL
+from siteward.loopback import is_loopback
 
 
 class _SameServer(HTTPRedirectHandler):
@@ -28,7 +28,7 @@ def opener(url: str, *handlers: BaseHandler, example: str = "http://127.0.0.1:80
         ValueError: the URL is not http or https, or holds a user or a password.
     """
     host = host_of(url, example)
-    proxies = [ProxyHandler({})] if host in LOCAL else []
+    proxies = [ProxyHandler({})] if is_loopback(host) else []
     return build_opener(_SameServer, *proxies, *handlers)
 
 

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+from siteward.loopback import is_loopback
+
 ENCRYPTED: Final = {"amqp": "amqps", "opensearch": "opensearchs", "http": "https"}
 """What to write in place of a scheme that encrypts nothing."""
+_BEHIND: Final = re.compile("[/?#]")
+"""What ends the hosts of a URL."""
 
 
 def plain_hosts(url: str) -> Iterator[str]:
-    """The hosts beyond this machine that a URL reaches without TLS; of several, with commas between them, each."""
+    """The hosts beyond this machine that a URL reaches without TLS; of several, with commas between them, each.
+
+    Of one that can be read in two ways, since an @ stands behind its host or within a password, the hosts of both.
+    """
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in ENCRYPTED:
         return
-    # A password that is not percent-encoded may hold anything.
-    for part in rest.rpartition("@")[2].partition("/")[0].split(","):
-        try:
-            host = urlsplit(f"//{part}").hostname
-        except ValueError:
-            continue  # Whoever opens it says what is wrong.
-        if host and host not in LOCAL:
-            yield host
+    for place in dict.fromkeys(_places(rest)):
+        for part in place.split(","):
+            try:
+                host = urlsplit(f"//{part}").hostname
+            except ValueError:
+                continue  # Whoever opens it says what is wrong.
+            if host and not is_loopback(host):
+                yield host
+
+
+def _places(rest: str) -> list[str]:
+    """Where hosts may stand: before the path, as the standard has it; and behind the last @ of all."""
+    before_path = _BEHIND.split(rest, maxsplit=1)[0].rpartition("@")[2]
+    return [before_path, _BEHIND.split(rest.rpartition("@")[2], maxsplit=1)[0]]
 
 
 def check_encrypted(setting: str, url: str, private: Collection[str]) -> None:
@@ -38,11 +51,19 @@ def check_encrypted(setting: str, url: str, private: Collection[str]) -> None:
         ValueError: saying what to write.
     """
     for host in plain_hosts(url):
-        if host not in private:
-            scheme = url.partition("://")[0]
+        if host in private:
+            continue
+        if len({*_places(url.partition("://")[2])}) > 1:
+            # One of the two hosts may be a piece of the password.
             message = (
-                f"setting {setting}: what goes to {host!r} would leave this machine unencrypted; write "
-                f"{ENCRYPTED[scheme.lower()]}:// in place of {scheme}://, or name the host in network.plain if nobody "
-                "else can read there"
+                f"setting {setting}: an @ stands where it may end a password or belong to a path, and what goes there "
+                "could leave this machine unencrypted; percent-encode it (@ is %40, / is %2F)"
             )
             raise ValueError(message)
+        scheme = url.partition("://")[0]
+        message = (
+            f"setting {setting}: what goes to {host!r} would leave this machine unencrypted; write "
+            f"{ENCRYPTED[scheme.lower()]}:// in place of {scheme}://, or name the host in network.plain if nobody "
+            "else can read there"
+        )
+        raise ValueError(message)

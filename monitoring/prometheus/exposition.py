@@ -22,8 +22,9 @@ from prometheus_client.registry import Collector
 from monitoring.prometheus.families import BOUNDS, Family, FamilyType
 from monitoring.prometheus.points import Buckets, Point
 from siteward import __version__
-from siteward.exposure import check_exposure, host_name, is_loopback, knows_token
+from siteward.exposure import check_exposure, host_name, knows_token
 from siteward.log import get_logger
+from siteward.loopback import is_loopback
 from siteward.settings import PrometheusSettings, SettingsError
 from siteward.telemetry import METRICS, MetricType, telemetry
 

@@ -15,8 +15,8 @@ from urllib.request import HTTPSHandler, Request
 
 import msgspec
 
+from siteward.loopback import is_loopback
 from siteward.openers import opener
-from siteward.plain_text import LOCAL
 
 MOST_BYTES: Final = 2**20
 SECONDS: Final = 10.0
@@ -83,7 +83,7 @@ def check_address(url: str, what: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname and "@" not in parts.netloc:
         return
-    if parts.scheme == "http" and parts.hostname in LOCAL and "@" not in parts.netloc:
+    if parts.scheme == "http" and is_loopback(parts.hostname or "") and "@" not in parts.netloc:
         return
     message = f"{what} {url[:200]!r}: expected https://…; http only of this machine itself"
     raise ValueError(message)

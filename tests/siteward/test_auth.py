@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
-from siteward.exposure import check_exposure, is_loopback
+from siteward.exposure import check_exposure
+from siteward.loopback import is_loopback
 from siteward.server.app import RouterFactory, create_app
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import Guarded, UndeclaredError

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from siteward.client import Client
+from siteward.loopback import is_loopback
 from siteward.plain_text import plain_hosts
 from siteward.server.database import Database, DatabaseError, is_local
 from siteward.settings import SettingsError, load_settings
@@ -50,7 +51,8 @@ def test_a_plain_connection_is_refused(tmp_path: Path, setting: str, url: str, b
         "http://[::1]:9090",
         "opensearchs://store.example",
         "embedded:///path",
-        "amqp://me:a/b@c@localhost/",
+        "http://127.8.9.10:9090/query?to=me%40elsewhere.example",
+        "amqps://broker.example/v@localhost",
         "http://[broken",
         "",
     ],
@@ -58,6 +60,60 @@ def test_a_plain_connection_is_refused(tmp_path: Path, setting: str, url: str, b
 def test_what_stays_here_or_is_encrypted_passes(url: str) -> None:
     """Nothing of it is plain."""
     assert list(plain_hosts(url)) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://broker.example/a@localhost/",
+        "http://broker.example/@127.0.0.1",
+        "http://broker.example?a=b@localhost",
+        "http://broker.example#@localhost",
+        "opensearch://broker.example:9200/x@localhost:9200",
+        "amqp://me:s3c/ret@broker.example/v",
+        "amqp://me:s3c/ret@localhost/v",
+        "opensearch://me:pa@s3c/ret@localhost",
+    ],
+)
+def test_no_at_sign_hides_where_a_plain_url_leads(tmp_path: Path, url: str) -> None:
+    """One in a path or a password makes two readings, and both have to stay here; neither is quoted."""
+    section = {"amqp": "broker.url", "opensearch": "monitoring.url"}.get(url.partition(":")[0], "prometheus.url")
+    with pytest.raises(SettingsError, match="unencrypted; percent-encode it") as refused:
+        loaded(tmp_path, section, url)
+    assert "s3c" not in str(refused.value)
+    assert "ret" not in str(refused.value)
+    assert list(plain_hosts(url))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("localhost", True),
+        ("LocalHost", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("128.0.0.1", False),
+        ("10.0.0.1", False),
+        ("::2", False),
+        ("127.0.0.1.example.org", False),
+        ("localhost.example.org", False),
+        ("localhost.", False),
+        ("127.1", False),
+        ("2130706433", False),
+        ("127.0.0.1,broker.example", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_the_same_for_who_comes_in_and_where_it_goes_out(host: str, is_local: bool) -> None:  # noqa: FBT001
+    """Addresses that never leave this machine, and no name that a server of names would have to be asked for."""
+    assert is_loopback(host) is is_local
+    if host and "," not in host:
+        place = host if host.startswith("[") or ":" not in host else f"[{host}]"
+        assert (list(plain_hosts(f"http://{place}:80/")) == []) is is_local
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from siteward.exposure import host_name, is_loopback
+from siteward.exposure import host_name
+from siteward.loopback import is_loopback
 from siteward.server.auth import Permission, Requirement
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.door import Door, NoToken

@@ -13,8 +13,8 @@ import msgspec
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
-from siteward.exposure import is_loopback
 from siteward.log import get_logger
+from siteward.loopback import is_loopback
 from siteward.oauth.fetching import Fetch, HttpFetch, check_address
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.cookies import SESSION, cookie_in

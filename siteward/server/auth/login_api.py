@@ -15,8 +15,9 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect
 
-from siteward.exposure import host_name, is_loopback
+from siteward.exposure import host_name
 from siteward.log import get_logger
+from siteward.loopback import is_loopback
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import token_problem

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.sql import ColumnElement
 
-from siteward.plain_text import LOCAL
+from siteward.loopback import is_loopback
 
 Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
@@ -244,7 +244,7 @@ def is_local(address: URL, environ: Mapping[str, str] | None = None) -> bool:
     environ = environ or {}
     if address.host is None and not _sockets(address) and environ.get("PGHOST"):
         return False
-    return (address.host or "localhost") in LOCAL and not any(environ.get(name) for name in _ELSEWHERE)
+    return is_loopback(address.host or "localhost") and not any(environ.get(name) for name in _ELSEWHERE)
 
 
 def _sockets(address: URL) -> tuple[str, ...]:
