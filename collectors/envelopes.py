@@ -17,6 +17,8 @@ from siteward.server.problems import Problem
 ENVELOPES: Final = frozenset({MSGPACK, JSON})
 LARGEST: Final = 4 * 2**20
 """Bytes of an envelope, decompressed: unlike other bodies it is held whole. Emitters cut what is larger."""
+MOST: Final = 10_000
+"""Records of an envelope: they are queued together, and answered for while who sent them waits."""
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -48,10 +50,14 @@ def opened(  # what arrived, as what, from whom, when, and how much of it may be
         longest: largest record in bytes.
 
     Raises:
-        Problem: 413, it is too large; 403, the sender does not speak for its VO.
+        Problem: 413, it is too large, or holds too many; 403, the sender does not speak for its VO.
         Refused: it cannot be read as an envelope of this kind.
     """
     body = b"".join(pieces)
+    count = _count(body, content_type)
+    if count > MOST:
+        message = f"the envelope holds {count} records, more than {MOST}; send it in parts"
+        raise Problem(413, message)
     parcel = open_envelope(body, content_type, {kind.name: kind}, now)
     header = parcel.header
     if not sender.speaks_for(header.vo):
@@ -61,6 +67,21 @@ def opened(  # what arrived, as what, from whom, when, and how much of it may be
     # Another sender may have seen its id, and must not put its own records in place of these.
     identifier = blake2b(_encoder.encode((sender.account, kind.name, header.vo, header.id)), digest_size=16).digest()
     return Sent(identifier, header.first), _records(kind, parcel, longest)
+
+
+class _Counted(msgspec.Struct):
+    """As much of an envelope as says how many records it holds."""
+
+    count: int = 0
+    records: list[msgspec.Raw] = []
+
+
+def _count(body: bytes, content_type: str) -> int:
+    try:
+        found = (msgspec.json if content_type == JSON else msgspec.msgpack).decode(body, type=_Counted)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return 0  # Whoever opens it says what is wrong.
+    return max(found.count, len(found.records))
 
 
 def _records(kind: Kind, parcel: Parcel, longest: int) -> Iterator[Element]:

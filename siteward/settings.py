@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -126,8 +127,15 @@ class Settings(Section):
 
     @property
     def spool(self) -> Path:
-        """The emitter's spool folder."""
-        return Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
+        """The emitter's spool folder; what is on its way to an application has one of its own within it.
+
+        Else another program of the user, with another broker, would send it there, or under another name.
+        """
+        folder = Path(self.emitter.spool).expanduser() if self.emitter.spool else self.folder / "spool"
+        if not self.broker.url.lower().startswith(("http:", "https:")):
+            return folder
+        whose = "\n".join((self.broker.url.rstrip("/"), self.credentials.issuer, self.credentials.client))
+        return folder / blake2b(whose.encode(), digest_size=8).hexdigest()
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

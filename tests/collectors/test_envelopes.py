@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from in_memory import MemoryBroker
 
 from collectors import gateway
-from collectors.envelopes import LARGEST
+from collectors.envelopes import LARGEST, MOST
 from siteward.envelope import JSON, MSGPACK, Envelope, Header, Parcel, open_envelope, seal
 from siteward.kinds import load_kinds
 from siteward.kinds.data_operation import DataOperation
@@ -177,7 +177,7 @@ BROKEN: Final[dict[str, tuple[bytes, int, str]]] = {
     "other units": (changed(sealed(job(1)), units={"wall_time": "h"}), 400, "is declared in 's'"),
     "a short id": (changed(sealed(job(1)), id=b"i"), 400, "expected 16 bytes"),
     "no records": (changed(sealed(job(1)), count=0), 400, "holds none"),
-    "too many": (changed(sealed(job(1)), count=50_001), 400, "more than"),
+    "too many": (changed(sealed(job(1)), count=MOST + 1), 413, f"more than {MOST}"),
     "fewer than it says": (changed(sealed(job(1)), count=2), 400, "expected a list of 2"),
     "a place beyond any": (changed(sealed(job(1)), first=50_001), 400, "is no place"),
     "too large": (sealed(job(1)) + bytes(LARGEST), 413, f"more|larger than {LARGEST}"),
@@ -227,6 +227,13 @@ def test_quotas_hold_and_an_envelope_is_queued_whole(door: Door) -> None:
     assert answer.status_code == 429
     assert 15 <= int(answer.headers["retry-after"]) <= 20
     assert len(door.ids) == 3_000
+
+
+def test_too_many_records_in_json_are_refused_too(door: Door) -> None:
+    """Before any of them is looked at."""
+    head = f'"v": 1, "id": "{secrets.token_hex(16)}", "kind": "job", "vo": "example", "producer": "p", "sent": 1'
+    body = f'{{{head}, "records": [{", ".join(["0"] * (MOST + 1))}]}}'.encode()
+    assert door.post(body, **{"Content-Type": JSON}).status_code == 413
 
 
 def test_an_envelope_in_json_is_taken_too(door: Door) -> None:

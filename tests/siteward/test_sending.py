@@ -27,6 +27,7 @@ from siteward.oauth.client import IssuerClient
 from siteward.oauth.service import ServiceToken
 from siteward.server.auth.roles import Grant, Role
 from siteward.settings import (
+    BrokerSettings,
     CredentialsSettings,
     GatewaySettings,
     GrantSettings,
@@ -255,7 +256,7 @@ def test_records_of_other_sites_stay_with_the_reason(
 
 def shown(settings: Settings) -> list[dict[str, object]]:
     """What `siteward spool` says."""
-    environ = os.environ | {"SITEWARD_DATA": settings.data}
+    environ = os.environ | {"SITEWARD_DATA": settings.data, "SITEWARD_BROKER__URL": settings.broker.url}
     command = [sys.executable, "-m", "siteward", "--output", "json", "spool"]
     done = subprocess.run(command, env=environ, capture_output=True, check=True, timeout=60)
     found: list[dict[str, object]] = msgspec.json.decode(done.stdout)
@@ -278,6 +279,27 @@ def test_a_command_shows_what_is_not_taken(server: GatewayServer, program: Setti
     assert [kept[name] for name in ("state", "vo", "kind", "messages", "records")] == ["aside", "dteam", "job", 1, 1]
     assert "does not report for the VO 'dteam'" in str(kept["reason"])
     assert str(kept["since"]).endswith("+00:00")
+
+
+def test_nobody_else_sends_what_waits_for_an_application(server: GatewayServer, program: Settings) -> None:
+    """Programs of a user share a spool by broker, and by who they are there: others would send it to their own."""
+    server.stop()
+    with Emitter(program) as emitter:
+        emitter.emit(job(1))
+        assert emitter.flush(PATIENCE)
+    assert waiting(program) == 1
+    here = msgspec.structs.replace(program, broker=BrokerSettings())
+    credentials = CredentialsSettings(issuer="https://iam.example", client="c", client_secret="x")
+    spools = {here.spool, program.spool, msgspec.structs.replace(program, credentials=credentials).spool}
+    assert len(spools) == 3
+    environ = {"SITEWARD_DATA": program.data, "SITEWARD_BROKER__URL": f"{server.url}/"}
+    assert load_settings(environ=environ).spool == program.spool
+    with Emitter(here) as emitter:
+        emitter.emit(job(2))
+        assert emitter.flush(PATIENCE)
+        time.sleep(0.5)
+    assert waiting(program) == 1
+    assert server.take() == []
 
 
 def test_what_is_set_aside_counts_among_what_the_spool_holds(
