@@ -13,7 +13,8 @@ import pytest
 import trustme
 import uvicorn
 from examples import JOB, NOW, job
-from gateway_server import KINDS, LATER, gateway_server
+from gateway_server import KINDS, LATER, GatewayServer, gateway_server
+from proxy_server import proxy_server
 from scripted_server import Said, ScriptedServer, problem, queued, scripted_server
 
 from siteward.broker import BrokerError, BrokerUnavailable, Forbidden, Message, Rejected
@@ -375,26 +376,66 @@ def test_a_private_network_may_be_plain() -> None:
     assert open_broker("http://app:8080", Settings(network=NetworkSettings(plain=("app",)))) is not None
 
 
-def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that nobody vouches for gets no token; one of the authorities that the settings name does."""
+@contextmanager
+def over_tls(folder: Path, name: str) -> Iterator[GatewayServer]:
+    """An application with a certificate for a name; `ca.pem` in the folder vouches for it."""
     authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    pem = str(folder / "server.pem")
+    authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(pem)
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     config = uvicorn.Config
-    pem = str(tmp_path / "server.pem")
-    monkeypatch.setattr(uvicorn, "Config", lambda app, **given: config(app, ssl_certfile=pem, ssl_keyfile=pem, **given))
-    with gateway_server(tmp_path / "app") as server:
-        url = server.url.replace("http://127.0.0.1", "https://localhost")
-        monkeypatch.setenv("BEARER_TOKEN", server.token())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn, "Config", lambda app, **given: config(app, ssl_certfile=pem, ssl_keyfile=pem, **given))
+        with gateway_server(folder / "app") as server:
+            patch.setenv("BEARER_TOKEN", server.token())
+            yield server
+
+
+def test_certificates_are_checked(tmp_path: Path) -> None:
+    """One that nobody vouches for gets no token; one of the authorities that the settings name does."""
+    with over_tls(tmp_path, "localhost") as server:
+        url = f"https://localhost:{server.port}"
+        with publishing(url) as publisher, pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+            publisher.publish([message()])
+        trusting = Settings(broker=BrokerSettings(ca=str(tmp_path / "ca.pem")))
+        with publishing(url, trusting) as publisher:
+            publisher.publish([message(1), message(2)])
         with (
-            publishing(url) as publisher,
+            publishing(f"https://127.0.0.1:{server.port}", trusting) as publisher,
             pytest.raises(BrokerUnavailable, match="certificate verify failed"),
         ):
-            publisher.publish([message()])
-        with publishing(url, Settings(broker=BrokerSettings(ca=str(tmp_path / "ca.pem")))) as publisher:
-            publisher.publish([message(1), message(2)])
+            publisher.publish([message(3)])
         assert sorted(server.jobs().values()) == ["1", "2"]
+
+
+@pytest.mark.parametrize(("account", "given"), [("", ""), ("me:p%40ss@", "Basic bWU6cEBzcw==")])
+def test_a_proxy_is_asked_for_the_way_and_sees_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: str, given: str
+) -> None:
+    """The one that the environment names, by CONNECT: what goes through it is TLS to the application itself."""
+    with over_tls(tmp_path, "siteward.example.org") as server, proxy_server(server.port) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{account}{proxy.url}")
+        trusting = Settings(broker=BrokerSettings(ca=str(tmp_path / "ca.pem")))
+        with publishing("https://siteward.example.org", trusting) as publisher:
+            publisher.publish([message(1), message(2)])
+        assert proxy.asked == [("siteward.example.org:443", given)]
+        assert sorted(server.jobs().values()) == ["1", "2"]
+        # One on this machine could not be reached by a proxy elsewhere.
+        with publishing(f"https://localhost:{server.port}", trusting) as publisher, pytest.raises(BrokerUnavailable):
+            publisher.publish([message()])
+        assert len(proxy.asked) == 1
+
+
+def test_a_long_answer_says_the_same(server: ScriptedServer, publisher: GatewayPublisher) -> None:
+    """Where the wish for a short one is lost on the way, it tells of the records that were taken, too."""
+    good = [{"position": each, "id": "0" * 32, "status": "queued"} for each in (0, 2)]
+    bad = {"position": 1, "status": "rejected", "field": "site", "value": "", "reason": "no"}
+    server.answers = [Said(200, {"records": good, "queued": 2, "rejected": 0})]
+    publisher.publish([message(1, 2)])
+    server.answers = [Said(200, {"records": [*good, bad], "queued": 2, "rejected": 1})]
+    with pytest.raises(Rejected) as caught:
+        publisher.publish([message(*range(3))])
+    assert jobs_in(caught.value.left) == ["1"]
 
 
 def test_a_body_that_nobody_reads_is_answered_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

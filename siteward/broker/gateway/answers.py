@@ -16,6 +16,8 @@ LONGEST_WAIT: Final = 300.0
 SHOWN: Final = 300
 """Characters of a server's words that a message repeats."""
 PROBLEM: Final = "application/problem+json"
+REJECTED: Final = "rejected"
+"""The gateway's word for a record that it has not taken."""
 BROKEN: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY})
 """What says that this message will not be taken, whoever sends it."""
 
@@ -29,9 +31,10 @@ class _Told(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    """What it says of one that it has not."""
+    """What it says of one; of those that it has taken, too, where the wish for a short answer is lost on the way."""
 
     position: int
+    status: str
     field: str = ""
     value: str = ""
     reason: str = ""
@@ -93,15 +96,16 @@ def _check_records(answer: Answer, message: Message, place: str) -> None:
     except msgspec.MsgspecError as error:
         said = f"{place} answers something else than Siteward's gateway does: {error}"
         raise away(said) from error
-    if told.rejected != len(told.records) or told.queued + told.rejected < 1:
+    rejected = [record for record in told.records if record.status == REJECTED]
+    if told.rejected != len(rejected) or told.queued + told.rejected < 1:
         said = f"{place} does not say what became of each record"
         raise away(said)
-    if told.records:
-        first = told.records[0]
+    if rejected:
+        first = rejected[0]
         where = f"{first.field}: " if first.field else ""
         said = f"{place} rejects {told.rejected} of {told.rejected + told.queued} records, the first for"
         said += _words(f"{where}{first.reason} (got {first.value})")
-        raise Rejected(said, with_only(message, (record.position for record in told.records)))
+        raise Rejected(said, with_only(message, (record.position for record in rejected)))
 
 
 def _problem(answer: Answer) -> _Problem | None:

@@ -13,6 +13,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
+from siteward.loopback import is_loopback
+
 MOST_BYTES: Final = 8 * 2**20
 """Of an answer; one about ten thousand rejected records has about three million."""
 PIECE: Final = 2**16
@@ -104,7 +106,8 @@ class Connection:
         host, port = self._parts.hostname or "", self._parts.port
         if self._context is None:
             return HTTPConnection(host, port)
-        proxy = _proxy(host)
+        # No proxy can reach this machine's own loopback.
+        proxy = None if is_loopback(host) else _proxy(host)
         if proxy is None:
             return HTTPSConnection(host, port, context=self._context)
         tunnel = HTTPSConnection(proxy.hostname or "", proxy.port or 80, context=self._context)
