@@ -10,7 +10,7 @@ import msgspec
 
 from collectors.bodies import Element, too_long
 from collectors.sender import Sender
-from siteward.envelope import JSON, MSGPACK, Parcel, open_envelope
+from siteward.envelope import JSON, MAX_RECORDS, MSGPACK, Parcel, open_envelope
 from siteward.records import Kind, Refused, Row
 from siteward.server.problems import Problem
 
@@ -60,6 +60,10 @@ def opened(  # what arrived, as what, from whom, when, and how much of it may be
         raise Problem(413, message)
     parcel = open_envelope(body, content_type, {kind.name: kind}, now)
     header = parcel.header
+    if header.first + len(parcel.ids) + len(parcel.refused) > MAX_RECORDS:
+        # Cut from it anew, a part would name a place that no collector reads.
+        reason = f"leads beyond the {MAX_RECORDS} records of an envelope"
+        raise Refused(reason, kind=kind.name, field="first", value=header.first)
     if not sender.speaks_for(header.vo):
         reason = f"your token does not report for the VO {header.vo[:80]!r}; it reports for {sender.vos}"
         parts = {"field": "vo", "value": header.vo[:80], "reason": reason}

@@ -180,6 +180,7 @@ BROKEN: Final[dict[str, tuple[bytes, int, str]]] = {
     "too many": (changed(sealed(job(1)), count=MOST + 1), 413, f"more than {MOST}"),
     "fewer than it says": (changed(sealed(job(1)), count=2), 400, "expected a list of 2"),
     "a place beyond any": (changed(sealed(job(1)), first=50_001), 400, "is no place"),
+    "places beyond any": (changed(sealed(job(1)), first=50_000), 400, "leads beyond"),
     "too large": (sealed(job(1)) + bytes(LARGEST), 413, f"more|larger than {LARGEST}"),
 }
 
