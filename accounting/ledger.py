@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, MetaData, delete, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from accounting.archive.archived_files import beside, nearest_files
 from accounting.archive.archived_ids import day_of, revisions_among
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
@@ -18,6 +19,8 @@ from accounting.booking.books import Arrived, Books
 from accounting.booking.buckets import pieces_of, tiers_at
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.booking.entries import Entry, enter, entry_number
+from accounting.booking.parted import Parted
+from accounting.booking.parts import enter_part, newest_of, part_of
 from accounting.booking.postings import account_of, amounts_of, beyond_limits
 from accounting.booking.revising import Revising
 from accounting.booking.rows import account_of_rows
@@ -108,12 +111,10 @@ class Ledger:
         """
         reasons = beyond_limits(batch.kind, batch.columns)
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
-        for chosen in self._portions(batch, _chosen(batch, reasons)):
-            written = self._booked(_rows(batch, chosen))
-            for place, position in enumerate(chosen):
-                outcomes[position] = written.outcomes[place]
-            reasons |= {chosen[place]: reason for place, reason in written.reasons.items()}
-        return Written(outcomes, reasons)
+        written = Written(outcomes, reasons)
+        for chosen in self._portions(batch, newest_of(batch, reasons)):
+            enter_part(written, chosen, self._booked(part_of(batch, chosen)))
+        return written
 
     def _portions(self, batch: Batch, chosen: Sequence[int]) -> list[Sequence[int]]:
         """Positions, so many at a time that what one transaction books fits into memory, even if each lasts years."""
@@ -144,6 +145,8 @@ class Ledger:
                 pause = min(2 * pause, 1.0)
             except Misfit as error:
                 return self._divided(batch, str(error))
+            except Parted as parted:
+                return self._without(batch, parted)
             except SQLAlchemyError as error:
                 raise SinkUnavailable(self.database.told(error)) from error
         message = f"other writers were in the way {TRIES} times"
@@ -154,9 +157,25 @@ class Ledger:
         if len(batch) == 1:
             return Written([Outcome.REJECTED], {0: _misfit(batch, why)})
         half = len(batch) // 2
-        first, second = (self._booked(_rows(batch, part)) for part in (range(half), range(half, len(batch))))
-        reasons = {half + place: reason for place, reason in second.reasons.items()}
-        return Written(first.outcomes + second.outcomes, first.reasons | reasons)
+        written = Written([Outcome.REJECTED] * len(batch))
+        for part in (range(half), range(half, len(batch))):
+            enter_part(written, part, self._booked(part_of(batch, part)))
+        return written
+
+    def _without(self, batch: Batch, parted: Parted) -> Written:
+        """Book a batch without the records of counters that would change what is archived."""
+        written = Written([Outcome.REJECTED] * len(batch))
+        rest = [place for place, identifier in enumerate(batch.ids) if identifier not in parted.missing]
+        archived, kind = self.common.archived, batch.kind
+        with self.database.read() as connection:
+            for place, identifier in enumerate(batch.ids):
+                if identifier in parted.missing:
+                    files = nearest_files(connection, archived, kind.name, parted.missing[identifier])
+                    reason = f"{beside(files)}; restore that first, then replay this one"
+                    written.reasons[place] = Refused(reason, kind=kind.name, field=kind.time)
+        if rest:
+            enter_part(written, rest, self._booked(part_of(batch, rest)))
+        return written
 
     def check(self, connection: Connection, kind: str, *, alone: bool = False) -> None:
         """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
@@ -349,32 +368,6 @@ class _Booking:
 
 def _bucketed(kind: Kind) -> list[Any]:
     return [column for column in kind.columns if is_bucketed(column)]
-
-
-def _chosen(batch: Batch, refused: Mapping[int, object]) -> list[int]:
-    """Positions of the newest revision of each id, in ascending order of the ids."""
-    best: dict[bytes, int] = {}
-    revisions = batch.columns["revision"]
-    for position, identifier in enumerate(batch.ids):
-        if position in refused:
-            continue
-        other = best.setdefault(identifier, position)
-        if revisions[position] > revisions[other]:
-            best[identifier] = position
-    return [best[identifier] for identifier in sorted(best)]
-
-
-def _rows(batch: Batch, positions: Sequence[int]) -> Batch:
-    if positions == list(range(len(batch))):
-        return batch
-    return Batch(
-        kind=batch.kind,
-        ids=[batch.ids[i] for i in positions],
-        columns={name: [values[i] for i in positions] for name, values in batch.columns.items()},
-        producers=[batch.producers[i] for i in positions],
-        messages=[batch.messages[i] for i in positions],
-        received=batch.received,
-    )
 
 
 def _misfit(batch: Batch, why: str) -> Refused:

@@ -47,6 +47,8 @@ COUNTER: Final = "_counter"
 """Number of a record's counter."""
 SINCE: Final = "_since"
 """Instant of the counter's record before, or when it began to count; microseconds since 1970 UTC."""
+PREVIOUS: Final = "_previous"
+"""Instant of the counter's record before, wherever that one is; None of its first record."""
 DIGEST_BYTES: Final = 16
 STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
 BY_KEY: Final[dict[str, Any]] = {**STRICT, "sqlite_with_rowid": False}
@@ -308,6 +310,11 @@ def before_of(counter: str) -> str:
     return f"_before_{counter}"
 
 
+def step_columns(kind: Kind) -> tuple[str, ...]:
+    """What a table of records holds of the record before; of counters only."""
+    return (SINCE, PREVIOUS, *map(before_of, kind.counters)) if kind.since else ()
+
+
 def times_of(kind: Kind) -> tuple[str, str]:
     """The columns of a table of records between which, in time, lies what a record says; one and the same of events."""
     if kind.shape is Shape.INTERVAL:
@@ -333,6 +340,7 @@ def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
         bytes_column(MESSAGE, ID_BYTES),
         *(column_of(column) for column in kind.columns if not is_bucketed(column)),
         *((integer_column(COUNTER), integer_column(SINCE)) if kind.since else ()),
+        *([integer_column(PREVIOUS, optional=True)] if kind.since else ()),
         *(sum_column(before_of(name)) for name in kind.counters),
     ]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from usage_model import share
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from usage_model import FIRST, SECOND, share
 
 from siteward.records import Dimension, Measure, Product, Snapshot, kind_of, microseconds
+from siteward.records.identity import record_ids
 from siteward.sinks import Batch
-from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 Fields = dict[str, Any]
+DAY: Final = 86_400
 
 
 class Machine(Snapshot, kind="machine", identity=("name", "time"), since="started"):
@@ -28,6 +32,35 @@ class Machine(Snapshot, kind="machine", identity=("name", "time"), since="starte
 
 
 MACHINE: Final = kind_of(Machine)
+FEW: Final = settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+"""Examples of what takes a database a while."""
+
+
+def machine(number: int = 0, day: float = 1, **changes: Any) -> Fields:
+    """One record of a machine at some time after it was started; its wall time is that by default."""
+    time = changes.pop("time", microseconds(FIRST) + int(day * DAY) * SECOND)
+    fields: Fields = {
+        "vo": "one",
+        "time": time,
+        "started": microseconds(FIRST),
+        "producer": "p",
+        "cycle_size": 1,
+        "site": "S",
+        "name": str(number),
+        "wall_time": (time - microseconds(FIRST)) // SECOND,
+        "cpu_time": None,
+        "processors": 4,
+        "simulated": False,
+        "revision": 0,
+    } | changes
+    (identifier,) = record_ids([time], MACHINE.name, [fields["vo"]], [(fields["name"], time)])
+    return {"_id": identifier} | fields
 
 
 def machine_batch(records: Sequence[Fields]) -> Batch:
@@ -97,3 +130,45 @@ def cells(
             if value_in(members, query, WantedUsage(Quantity.RECORDS), first, last):
                 found[start, group] = values
     return found
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> list[Fields]:
+    """Records as they arrive: of a few machines, some again, some revised, counters not always known or rising."""
+    arrived: list[Fields] = []
+    for _ in range(draw(st.integers(0, 8))):
+        number = draw(st.integers(0, 1))
+        second = draw(st.sampled_from([0, 1, 3600, 7200, DAY, 2 * DAY, 20 * DAY]) | st.integers(0, 40 * DAY))
+        time = microseconds(FIRST) + second * SECOND + draw(st.sampled_from([0, 1, 999]))
+        arrived += [
+            machine(
+                number,
+                time=time,
+                started=microseconds(FIRST) + draw(st.sampled_from([0, 0, 0, DAY, 30 * DAY])) * SECOND,
+                site=draw(st.sampled_from(["S", "T"])),
+                wall_time=draw(st.integers(0, 10**6) | st.just(second)),
+                cpu_time=draw(st.none() | st.integers(0, 10**6)),
+                processors=draw(st.sampled_from([1, 8])),
+                revision=draw(st.integers(0, 2)),
+            )
+            for _ in range(draw(st.integers(1, 2)))
+        ]
+    return draw(st.permutations(arrived))
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> UsageQuery:
+    """Any question, also one whose window is not of whole buckets."""
+    wanted = [WantedUsage(Quantity.SUM, measure) for measure in ("wall_time", "cpu_time", "core_time")]
+    offsets = st.just(0) | st.sampled_from([1800, 3600, 5000, DAY - 1])
+    start = FIRST + timedelta(days=draw(st.integers(-3, 31)), seconds=draw(offsets))
+    end = start + timedelta(days=draw(st.integers(1, 50)), seconds=draw(offsets))
+    return UsageQuery(
+        kind="machine",
+        wanted=(*wanted, WantedUsage(Quantity.RECORDS)),
+        start=start,
+        end=end,
+        attribution=draw(st.sampled_from(OF_USAGE)),
+        by=draw(st.sampled_from([(), ("site",)])),
+        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH])),
+    )

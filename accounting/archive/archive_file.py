@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from accounting.booking.arithmetic import Integers
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed
+from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed, step_columns
 from siteward.records import Column, Kind, Type
 from siteward.records.identity import ID_BYTES, record_ids
 
@@ -167,6 +167,7 @@ def _type(kind: Kind, name: str) -> pa.DataType:
         MESSAGE: pa.binary(ID_BYTES),
         PRODUCER: pa.string(),
         RECEIVED: pa.int64(),
+        **dict.fromkeys(step_columns(kind), pa.int64()),
     }
     return own[name] if name in own else _type_of(kind.column[name])
 
@@ -265,5 +266,5 @@ def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection
 
 
 def own_columns(kind: Kind) -> list[str]:
-    """The fields that a kind's table of records holds itself."""
-    return [column.name for column in kind.columns if not is_bucketed(column)]
+    """What a kind's table of records holds itself of its fields, and of counters of the record before."""
+    return [*step_columns(kind), *(column.name for column in kind.columns if not is_bucketed(column))]

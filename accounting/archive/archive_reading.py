@@ -14,10 +14,11 @@ from accounting.archive.archive_file import File, checked_columns, fields_of
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
+from accounting.booking.counters import counted_columns
 from accounting.ledger import Ledger
 from accounting.query.cuts import Stretch
-from accounting.tables import ID, is_bucketed, times_of
-from siteward.records import Kind, Shape
+from accounting.tables import ID, is_bucketed, step_columns, times_of
+from siteward.records import Kind
 
 NEVER: Final = -(2**62)
 FOR_EVER: Final = 2**62
@@ -68,9 +69,14 @@ class ArchiveReading:
         Raises:
             ArchiveError: it is missing, or not what was written.
         """
-        wanted = {ID, *names, *(column.name for column in kind.columns if is_bucketed(column))} if names else ()
+        bucketed = [column.name for column in kind.columns if is_bucketed(column)]
+        wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else ()
         stored = checked_columns(self._folder, file, wanted)
         return {**stored, **fields_of(kind, stored, wanted)}
+
+    def booked(self, kind: Kind, file: File, names: Collection[str]) -> dict[str, Sequence[Any]]:
+        """The same as they are booked: of counters what each counted since the record before."""
+        return counted_columns(kind, self.columns(kind, file, names))
 
     def series(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> Integers:
         """The number of the series of each of these records."""
@@ -103,9 +109,10 @@ def _told(path: Path, kind: Kind) -> Stretch | None:
 def _possible(kind: Kind, file: File) -> Stretch:
     """The same by the day of the partition times, and the longest that a record may last."""
     first, last = file.day * SECOND, (file.day + DAY) * SECOND
-    if kind.shape is not Shape.INTERVAL:
+    if kind.longest is None:
         return first, last
-    assert kind.longest is not None
+    if kind.since:
+        return first - kind.longest, last
     match kind.time:
         case "end":
             return first - kind.longest, last

@@ -1,7 +1,8 @@
 """Records that are older than anybody asks for, as Parquet files of a day each; their buckets and ids stay.
 
 A file is written, forced to disk and read back before its records leave the database, in one transaction with the entry
-that names it. A record that comes, or is revised, while its file is written makes the file be written again.
+that names it. A record that comes, or is revised, while its file is written makes the file be written again. Of each
+counter the last record stays, since the next one counts from it.
 """
 
 from __future__ import annotations
@@ -24,18 +25,28 @@ from accounting.archive.archive_file import (
     File,
     Stored,
     Texts,
-    checked_columns,
     day_name,
-    fields_of,
     own_columns,
     plain,
     write,
 )
 from accounting.archive.archived_ids import day_of, id_range, packed
+from accounting.booking.counters import Counters
+from accounting.booking.rows import remove_rows
 from accounting.corrections.correction_table import unfinished_in
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
-from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
+from accounting.tables import (
+    COUNTER,
+    ENTRY,
+    ID,
+    MESSAGE,
+    PRODUCER,
+    SERIES,
+    KindTables,
+    is_bucketed,
+    step_columns,
+)
 from siteward.cycles import cycles_sought_rarely
 from siteward.records import microseconds
 from siteward.records.identity import ID_BYTES
@@ -66,20 +77,35 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
     """
     last = microseconds(before) // SECOND // DAY * DAY
     for tables in ledger.all_tables:
-        if tables.kind.since:
-            # What a late record of a counter changes is told by its neighbours, however old.
-            continue
-        begin, end = bytes(ID_BYTES), id_range(last)[0]
+        begin, leaving = bytes(ID_BYTES), _leaving(tables, last)
         series = _Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
-        while (day := _next_day(ledger, tables, begin, end)) is not None:
+        while (day := _next_day(ledger, tables, begin, leaving)) is not None:
             begin = max(begin, id_range(day)[0])
             while True:
                 with cycles_sought_rarely():
-                    part = _archived_part(ledger, tables, series, folder, day, begin)
+                    part = _archived_part(ledger, tables, series, folder, day, begin, leaving)
                 if part is None:
                     break
                 begin = part.end
                 yield part.file
+
+
+def _leaving(tables: Tables, last: int) -> ColumnElement[bool]:
+    """Which records of a kind may leave.
+
+    Args:
+        tables: of the kind.
+        last: first second of the first day that stays.
+    """
+    records = tables.records
+    is_old = records.c[ID] < id_range(last)[0]
+    if not tables.kind.since:
+        return is_old
+    later = records.alias("later")
+    mine, time = later.c[COUNTER] == records.c[COUNTER], later.c[tables.kind.time]
+    following = select(later.c[ID]).where(mine, time > records.c[tables.kind.time], time < last * SECOND)
+    # As a value, and not by EXISTS, of which databases make a join with the whole table.
+    return is_old & following.order_by(time).limit(1).correlate(records).scalar_subquery().is_not(None)
 
 
 def _columns(
@@ -180,23 +206,29 @@ class _Part(msgspec.Struct, frozen=True):
     end: bytes
 
 
-def _next_day(ledger: Ledger, tables: Tables, begin: bytes, end: bytes) -> int | None:
+def _next_day(ledger: Ledger, tables: Tables, begin: bytes, leaving: ColumnElement[bool]) -> int | None:
     identifier = tables.records.c[ID]
-    question = select(identifier).where(identifier >= begin, identifier < end).order_by(identifier).limit(1)
+    question = select(identifier).where(identifier >= begin, leaving).order_by(identifier).limit(1)
     with ledger.database.read() as connection:
         found = connection.execute(question).scalar()
     return None if found is None else day_of(bytes(found))
 
 
-def _archived_part(
-    ledger: Ledger, tables: Tables, series: _Lookup, folder: Path, day: int, begin: bytes
+def _archived_part(  # what, and where it is and goes.
+    ledger: Ledger,
+    tables: Tables,
+    series: _Lookup,
+    folder: Path,
+    day: int,
+    begin: bytes,
+    leaving: ColumnElement[bool],
 ) -> _Part | None:
     """Write the next records of a day; None where there are no more."""
     for _ in range(TRIES):
         with ledger.database.read() as connection:
             _refuse_unfinished(connection, ledger, tables.kind.name)
             stood = _standing(connection, ledger, tables.kind.name, day)
-            stored = _read(connection, ledger, tables, series, begin, id_range(day)[1])
+            stored = _read(connection, ledger, tables, series, (begin, id_range(day)[1]), leaving)
         ids = plain(stored[ID])
         if not ids:
             return None
@@ -221,12 +253,19 @@ def _refuse_unfinished(connection: Connection, ledger: Ledger, kind: str) -> Non
         raise ArchiveError(message)
 
 
-def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Lookup, begin: bytes, end: bytes) -> Stored:
+def _read(
+    connection: Connection,
+    ledger: Ledger,
+    tables: Tables,
+    series: _Lookup,
+    ids_between: tuple[bytes, bytes],
+    leaving: ColumnElement[bool],
+) -> Stored:
     """Records in order of their ids, some at a time, whole and with where they came from."""
     records, names = tables.records, own_columns(tables.kind)
-    key = records.c[ID]
-    later = connection.execute(select(key).where(key >= begin, key < end).order_by(key).offset(AT_ONCE).limit(1))
-    chosen = (key >= begin) & (key < (later.scalar() or end))
+    key, (begin, end) = records.c[ID], ids_between
+    later = select(key).where(key >= begin, key < end, leaving).order_by(key).offset(AT_ONCE).limit(1)
+    chosen = (key >= begin) & (key < (connection.execute(later).scalar() or end)) & leaving
     values = _columns(connection, records, [ID, SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen)
     ids = list(map(bytes, values[ID]))
     if not ids:
@@ -237,7 +276,8 @@ def _read(connection: Connection, ledger: Ledger, tables: Tables, series: _Looku
     stored[RECEIVED] = _Lookup(common.entries, ["at"]).columns(connection, ENTRY, values[ENTRY])["at"]
     stored |= series.columns(connection, SERIES, values[SERIES])
     # In the order of the declaration, so that people find their way in the file.
-    return stored | {name: stored.get(name, values.get(name, ())) for name in tables.kind.names}
+    order = (*tables.kind.names, *step_columns(tables.kind))
+    return stored | {name: stored.get(name, values.get(name, ())) for name in order}
 
 
 def _took_out(
@@ -246,20 +286,23 @@ def _took_out(
     """Put the file's entry in place of its records, if they are still what was written."""
     records, archived = tables.records, ledger.common.archived
     chosen = (records.c[ID] >= begin) & (records.c[ID] < part.end)
-    ids, entries = plain(stored[ID]), plain(stored[ENTRY])
+    ids = plain(stored[ID])
     with ledger.database.write(repeatable=True) as connection:
         ledger.check(connection, part.file.kind)
+        if tables.kind.since:
+            _lock_counters(connection, tables, chosen)
         if unfinished_in(connection, ledger.common.corrections, part.file.kind):
             return False
         if _standing(connection, ledger, part.file.kind, part.file.day) != stood:
             return False
-        if _entries_now(connection, records, chosen) != Counter(entries):
+        if not _are_as_written(connection, tables, chosen, stored):
             return False
         kept = packed(dict(zip(ids, plain(stored["revision"]), strict=True)))
         entry = msgspec.structs.asdict(part.file) | {"at": ledger.clock(), "ids": kept}
         connection.execute(archived.insert(), entry)
-        gone = connection.execute(delete(records).where(chosen)).rowcount
-        if gone != len(ids):
+        if tables.kind.since:
+            remove_rows(connection, records, ids)
+        elif connection.execute(delete(records).where(chosen)).rowcount != len(ids):
             message = "a record came in while its day was taken out"
             raise Conflict(message)
     return True
@@ -271,6 +314,27 @@ def _standing(connection: Connection, ledger: Ledger, kind: str, day: int) -> li
     mine = select(corrections.c.number, corrections.c.state).where(corrections.c.kind == kind)
     decided = connection.execute(mine.order_by(corrections.c.number)).all()
     return [*map(tuple, decided), *(each.file for each in files_in(connection, ledger, day) if each.kind == kind)]
+
+
+def _lock_counters(connection: Connection, tables: Tables, chosen: ColumnElement[bool]) -> None:
+    """Keep others from what these records hold of the ones before them, which changes without a new entry."""
+    assert isinstance(tables, KindTables)
+    numbers = connection.execute(select(tables.records.c[COUNTER]).where(chosen).distinct()).scalars().all()
+    Counters(connection, tables).lock(numbers)
+
+
+def _are_as_written(connection: Connection, tables: Tables, chosen: ColumnElement[bool], stored: Stored) -> bool:
+    """Whether all of these records are still what was written, which they are until the transaction's end."""
+    if not tables.kind.since:
+        return _entries_now(connection, tables.records, chosen) == Counter(plain(stored[ENTRY]))
+    names = [ID, ENTRY, *step_columns(tables.kind)]
+    present = zip(*_listed(connection, tables.records, names, chosen, locked=True).values(), strict=True)
+    row_of = {bytes(row[0]): row[1:] for row in present}
+    # Others are between them: those that stay.
+    identifiers, *written = (plain(stored[name]) for name in names)
+    return all(
+        row_of.get(identifier) == row for identifier, row in zip(identifiers, zip(*written, strict=True), strict=True)
+    )
 
 
 def _entries_now(connection: Connection, records: Table, chosen: ColumnElement[bool]) -> Counter[int]:
@@ -286,36 +350,6 @@ def _entries_now(connection: Connection, records: Table, chosen: ColumnElement[b
     return Counter(_listed(connection, records, [ENTRY], chosen, locked=True)[ENTRY])
 
 
-def restore(ledger: Ledger, folder: Path, file: str) -> int:
-    """Put the records of a file back into the database; their number. Their buckets are there already.
-
-    The file stays where it is, and is no part of the archive any more.
-
-    Raises:
-        ArchiveError: the archive has no such file, or it is not what was written.
-    """
-    entry = _entry_of(ledger, file)
-    tables = ledger.tables_of(entry.kind)
-    stored = checked_columns(folder, entry)
-    columns = fields_of(tables.kind, stored)
-    series = ledger.series_of(tables.kind, columns)
-    producers = ledger.producers_of(stored[PRODUCER])
-    raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
-    own = {name: stored[name] for name in (ID, ENTRY, MESSAGE)}
-    count = len(stored[ID])
-    archived = ledger.common.archived
-    with ledger.database.write() as connection:
-        ledger.check(connection, entry.kind)
-        mine = (archived.c.kind == entry.kind) & (archived.c.day == entry.day) & (archived.c.file == entry.file)
-        if connection.execute(delete(archived).where(mine)).rowcount != 1:
-            return 0  # Another process was faster.
-        put = {**own, SERIES: series, PRODUCER: producers, **raw}
-        if ledger.database.dialect.insert_new(connection, tables.records, put) != count:
-            message = f"{file}: some of its records are in the database already"
-            raise ArchiveError(message)
-    return count
-
-
 def files(ledger: Ledger) -> list[File]:
     """Every file of the archive, by kind and day."""
     with ledger.database.read() as connection:
@@ -329,11 +363,3 @@ def files_in(connection: Connection, ledger: Ledger, day: int | None = None) -> 
     question = select(*wanted) if day is None else select(*wanted).where(archived.c.day == day)
     found = connection.execute(question.order_by(archived.c.kind, archived.c.day, archived.c.file))
     return [File(*row) for row in found]
-
-
-def _entry_of(ledger: Ledger, file: str) -> File:
-    for entry in files(ledger):
-        if entry.file == file:
-            return entry
-    message = f"the archive has no file {file!r}; `siteward ledger archived` lists them"
-    raise ArchiveError(message)

@@ -67,7 +67,7 @@ class Books:
         elif self._tables.kind.since:
             Counters(self._connection, self._tables).lock(numbers)
 
-    def foreseen(self, columns: Mapping[str, Any]) -> dict[str, list[int]]:
+    def foreseen(self, columns: Mapping[str, Any]) -> dict[str, list[int | None]]:
         """Columns of ours that records are to be inserted with, as far as can be told before; of counters only."""
         tables = self._tables
         if isinstance(tables, SnapshotTables) or not tables.kind.since:
@@ -87,6 +87,9 @@ class Books:
             old: those whose place they took, as they were.
             now: microseconds since 1970 UTC.
             posting: adds to the sums of the transaction; of counters.
+
+        Raises:
+            accounting.booking.parted.Parted: records of counters stand beside archived ones.
         """
         tables = self._tables
         if isinstance(tables, SnapshotTables):
@@ -115,6 +118,9 @@ class Books:
 
         Returns:
             What counted before, and what counts now; of counters also the neighbours that others changed.
+
+        Raises:
+            accounting.booking.parted.Parted: records of counters stand beside archived ones.
         """
         tables, kind = self._tables, self._tables.kind
         if isinstance(tables, SnapshotTables):

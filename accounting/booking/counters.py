@@ -3,7 +3,7 @@
 Every record keeps what its counters had counted before it, and since when: the last record before it says both, or the
 start of counting. Whatever comes between two records changes the later one only; and the one after that, where the
 later one does not know a counter and passes on what the earlier one said. All who write about one counter do so one
-after the other.
+after the other. What would change an archived record's part is refused, see `accounting.booking.parted`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.dictionary import AT_ONCE
+from accounting.booking.parted import Fields, Parted, Run
 from accounting.booking.postings import Account, account_of
 from accounting.snapshot_tables import Tables
-from accounting.tables import COUNTER, ID, SERIES, SINCE, KindTables, before_of, is_bucketed
+from accounting.tables import COUNTER, ID, PREVIOUS, SERIES, SINCE, KindTables, before_of, is_bucketed, step_columns
 from siteward.records import Kind
 
 HOUR: Final = 3_600_000_000
 """Microseconds to which the times of a batch are rounded, so that few questions find all neighbours."""
-Fields = Mapping[Any, Any]
-"""One record: its row in the table of records."""
 Spot = tuple[int, int]
 """Number of a counter, and the time of a record of it, microseconds since 1970 UTC."""
 
@@ -37,16 +36,23 @@ class Step(msgspec.Struct, frozen=True):
 
     Attributes:
         since: where its stretch of time begins, microseconds since 1970 UTC.
+        previous: instant of the record before; None of the first one.
         before: what each counter had counted by then.
     """
 
     since: int
+    previous: int | None
     before: dict[str, int]
+
+    @property
+    def values(self) -> tuple[int | None, ...]:
+        """The same in the order of `step_columns`."""
+        return self.since, self.previous, *self.before.values()
 
 
 def step_of(kind: Kind, record: Fields) -> Step:
     """The step that a record has now."""
-    return Step(record[SINCE], {name: record[before_of(name)] for name in kind.counters})
+    return Step(record[SINCE], record[PREVIOUS], {name: record[before_of(name)] for name in kind.counters})
 
 
 def _own(kind: Kind) -> list[str]:
@@ -56,13 +62,9 @@ def _own(kind: Kind) -> list[str]:
 
 def stepped(kind: Kind, records: Iterable[tuple[Fields, Step]], whole: Mapping[bytes, Fields]) -> list[dict[Any, Any]]:
     """Records as rows that hold their steps, with the dimensions of those of which whole rows are given, by id."""
+    names = step_columns(kind)
     return [
-        {
-            **whole.get(bytes(record[ID]), {}),
-            **record,
-            SINCE: step.since,
-            **{before_of(name): step.before[name] for name in kind.counters},
-        }
+        {**whole.get(bytes(record[ID]), {}), **record, **dict(zip(names, step.values, strict=True))}
         for record, step in records
     ]
 
@@ -81,12 +83,15 @@ def step_after(kind: Kind, previous: tuple[Fields, Step] | None, record: Fields)
         record: the record.
     """
     started, time = record[kind.since], record[kind.time]
-    if previous is None or started > previous[0][kind.time]:
-        # The first, or counted anew from then on.
-        return Step(min(started, time), dict.fromkeys(kind.counters, 0))
+    anew = min(started, time), dict.fromkeys(kind.counters, 0)
+    if previous is None:
+        return Step(anew[0], None, anew[1])
     earlier, step = previous
+    reached: int = earlier[kind.time]
+    if started > reached:
+        return Step(anew[0], reached, anew[1])
     said = {name: step.before[name] if earlier[name] is None else earlier[name] for name in kind.counters}
-    return Step(earlier[kind.time], said)
+    return Step(reached, reached, said)
 
 
 def booked_columns(kind: Kind, rows: Sequence[Fields]) -> dict[str, list[Any]]:
@@ -94,6 +99,18 @@ def booked_columns(kind: Kind, rows: Sequence[Fields]) -> dict[str, list[Any]]:
     if kind.since:
         return differences(kind, [(row, step_of(kind, row)) for row in rows])
     return {name: [row[name] for row in rows] for name in _own(kind)}
+
+
+def counted_columns(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Records as columns, with what they hold of the ones before, as those that can be booked; of any kind."""
+    counts = {
+        name: [
+            None if value is None else value - before
+            for value, before in zip(columns[name], columns[before_of(name)], strict=True)
+        ]
+        for name in kind.counters
+    }
+    return {**columns, **counts}
 
 
 def differences(kind: Kind, records: Sequence[tuple[Fields, Step]]) -> dict[str, list[Any]]:
@@ -111,6 +128,11 @@ def counted(tables: Tables, name: str) -> ColumnElement[Any]:
     if name not in tables.kind.counters:
         return column
     return (column - tables.records.c[before_of(name)]).label(name)
+
+
+def _passes_on(kind: Kind, record: Fields, step: Step) -> bool:
+    """Whether what a record says to the next one is something else by its new step: of a counter that it lacks."""
+    return any(record[name] is None and step.before[name] != record[before_of(name)] for name in kind.counters)
 
 
 Overlay = Mapping[bytes, Fields | None]
@@ -141,7 +163,7 @@ class Counters:
         for some in _some(sorted(set(numbers))):
             self._connection.execute(select(number).where(number.in_(some)).order_by(number).with_for_update()).all()
 
-    def foreseen(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
+    def foreseen(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int | None]]:
         """The steps of records that are to be inserted, as columns, if all of them are new.
 
         Where they are not, or another one comes with them, `booked` sets them right.
@@ -164,9 +186,8 @@ class Counters:
                 latest[number] = record, step_of(kind, record)
             steps[place] = step_after(kind, latest.get(number), rows[place])
             latest[number] = rows[place], steps[place]
-        ordered = [steps[place] for place in range(len(rows))]
-        found = {SINCE: [step.since for step in ordered]}
-        return found | {before_of(name): [step.before[name] for step in ordered] for name in kind.counters}
+        ordered = [steps[place].values for place in range(len(rows))]
+        return {name: [values[place] for values in ordered] for place, name in enumerate(step_columns(kind))}
 
     def booked(self, new: Sequence[bytes], spots: Sequence[Spot], old: Sequence[Fields]) -> list[Account]:
         """Give records that are in their table by now, and those after them, their steps; what is to be booked.
@@ -175,6 +196,9 @@ class Counters:
             new: ids of records that have come, or taken another's place.
             spots: of each of them, and of each record that is not there any more.
             old: those that are not there any more, or whose place was taken, as they were.
+
+        Raises:
+            Parted: some of them stand beside archived records.
         """
         return self.settled(self.change(set(new), spots, old))
 
@@ -198,14 +222,28 @@ class Counters:
             spots: the same.
             old: the same.
             over: records in place of those that are in their table by now.
+
+        Raises:
+            Parted: the same.
         """
         changed: list[tuple[Fields, Step]] = []
         taken = [(record, step_of(self._kind, record)) for record in old]
         earliest: dict[int, int] = {}
         for number, time in spots:
             earliest[number] = min(time, earliest.get(number, time))
-        for number, records in self._around(spots, over or {}).items():
-            for record, step in self._followed(records, new, earliest[number]):
+        gone: dict[int, list[Fields]] = {}
+        for record in old:
+            gone.setdefault(int(record[COUNTER]), []).append(record)
+        around = self._around(spots, over or {})
+        runs = [
+            Run(self._kind, around.get(number, []), gone.get(number, []), new, first)
+            for number, first in earliest.items()
+        ]
+        missing = {identifier: each for run in runs for identifier, each in run.missing.items()}
+        if missing:
+            raise Parted(missing)
+        for run in runs:
+            for record, step in self._followed(run):
                 if bytes(record[ID]) not in new:
                     taken.append((record, step_of(self._kind, record)))
                 changed.append((record, step))
@@ -245,32 +283,30 @@ class Counters:
             rows += self._connection.execute(select(records).where(chosen)).mappings()
         return list(rows)
 
-    def _followed(
-        self, records: Sequence[Fields], fresh: Collection[bytes], earliest: int
-    ) -> list[tuple[Fields, Step]]:
-        """The records whose step changes, with the step they have to have.
+    def _followed(self, run: Run) -> list[tuple[Fields, Step]]:
+        """The records of a counter whose step changes, with the step they have to have.
 
-        Args:
-            records: of one counter, in order.
-            fresh: ids of those that have no step yet.
-            earliest: instant of the first change; what comes before stays as it is.
+        Raises:
+            Parted: what the last one before an archived record passes on changes.
         """
         kind = self._kind
         changed: list[tuple[Fields, Step]] = []
         previous: tuple[Fields, Step] | None = None
-        pending = deque(records)
-        if records[0][kind.time] < earliest:
+        pending = deque(run.records)
+        if pending and pending[0][kind.time] < run.earliest:
             first = pending.popleft()
             previous = first, step_of(kind, first)
         while pending:
             record = pending.popleft()
-            step, was = step_after(kind, previous, record), step_of(kind, record)
-            if bytes(record[ID]) in fresh or step != was:
+            gap = run.gaps.get(record[kind.time])
+            if gap is not None and previous is not None and _passes_on(kind, *previous):
+                raise Parted(run.missing_behind(gap))
+            was = step_of(kind, record)
+            step = was if gap else step_after(kind, previous, record)
+            if bytes(record[ID]) in run.fresh or step != was:
                 changed.append((record, step))
-            if not pending and any(
-                record[name] is None and step.before[name] != was.before[name] for name in was.before
-            ):
-                pending.extend(self._following(record))
+            if not pending and _passes_on(kind, record, step):
+                pending.extend(run.extended(self._following(record)))
             previous = record, step
         return changed
 
@@ -283,13 +319,10 @@ class Counters:
 
     def _keep(self, changed: Sequence[tuple[Fields, Step]]) -> None:
         records = self._tables.records
-        names = {name: before_of(name) for name in self._kind.counters}
-        new: dict[str, Any] = {SINCE: bindparam("new_since")} | {
-            column: bindparam(f"new{column}") for column in names.values()
-        }
+        new: dict[str, Any] = {name: bindparam(f"new{name}") for name in step_columns(self._kind)}
+        parameters = [f"new{name}" for name in new]
         rows: list[dict[str, Any]] = [
-            {"the_id": bytes(record[ID]), "new_since": step.since}
-            | {f"new{column}": step.before[name] for name, column in names.items()}
+            {"the_id": bytes(record[ID])} | dict(zip(parameters, step.values, strict=True))
             for record, step in changed
             if step != step_of(self._kind, record)
         ]

@@ -15,7 +15,7 @@ from accounting.archive.archive_reading import ArchiveReading
 from accounting.archive.archived_ids import day_of, unpacked
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND, tiers_at
-from accounting.booking.counters import booked_columns
+from accounting.booking.counters import booked_columns, counted_columns
 from accounting.booking.postings import Postings, account_of, amounts_of, by_end, prorated
 from accounting.checks.grids import grid_of
 from accounting.checks.traced import MOST_LISTED, BookedPart, RecordTrace
@@ -30,11 +30,10 @@ from accounting.tables import (
     MESSAGE,
     PRODUCER,
     SERIES,
-    SINCE,
     START,
     WIDTH,
-    before_of,
     is_bucketed,
+    step_columns,
     times_of,
 )
 from siteward.query import QueryError
@@ -105,7 +104,7 @@ def _in_table(
     producers, entries = ledger.common.producers, ledger.common.entries
     fields = [(series if is_bucketed(column) else records).c[column.name] for column in tables.kind.columns]
     origin = (records.c[SERIES], records.c[MESSAGE], records.c[ENTRY], producers.c.name, entries.c.at)
-    own = [column for column in records.columns if column.name in _steps(tables.kind)]
+    own = [column for column in records.columns if column.name in step_columns(tables.kind)]
     labelled = [column.label(f"_origin_{place}") for place, column in enumerate(origin)]
     question = (
         select(*labelled, *fields, *own)
@@ -135,11 +134,6 @@ def _in_table(
         corrections=() if original is None else tuple(original.layers),
         buckets=tuple(_parts(connection, ledger, tables, booked_columns(tables.kind, [row]), int(number))),
     )
-
-
-def _steps(kind: Kind) -> tuple[str, ...]:
-    """What records of counters keep of the one before."""
-    return (SINCE, *map(before_of, kind.counters)) if kind.since else ()
 
 
 def _archived(
@@ -173,7 +167,9 @@ def _in_file(  # where it is, and which.
         return msgspec.structs.replace(known, why=f"what it says is not known: {error}")
     place = columns[ID].index(identifier)
     original = originals_of(connection, ledger.common, tables, [identifier]).get(identifier)
-    one = {name: [columns[name][place]] for name in tables.kind.names}
+    kept = (*tables.kind.names, *step_columns(tables.kind))
+    one: dict[str, Sequence[Any]] = {name: [columns[name][place]] for name in kept}
+    booked = counted_columns(tables.kind, one)
     return msgspec.structs.replace(
         known,
         fields=_shown(tables.kind, one),
@@ -182,7 +178,7 @@ def _in_file(  # where it is, and which.
         entry=columns[ENTRY][place],
         received=moment(columns[RECEIVED][place]),
         corrections=() if original is None else tuple(original.layers),
-        buckets=tuple(_parts(connection, ledger, tables, one, int(reading.series(tables.kind, one)[0]))),
+        buckets=tuple(_parts(connection, ledger, tables, booked, int(reading.series(tables.kind, one)[0]))),
     )
 
 

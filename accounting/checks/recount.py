@@ -209,7 +209,7 @@ def _accounts(
         yield account_of(kind, dict(zip(names, values, strict=True)), np.array(series, np.int64))
     for file in reading.files(connection, kind, days.stretch):
         try:
-            columns = reading.columns(kind, file, names)
+            columns = reading.booked(kind, file, names)
         except ArchiveError as error:
             unreadable.append(Unreadable(file, reading.reach(kind, file), str(error)))
             continue

@@ -120,7 +120,7 @@ def restore(
     folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:
     """Bring the records of a file of the archive back into the database; no total changes."""
-    from accounting.archive.archiving import restore as bring_back  # noqa: PLC0415  # as above.
+    from accounting.archive.restoring import restore as bring_back  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
 
     settings = options(context).settings

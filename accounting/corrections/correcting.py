@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.books import Booked, Books
+from accounting.booking.counters import Change, Counters, spots_of
 from accounting.booking.dictionary import Unnumbered
 from accounting.booking.postings import beyond_limits
 from accounting.booking.rows import Row, put_rows, remove_rows, replace_rows, rows_of
@@ -28,7 +29,7 @@ from accounting.corrections.correction import (
 from accounting.corrections.correction_table import NOTHING, find_correction, update_correction
 from accounting.corrections.figures import Differences
 from accounting.corrections.originals import originals_of
-from accounting.corrections.selecting import refuse_archived_ids, selected_rows
+from accounting.corrections.selecting import refuse_archived_ids, refused_beside_archived, selected_rows
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
 from accounting.tables import CORRECTION, ENTRY, ID, SERIES, KindTables
@@ -93,8 +94,24 @@ def check_reversal(ledger: Ledger, correction: Correction) -> None:
             refuse_archived_ids(connection, ledger.common, tables.kind, ids)
             originals = originals_of(connection, ledger.common, tables, ids).values()
             rows = [each.over(each.row, without=correction.number) for each in originals]
-            refuse_large(tables.kind, [row for row in rows if row is not None])
+            new = [row for row in rows if row is not None]
+            refuse_large(tables.kind, new)
+            if isinstance(tables, KindTables) and tables.kind.since:
+                present = list(rows_of(connection, tables, tables.records, ids).values())
+                with refused_beside_archived(connection, ledger.common, tables.kind):
+                    foreseen_change(connection, tables, present, new)
             reached = ids[-1]
+
+
+def foreseen_change(connection: Connection, tables: KindTables, old: Sequence[Row], new: Sequence[Row]) -> Change:
+    """What counts of counters would change if records, whole, took the place of others; nothing is written.
+
+    Raises:
+        accounting.booking.parted.Parted: archived ones would have to change.
+    """
+    over: dict[bytes, Row | None] = {bytes(row[ID]): None for row in old} | {bytes(row[ID]): row for row in new}
+    fresh = {bytes(row[ID]) for row in new}
+    return Counters(connection, tables).change(fresh, spots_of(tables.kind, [*old, *new]), old, over)
 
 
 def members(connection: Connection, tables: Tables, number: int, after: bytes) -> list[bytes]:
@@ -215,7 +232,8 @@ class _Slice:
                 entry=self._correction.entry,
             )
         books = Books(self._connection, self._dialect, tables, common)
-        return books.correct(old, new, now, cause, posting)
+        with refused_beside_archived(self._connection, common, self._kind):
+            return books.correct(old, new, now, cause, posting)
 
     def _note(self, ids: Sequence[bytes], booked: Booked, done: State) -> None:
         """How far it is, and what it has changed until now."""

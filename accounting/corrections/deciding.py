@@ -8,10 +8,17 @@ from typing import Final
 from sqlalchemy import Connection
 
 from accounting.booking.books import Booked, booked_of
-from accounting.booking.counters import Counters, spots_of
 from accounting.booking.entries import Entry, enter, entry_number
 from accounting.booking.rows import Row
-from accounting.corrections.correcting import AT_ONCE, check_reversal, finish, moved_by, refuse_large, tables_of
+from accounting.corrections.correcting import (
+    AT_ONCE,
+    check_reversal,
+    finish,
+    foreseen_change,
+    moved_by,
+    refuse_large,
+    tables_of,
+)
 from accounting.corrections.correction import Correction, CorrectionError, Draft, State, corrected, layer_of
 from accounting.corrections.correction_table import (
     NOTHING,
@@ -22,7 +29,7 @@ from accounting.corrections.correction_table import (
     update_correction,
 )
 from accounting.corrections.figures import Differences, Figures
-from accounting.corrections.selecting import check_ids, refuse_archived, selected_rows
+from accounting.corrections.selecting import check_ids, refuse_archived, refused_beside_archived, selected_rows
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import ID
@@ -49,7 +56,8 @@ def preview(ledger: Ledger, draft: Draft) -> Figures:
         while rows := selected_rows(connection, tables, draft.selection, reached, most):
             new = [row for row in (corrected(each, [layer]) for each in rows) if row is not None]
             refuse_large(tables.kind, new)
-            booked = _booked(connection, tables, rows, new)
+            with refused_beside_archived(connection, ledger.common, tables.kind):
+                booked = _booked(connection, tables, rows, new)
             differences.add(booked.old, booked.new, len(rows))
             reached = bytes(rows[-1][ID])
     return differences.figures()
@@ -64,10 +72,7 @@ def _booked(connection: Connection, tables: Tables, old: Sequence[Row], new: Seq
             f"more than {MOST_OF_COUNTERS} records of {tables.kind.name} would be corrected; take a shorter window"
         )
         raise CorrectionError(message)
-    over: dict[bytes, Row | None] = {bytes(row[ID]): None for row in old} | {bytes(row[ID]): row for row in new}
-    fresh = {bytes(row[ID]) for row in new}
-    change = Counters(connection, tables).change(fresh, spots_of(tables.kind, old), old, over)
-    return booked_of(tables.kind, change, old, new)
+    return booked_of(tables.kind, foreseen_change(connection, tables, old, new), old, new)
 
 
 def propose(ledger: Ledger, draft: Draft) -> Correction:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, select
 from sqlalchemy.sql import ColumnElement
 
+from accounting.archive.archived_files import beside, listed, nearest_files
 from accounting.archive.archived_ids import day_of, first_id, unpacked
 from accounting.booking.dictionary import AT_ONCE
+from accounting.booking.parted import Parted
 from accounting.booking.rows import Row, whole_rows
 from accounting.corrections.correction import CorrectionError, Selection
 from accounting.query.conditions import conditions_of
@@ -18,8 +21,6 @@ from siteward.query_text import parse_filters
 from siteward.records import Kind
 
 _MILLISECOND = 1_000
-_SHOWN = 3
-"""Files or ids that an error names."""
 
 
 def selected_rows(connection: Connection, tables: Tables, selection: Selection, after: bytes, most: int) -> list[Row]:
@@ -66,7 +67,7 @@ def check_ids(connection: Connection, tables: Tables, ids: Sequence[str]) -> Non
     missing = [each.hex() for each in wanted if each not in found]
     if missing:
         message = (
-            f"{tables.kind.name} has no record {_listed(missing)} that counts: it never came, or is void; give the ids "
+            f"{tables.kind.name} has no record {listed(missing)} that counts: it never came, or is void; give the ids "
             "of others"
         )
         raise CorrectionError(message)
@@ -89,7 +90,7 @@ def refuse_archived(connection: Connection, common: CommonTables, kind: Kind, se
     files = list(connection.execute(select(archived.c.file).where(*within).order_by(archived.c.file)).scalars())
     if files:
         message = (
-            f"records of the window are archived in {_listed(files)}; bring them back with `siteward ledger restore "
+            f"records of the window are archived in {listed(files)}; bring them back with `siteward ledger restore "
             "FILE`, or leave their days out"
         )
         raise CorrectionError(message)
@@ -113,10 +114,24 @@ def refuse_archived_ids(connection: Connection, common: CommonTables, kind: Kind
             if kind.of_instants or wanted & unpacked(bytes(packed)).keys():
                 files.append(file)
     if files:
-        message = f"records of it are archived in {_listed(files)}; bring them back with `siteward ledger restore FILE`"
+        message = f"records of it are archived in {listed(files)}; bring them back with `siteward ledger restore FILE`"
         raise CorrectionError(message)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+@contextmanager
+def refused_beside_archived(connection: Connection, common: CommonTables, kind: Kind) -> Iterator[None]:
+    """Refuse to correct records of counters where that would change archived ones.
+
+    Raises:
+        CorrectionError: it names the files to restore first.
+    """
+    try:
+        yield
+    except Parted as parted:
+        identifier, missing = min(parted.missing.items())
+        files = nearest_files(connection, common.archived, kind.name, missing)
+        message = (
+            f"record {identifier.hex()}: {beside(files)}; bring that back with `siteward ledger restore FILE`, or "
+            "leave the record out"
+        )
+        raise CorrectionError(message) from parted

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, Table, delete, func, inspect, select, update
+from sqlalchemy import Column, Connection, Table, bindparam, delete, func, inspect, or_, select, update
 
 from accounting import LedgerError
 from accounting.booking.buckets import tiers_at
@@ -18,9 +18,9 @@ from accounting.booking.postings import account_of, beyond_limits, by_end, prora
 from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import Change
-from accounting.migrations.meaning import Place
+from accounting.migrations.meaning import Place, Spot
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import ID, RECORDS, SERIES, column_of, sum_column
+from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, column_of, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.server.database import Dialect
@@ -47,11 +47,18 @@ def change_tables(connection: Connection, tables: Tables, changes: Collection[Ch
             if column.name not in there:
                 operations.add_column(table.name, _fresh(tables, table, str(column.name)))
     for change in changes:
-        if change.spot and change.what.startswith("length"):
-            for table in _tables(tables, change.spot[0]):
-                _widen(operations, connection, table, change)
-        elif change.spot and change.present == "left" and change.spot[0] is not Place.SUMS:
-            _fill(connection, tables, *change.spot)
+        if change.spot:
+            _change_column(connection, operations, tables, change, change.spot)
+
+
+def _change_column(connection: Connection, operations: Operations, tables: Tables, change: Change, spot: Spot) -> None:
+    if change.what.startswith("length"):
+        for table in _tables(tables, spot[0]):
+            _widen(operations, connection, table, change)
+    elif spot[1] == PREVIOUS:
+        _link(connection, tables)
+    elif change.present == "left" and spot[0] is not Place.SUMS:
+        _fill(connection, tables, *spot)
 
 
 def _fresh(tables: Tables, table: Table, name: str) -> Column[Any]:
@@ -88,6 +95,27 @@ def _fill(connection: Connection, tables: Tables, place: Place, name: str) -> No
         default = int(column.default) if isinstance(column.default, bool) else column.default
         for table in _tables(tables, place):
             connection.execute(update(table).where(table.c[name].is_(None)).values({name: default}))
+
+
+def _link(connection: Connection, tables: Tables) -> None:
+    """Every record of a counter says from now on when the one before it was."""
+    _refuse_missing(connection, tables)
+    records = tables.records
+    identifier, number, time = records.c[ID], records.c[COUNTER], records.c[tables.kind.time]
+    question = select(identifier, number, time).order_by(number, time).limit(AT_ONCE)
+    statement = update(records).where(identifier == bindparam("the_id")).values({PREVIOUS: bindparam("the_previous")})
+    reached: tuple[int, int] | None = None
+    while True:
+        # In a form that every database reads by its index.
+        beyond = [] if reached is None else [number >= reached[0], or_(number > reached[0], time > reached[1])]
+        links = []
+        for the_id, *spot in connection.execute(question.where(*beyond)).all():
+            previous = reached[1] if reached is not None and reached[0] == spot[0] else None
+            links.append({"the_id": the_id, "the_previous": previous})
+            reached = spot[0], spot[1]
+        if not links:
+            return
+        connection.execute(statement, links)
 
 
 def recompute(

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from accounting.migrations.meaning import Meaning, Place, Spot, meanings_of, used_by
+from accounting.tables import PREVIOUS
 from siteward.records import Kind
 
 
@@ -86,6 +87,11 @@ def _change(kind: Kind, spot: Spot, present: str, wanted: str, step: Step, of: s
 
 
 def _gained(kind: Kind, known: Standing | None, spot: Spot, meaning: Meaning, *, is_empty: bool) -> Iterator[Change]:
+    if spot[1] == PREVIOUS:
+        # Of each record the one before it has to be found.
+        step = Step.AT_START if is_empty else Step.BY_UPGRADE
+        yield _change(kind, spot, "", str(meaning), step)
+        return
     # Nobody knows what records of before would have said.
     is_missing = kind.column[spot[1]].required and not is_empty
     wanted = f"{meaning} without a default, which records of before need" if is_missing else str(meaning)

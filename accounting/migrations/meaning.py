@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from accounting.booking.measures import additive, factors, knowable, known_of, ratio_parts
-from accounting.tables import DIGEST_BYTES, is_bucketed, length_of
+from accounting.tables import DIGEST_BYTES, PREVIOUS, is_bucketed, length_of
 from siteward.records import Kind, Type
 
 PRACTICE: Final = 4
@@ -66,6 +66,8 @@ def meanings_of(kind: Kind) -> dict[Spot, Meaning]:
             optional=column.optional,
             default=column.default if is_bucketed(column) else None,
         )
+    if kind.since:
+        found[Place.RECORDS, PREVIOUS] = Meaning(type="instant of the record before", optional=True)
     return found | {(Place.SUMS, name): Meaning(formula=formula) for name, formula in _formulas(kind).items()}
 
 

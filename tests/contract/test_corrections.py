@@ -29,7 +29,8 @@ from usage_model import FIRST, USE, batch, use
 from viewers import answered
 
 from accounting.archive.archive_file import ArchiveError
-from accounting.archive.archiving import archive, restore
+from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.corrections import correcting, deciding
 from accounting.corrections.correction import Action, CorrectionError, State
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse

@@ -20,7 +20,8 @@ from snapshot_model import LEVEL, after, level_batch
 from usage_model import FIRST, LATER, SECOND, SOON, Fields
 from viewers import EVERYTHING, answered, asking
 
-from accounting.archive.archiving import archive, restore
+from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.checks.record_trace import trace_record
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.corrections.correction import Action, Correction, CorrectionError, State

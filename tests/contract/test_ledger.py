@@ -17,7 +17,8 @@ from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, b
 from viewers import answered
 
 from accounting.archive.archive_file import ArchiveError
-from accounting.archive.archiving import archive, files, restore
+from accounting.archive.archiving import archive, files
+from accounting.archive.restoring import restore
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from accounting.query import answers, record_sums

@@ -13,7 +13,8 @@ from examples import JOB, batch_of, job
 from ledger_databases import prepared
 from sqlalchemy import select
 
-from accounting.archive.archiving import archive, restore
+from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.completeness.cadence import SPREADS
 from accounting.completeness.comparing import Asked, Completeness, Expected, Model, completeness
 from accounting.ledger import Ledger

@@ -5,18 +5,16 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
-from counter_model import MACHINE, Fields, cells, machine_batch
-from hypothesis import HealthCheck, given, settings
+from counter_model import DAY, FEW, MACHINE, Fields, cells, machine, machine_batch, questions, revisions
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
 from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
-from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
 from accounting.upkeep.tiers import compact
@@ -26,35 +24,11 @@ from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
-DAY: Final = 86_400
-
 
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     """An empty ledger."""
     return emptied(database, MACHINE, SOON)
-
-
-def machine(number: int = 0, day: float = 1, **changes: Any) -> Fields:
-    """One record of a machine at some time after it was started; its wall time is that by default."""
-    time = changes.pop("time", microseconds(FIRST) + int(day * DAY) * SECOND)
-    fields: Fields = {
-        "vo": "one",
-        "time": time,
-        "started": microseconds(FIRST),
-        "producer": "p",
-        "cycle_size": 1,
-        "site": "S",
-        "name": str(number),
-        "wall_time": (time - microseconds(FIRST)) // SECOND,
-        "cpu_time": None,
-        "processors": 4,
-        "simulated": False,
-        "revision": 0,
-    } | changes
-    tail = number.to_bytes(4, "big") + (time % 1000).to_bytes(6, "big")
-    fields.setdefault("_id", (time // 1000).to_bytes(6, "big") + tail)
-    return fields
 
 
 def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
@@ -162,15 +136,6 @@ def test_what_is_no_counter_is_no_sum(ledger: Ledger) -> None:
     assert ask(ledger, "max:processors", attribution=Attribution.BY_END).totals == (9,)
 
 
-def test_records_of_counters_stay(database: Database, tmp_path: Path) -> None:
-    """The archive leaves them: a late record needs the one before and the one after it, however old."""
-    ledger = emptied(database, MACHINE, LATER)
-    ledger.write(machine_batch([machine(day=1), machine(day=5)]))
-    assert list(archive(ledger, tmp_path, LATER)) == []
-    ledger.write(machine_batch([machine(day=2)]))
-    assert ask(ledger, "sum:wall_time", period=Period.MONTH).totals == (5 * DAY,)
-
-
 def test_writers_of_one_machine_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the records of the same machines, in different orders, some revised, while days are compacted."""
     first = emptied(database, MACHINE, FIRST)
@@ -205,58 +170,7 @@ def test_writers_of_one_machine_at_once_lose_nothing(database: Database) -> None
         assert {(row.start, row.group): row.values for row in answer.rows} == due
 
 
-@st.composite
-def revisions(draw: st.DrawFn) -> list[Fields]:
-    """Records as they arrive: of a few machines, some again, some revised, counters not always known or rising."""
-    arrived: list[Fields] = []
-    for _ in range(draw(st.integers(0, 8))):
-        number = draw(st.integers(0, 1))
-        second = draw(st.sampled_from([0, 1, 3600, 7200, DAY, 2 * DAY, 20 * DAY]) | st.integers(0, 40 * DAY))
-        time = microseconds(FIRST) + second * SECOND + draw(st.sampled_from([0, 1, 999]))
-        arrived += [
-            machine(
-                number,
-                time=time,
-                started=microseconds(FIRST) + draw(st.sampled_from([0, 0, 0, DAY, 30 * DAY])) * SECOND,
-                site=draw(st.sampled_from(["S", "T"])),
-                wall_time=draw(st.integers(0, 10**6) | st.just(second)),
-                cpu_time=draw(st.none() | st.integers(0, 10**6)),
-                processors=draw(st.sampled_from([1, 8])),
-                revision=draw(st.integers(0, 2)),
-            )
-            for _ in range(draw(st.integers(1, 2)))
-        ]
-    return draw(st.permutations(arrived))
-
-
-@st.composite
-def questions(draw: st.DrawFn) -> UsageQuery:
-    """Any question, also one whose window is not of whole buckets."""
-    wanted = [WantedUsage(Quantity.SUM, measure) for measure in ("wall_time", "cpu_time", "core_time")]
-    offsets = st.just(0) | st.sampled_from([1800, 3600, 5000, DAY - 1])
-    start = FIRST + timedelta(days=draw(st.integers(-3, 31)), seconds=draw(offsets))
-    end = start + timedelta(days=draw(st.integers(1, 50)), seconds=draw(offsets))
-    return UsageQuery(
-        kind="machine",
-        wanted=(*wanted, WantedUsage(Quantity.RECORDS)),
-        start=start,
-        end=end,
-        attribution=draw(st.sampled_from(OF_USAGE)),
-        by=draw(st.sampled_from([(), ("site",)])),
-        period=draw(st.sampled_from([Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH])),
-    )
-
-
-few: Final = settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@few
+@FEW
 @given(
     arrived=revisions(),
     rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),

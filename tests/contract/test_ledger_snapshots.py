@@ -16,7 +16,8 @@ from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, after, a
 from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
-from accounting.archive.archiving import archive, restore
+from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
 from accounting.topology.attributes import Entry
