@@ -83,15 +83,13 @@ def step_after(kind: Kind, previous: tuple[Fields, Step] | None, record: Fields)
         record: the record.
     """
     started, time = record[kind.since], record[kind.time]
-    anew = min(started, time), dict.fromkeys(kind.counters, 0)
-    if previous is None:
-        return Step(anew[0], None, anew[1])
+    reached = None if previous is None else previous[0][kind.time]
+    if previous is None or started > reached:
+        # The first, or counted anew from then on.
+        return Step(min(started, time), reached, dict.fromkeys(kind.counters, 0))
     earlier, step = previous
-    reached: int = earlier[kind.time]
-    if started > reached:
-        return Step(anew[0], reached, anew[1])
     said = {name: step.before[name] if earlier[name] is None else earlier[name] for name in kind.counters}
-    return Step(reached, reached, said)
+    return Step(earlier[kind.time], reached, said)
 
 
 def booked_columns(kind: Kind, rows: Sequence[Fields]) -> dict[str, list[Any]]:
@@ -130,9 +128,11 @@ def counted(tables: Tables, name: str) -> ColumnElement[Any]:
     return (column - tables.records.c[before_of(name)]).label(name)
 
 
-def _passes_on(kind: Kind, record: Fields, step: Step) -> bool:
+def _passes_on(record: Fields, step: Step, was: Step) -> bool:
     """Whether what a record says to the next one is something else by its new step: of a counter that it lacks."""
-    return any(record[name] is None and step.before[name] != record[before_of(name)] for name in kind.counters)
+    return step.before != was.before and any(
+        record[name] is None and value != was.before[name] for name, value in step.before.items()
+    )
 
 
 Overlay = Mapping[bytes, Fields | None]
@@ -292,6 +292,7 @@ class Counters:
         kind = self._kind
         changed: list[tuple[Fields, Step]] = []
         previous: tuple[Fields, Step] | None = None
+        passes_on = False
         pending = deque(run.records)
         if pending and pending[0][kind.time] < run.earliest:
             first = pending.popleft()
@@ -299,13 +300,14 @@ class Counters:
         while pending:
             record = pending.popleft()
             gap = run.gaps.get(record[kind.time])
-            if gap is not None and previous is not None and _passes_on(kind, *previous):
+            if gap and passes_on:
                 raise Parted(run.missing_behind(gap))
             was = step_of(kind, record)
             step = was if gap else step_after(kind, previous, record)
             if bytes(record[ID]) in run.fresh or step != was:
                 changed.append((record, step))
-            if not pending and _passes_on(kind, record, step):
+            passes_on = _passes_on(record, step, was)
+            if not pending and passes_on:
                 pending.extend(run.extended(self._following(record)))
             previous = record, step
         return changed

@@ -5,7 +5,7 @@ Every record says at which instant the one before it is. Where that one is not t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -125,9 +125,15 @@ class Run:
         self.gaps = self._found()
 
     def _found(self) -> dict[int, Gap]:
+        if not self._gone and not gaps_among(self._links(self.records), self.earliest):
+            # Mostly: all follow each other, those that have come as it was foreseen.
+            return {}
         settled = [record for record in self.records if bytes(record[ID]) not in self.fresh]
-        links = sorted((record[self._time], record[PREVIOUS]) for record in (*settled, *self._gone))
+        links = sorted(self._links([*settled, *self._gone]))
         return {gap.before: gap for gap in gaps_among(links, self.earliest)}
+
+    def _links(self, records: Iterable[Fields]) -> Iterator[Link]:
+        return ((record[self._time], record[PREVIOUS]) for record in records)
 
     @property
     def missing(self) -> dict[bytes, Missing]:
