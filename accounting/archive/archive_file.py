@@ -265,6 +265,12 @@ def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection
     return fields
 
 
+def steps_in(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """What the records of a file hold of the ones before them; of counters that the kind has gained since, nothing."""
+    nothing = [0] * len(stored[ID])
+    return {name: stored.get(name, nothing) for name in step_columns(kind)}
+
+
 def own_columns(kind: Kind) -> list[str]:
     """What a kind's table of records holds itself of its fields, and of counters of the record before."""
     return [*step_columns(kind), *(column.name for column in kind.columns if not is_bucketed(column))]

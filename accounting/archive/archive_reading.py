@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
-from accounting.archive.archive_file import File, checked_columns, fields_of
+from accounting.archive.archive_file import File, checked_columns, fields_of, steps_in
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
@@ -72,7 +72,7 @@ class ArchiveReading:
         bucketed = [column.name for column in kind.columns if is_bucketed(column)]
         wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else ()
         stored = checked_columns(self._folder, file, wanted)
-        return {**stored, **fields_of(kind, stored, wanted)}
+        return {**stored, **fields_of(kind, stored, wanted), **steps_in(kind, stored)}
 
     def booked(self, kind: Kind, file: File, names: Collection[str]) -> dict[str, Sequence[Any]]:
         """The same as they are booked: of counters what each counted since the record before."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import delete
 
-from accounting.archive.archive_file import ArchiveError, File, checked_columns, fields_of
+from accounting.archive.archive_file import ArchiveError, File, checked_columns, fields_of, steps_in
 from accounting.archive.archiving import files
 from accounting.ledger import Ledger
-from accounting.tables import COUNTER, ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed, step_columns
+from accounting.tables import COUNTER, ENTRY, ID, MESSAGE, PRODUCER, SERIES, is_bucketed
 
 
 def restore(ledger: Ledger, folder: Path, file: str) -> int:
@@ -27,7 +27,7 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     series = ledger.series_of(tables.kind, columns)
     producers = ledger.producers_of(stored[PRODUCER])
     raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
-    own = {name: stored[name] for name in (ID, ENTRY, MESSAGE, *step_columns(tables.kind))}
+    own = {name: stored[name] for name in (ID, ENTRY, MESSAGE)} | steps_in(tables.kind, stored)
     if tables.kind.since:
         own[COUNTER] = ledger.counters_of(tables.kind, columns)
     count = len(stored[ID])

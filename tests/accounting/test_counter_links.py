@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from counter_model import MACHINE, machine, machine_batch
+from counter_model import MACHINE, Machine, machine, machine_batch
 from ledger_databases import prepared
 from sqlalchemy import select, text
 from usage_model import FIRST, LATER
 
 from accounting import LedgerError
 from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.migrations import changing, revisions, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
 from accounting.tables import COUNTER, PREVIOUS
-from siteward.records import microseconds
+from siteward.records import Measure, Product, kind_of, microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
 
@@ -92,6 +94,27 @@ def test_killed_linking_is_taken_up_again(open_database: Open, monkeypatch: pyte
         prepare(open_database(), {"machine": MACHINE})
     upgrade(open_database(), {"machine": MACHINE})
     assert links(prepared(open_database(), MACHINE, NOW)) == due
+
+
+class More(Machine, kind="machine", identity=("name", "time"), since="started"):
+    """A machine that also tells what its accelerators did."""
+
+    gpu_time: Annotated[int | None, Measure("computed", unit="s", counter=True)] = None
+    core_time = Product("wall_time", "processors", unit="s")
+
+
+def test_files_of_before_a_counter_came_are_read_and_restored(open_database: Open, tmp_path: Path) -> None:
+    """What was archived before the kind had a counter says nothing of it, in the file and back in the database."""
+    before = filled(open_database())
+    files = list(archive(before, tmp_path, FIRST + timedelta(days=4)))
+    more = kind_of(More)
+    ledger = prepared(open_database(), more, NOW)
+    assert list(verify(ledger, Scope(tmp_path), Counts())) == []
+    for file in files:
+        assert restore(ledger, tmp_path, file.file) == file.records
+    assert list(verify(ledger, Scope(tmp_path), Counts())) == []
+    assert len(list(archive(ledger, tmp_path, FIRST + timedelta(days=4)))) == len(files)
+    assert list(verify(ledger, Scope(tmp_path), Counts())) == []
 
 
 def test_where_nothing_is_booked_nobody_is_asked(open_database: Open) -> None:
