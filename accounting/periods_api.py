@@ -28,7 +28,7 @@ from accounting.periods.closed_months import (
 from accounting.periods.closing import LONGEST_NAME, LONGEST_REASON, close, reopen
 from accounting.query.usage import Usage
 from accounting.upkeep.months import parse_month
-from siteward.pseudonyms import pseudonym_key
+from siteward.people import personal_names
 from siteward.query import QueryError
 from siteward.records.fields import INT64_MAX
 from siteward.server.asking import body_described, body_of, json_response, refuse_unknown
@@ -122,10 +122,12 @@ def list_adjustments(
     if vo != ALL_VOS and not _sees(viewer, vo):
         raise Problem(403, "you may not read that VO")
     tables = _decided(lambda: tables_of_kind(ledger, kind))
-    sight = Usage(ledger, lambda: pseudonym_key(settings)).sight(tables.kind, viewer)
+    sight = Usage(ledger, request.app.state.resources.people).sight(tables.kind, viewer)
     portion = Portion(visible=sight.conditions, after=_place(after), most=limit + 1)
     found = _decided(lambda: adjustments_of(ledger, kind, _month(month), vo, portion))
     shown = found[:limit]
+    for name in personal_names([tables.kind]):
+        sight.look_up(name, (each.group.get(name) for each in shown))
     documents = [adjustment_document(each, names=viewer.names, shown=sight.shown) for each in shown]
     return json_response(
         {

@@ -85,7 +85,7 @@ def _count(body: bytes, content_type: str) -> int:
         found = (msgspec.json if content_type == JSON else msgspec.msgpack).decode(body, type=_Counted)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return 0  # Whoever opens it says what is wrong.
-    return max(found.count, len(found.records))
+    return max(int(found.count), len(found.records))
 
 
 def _records(kind: Kind, parcel: Parcel, longest: int) -> Iterator[Element]:

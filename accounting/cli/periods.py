@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,11 +98,20 @@ def reopen(
 def adjustments(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*") -> None:
     """Show what has changed a month since it was closed: when, why, by which entry, and by how much."""
     from accounting.periods.adjusted import adjustments_of  # noqa: PLC0415  # as above.
+    from accounting.periods.closed_months import tables_of_kind  # noqa: PLC0415  # as above.
+    from accounting.query.usage import Usage  # noqa: PLC0415  # as above.
+    from siteward.people import personal_names  # noqa: PLC0415  # as above.
     from siteward.records import moment  # noqa: PLC0415  # as above.
+    from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415  # as above.
+    from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     chosen = options(context)
-    with opened(chosen.settings) as ledger:
+    with opened(chosen.settings) as ledger, closing(PeopleTable(chosen.settings)) as people:
         found = adjustments_of(ledger, kind, _month(month), vo)
+        tables = tables_of_kind(ledger, kind)
+        sight = Usage(ledger, people).sight(tables.kind, local_viewer(chosen.settings))
+        for name in personal_names([tables.kind]):
+            sight.look_up(name, (each.group.get(name) for each in found))
     dimensions = list(dict.fromkeys(name for each in found for name, value in each.group.items() if value))
     measures = list(dict.fromkeys(name for each in found for name in each.shown))
     rows = (
@@ -111,7 +121,7 @@ def adjustments(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*") 
             each.action,
             each.author,
             each.reason,
-            *(each.group.get(name) for name in dimensions),
+            *(sight.shown(name, each.group.get(name)) for name in dimensions),
             *(each.shown.get(name, 0) for name in measures),
         )
         for each in found

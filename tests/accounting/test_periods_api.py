@@ -24,7 +24,7 @@ from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import EVERY, Grant, Role
-from siteward.settings import AccountingSettings, IssuerSettings, Settings
+from siteward.settings import AccessSettings, IssuerSettings, Settings
 from siteward.sinks import SinkUnavailable
 
 ROOT: Final = "/v1/accounting/periods"
@@ -280,7 +280,7 @@ def test_adjustments_come_in_portions(app: TestClient, settings: Settings) -> No
 
 def test_hidden_names_stay_hidden(settings: Settings) -> None:
     """Where this installation shows nobody's name, periods do not tell who decided, nor adjustments whose they are."""
-    hiding = msgspec.structs.replace(settings, accounting=AccountingSettings(names=False))
+    hiding = msgspec.structs.replace(settings, access=AccessSettings(names=False))
     with TestClient(create_app(hiding, routers=ROUTERS)) as app:
         anna = Person(app, hiding, "anna", Role.ACCOUNTANT, "alpha")
         anna.post(f"{MARCH}/closing", vo="alpha")

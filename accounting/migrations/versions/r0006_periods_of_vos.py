@@ -10,7 +10,7 @@ from sqlalchemy import inspect
 from siteward.server.database.columns import blob_column, integer_column, text_column
 
 revision: Final = "r0006"
-down_revision: Final = "r0004"
+down_revision: Final = "r0005"
 _BY_KEY: Final[dict[str, Any]] = {
     "sqlite_strict": True,
     "sqlite_with_rowid": False,
