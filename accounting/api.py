@@ -108,7 +108,7 @@ def list_corrections(
     if accounts:
         kinds = request.app.state.resources.kinds
         found = [each for each in found if may_correct(caller, kinds, each.kind, each.selection.where, each.given)]
-    found = named_corrections(found, request.app.state.resources.people)
+    found = named_corrections(found, request.app.state.resources.people, conditions=not accounts)
     return json_response({"corrections": list(map(correction_document, found))})
 
 

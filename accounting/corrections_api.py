@@ -12,7 +12,12 @@ from accounting.answering import answered, ledger_of
 from accounting.corrections.correction import Correction, CorrectionError
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
-from accounting.corrections.naming import named_corrections, named_figures, without_names
+from accounting.corrections.naming import (
+    has_pattern_of_people,
+    named_corrections,
+    named_figures,
+    without_names,
+)
 from accounting.documents import correction_document, differences_of
 from siteward.query_text import parse_filters
 from siteward.records import Kind
@@ -79,10 +84,15 @@ def propose_correction(  # noqa: PLR0913, PLR0917  # FastAPI reads a correction'
     ledger = ledger_of(request)
     typed = _decided(lambda: parse_draft(text, resources.kinds, datetime.now(UTC)))
     _check(request, typed.kind, typed.selection.where, typed.given)
-    draft = without_names(typed, resources.kinds[typed.kind], resources.people)
+    sees_all = caller_of(request).may(Permission.PLATFORM)
+    if not sees_all and has_pattern_of_people(typed, resources.kinds[typed.kind]):
+        raise Problem(403, "name people one by one: a pattern of names would tell who is in the ledger of other VOs")
+    unnamed = _decided(lambda: without_names(ledger, typed, resources.kinds[typed.kind], resources.people))
+    draft = unnamed.draft
     if dry_run:
-        figures = named_figures(_decided(lambda: preview(ledger, draft)), resources.people)
+        figures = named_figures(_decided(lambda: preview(ledger, draft)), resources.people, unnamed.names)
         return json_response({"records": figures.records, "differences": differences_of(figures)})
+    resources.people.enter(unnamed.names)
     return _told(request, _decided(lambda: propose(ledger, draft)), None)
 
 
@@ -163,7 +173,8 @@ def _decide(request: Request, number: int, decide: Callable[[str], Correction]) 
 def _told(request: Request, after: Correction, before: Correction | None) -> Response:
     was = before and {"number": before.number, "state": str(before.state)}
     note_change(request, before=was, after={"number": after.number, "state": str(after.state), "reason": after.reason})
-    (named,) = named_corrections([after], request.app.state.resources.people)
+    sees_all = caller_of(request).may(Permission.PLATFORM)
+    (named,) = named_corrections([after], request.app.state.resources.people, conditions=sees_all)
     return json_response(correction_document(named))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +15,10 @@ from siteward.records import Refused, anonymous_id, moment
 
 UNKNOWN: Final = b"\0" * 6
 """Where a record's time would stand in its id: nobody could compute one."""
+
+
+PAGE: Final = 1_000
+"""Letters that are looked through at once."""
 
 
 class State(StrEnum):
@@ -147,6 +151,11 @@ ON CONFLICT (queue, record) DO UPDATE SET
 WHERE message != excluded.message
 """
 
+_MENDED: Final = """
+SELECT audit.rowid, letters.kind, audit.bytes FROM audit JOIN letters ON letters.number = audit.letter
+WHERE audit.bytes IS NOT NULL AND audit.letter BETWEEN ? AND ?
+"""
+
 
 class DeadLetters:
     """The table of dead letters; any number of processes may have it open."""
@@ -267,34 +276,52 @@ class DeadLetters:
             raise Decided(message)
         return letter
 
-    def rewrite(self, hidden: Callable[[bytes], bytes], old: str, new: str) -> int:
-        """Hide something in what was refused, everywhere at once or nowhere.
+    def naming(self, names: Callable[[str, bytes], bool]) -> Iterator[int]:
+        """The numbers of the letters whose records, by kind and original, say something."""
+        after = 0
+        while found := self.find(limit=PAGE, after=after):
+            yield from (each.number for each in found if names(each.kind, each.original))
+            after = found[-1].number
+
+    def rewrite(self, hidden: Callable[[str, bytes], bytes], old: str, new: str) -> int:
+        """Hide something in what was refused, and in receipts of it.
 
         Args:
-            hidden: a record, original or mended, without it.
-            old: the value for which such a letter may have been refused.
+            hidden: a record of a kind, original or mended, without it.
+            old: the value for which such a record may have been refused, as it is told.
             new: what is told in its place.
 
         Returns:
             How many letters were changed.
         """
+        changed = 0
+        after = 0
+        while found := self.find(limit=PAGE, after=after):
+            after = found[-1].number
+            texts = [(each, hidden(each.kind, each.original)) for each in found]
+            with self._database.transaction() as connection:
+                for each, text in texts:
+                    if text != each.original:
+                        changed += 1
+                        value = new if each.value == old else each.value
+                        # One that a collector has noted anew meanwhile names nobody who was erased.
+                        connection.execute(
+                            "UPDATE letters SET original = ?, value = ? WHERE number = ? AND original = ?",
+                            (text, value, each.number, each.original),
+                        )
+                for row, kind, text in connection.execute(_MENDED, (found[0].number, after)).fetchall():
+                    connection.execute("UPDATE audit SET bytes = ? WHERE rowid = ?", (hidden(kind, text), row))
         with self._database.transaction() as connection:
-            changed = {
-                number: after
-                for number, original in connection.execute("SELECT number, original FROM letters")
-                if (after := hidden(original)) != original
-            }
-            for number, after in changed.items():
-                connection.execute(
-                    "UPDATE letters SET original = ?, value = CASE value WHEN ? THEN ? ELSE value END WHERE number = ?",
-                    (after, storable(old), new, number),
-                )
-            mended = connection.execute("SELECT rowid, bytes FROM audit WHERE bytes IS NOT NULL").fetchall()
-            for row, text in mended:
-                if (after := hidden(text)) != text:
-                    connection.execute("UPDATE audit SET bytes = ? WHERE rowid = ?", (after, row))
+            connection.execute("UPDATE receipts SET reason = replace(reason, ?, ?)", (storable(old), new))
+        return changed
+
+    def scrub(self) -> None:
+        """Leave nothing of what was hidden in the file.
+
+        Raises:
+            sqlite3.Error: others hold it; do it again.
+        """
         self._database.scrub()
-        return len(changed)
 
     def stop(self, queue: str, reason: str) -> None:
         """Note that a queue is not consumed any more, and why; it stays so over restarts until `resume`."""

@@ -180,7 +180,7 @@ def _answer(  # from whom, what, and what may stop it.
         ):
             if key:
                 now = receipts.began(key, now)
-            intake = Intake(kind, sender, publisher, receipts, answers, now, limits.quotas)
+            intake = Intake(kind, sender, publisher, receipts, answers, now, limits.quotas, resources.people)
             intake.use_key(key)
             if body.sent:
                 intake.use_envelope(body.sent)

@@ -13,6 +13,7 @@ import msgspec
 
 from collectors.bodies import PIECE, Element
 from collectors.envelopes import Sent
+from collectors.pseudonymising import final_id
 from collectors.quotas import Quotas
 from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
 from collectors.sender import Sender
@@ -21,6 +22,7 @@ from siteward.broker.topology import routing_key
 from siteward.envelope import seal
 from siteward.records import Kind, Refused, Row, anonymous_id, id_text
 from siteward.records.doors import row_from_json
+from siteward.server.people_table import PeopleTable
 from siteward.server.problems import Problem
 from siteward.telemetry import GATEWAY_QUEUED, GATEWAY_REJECTED, telemetry
 
@@ -96,7 +98,7 @@ def _shown(value: object) -> object:
 class Intake:
     """Takes the records of one request, queues them in chunks and answers for each, in order."""
 
-    def __init__(  # from whom, to whom, when.
+    def __init__(  # noqa: PLR0913, PLR0917  # from whom, to whom, when.
         self,
         kind: Kind,
         sender: Sender,
@@ -105,8 +107,9 @@ class Intake:
         answers: Answers,
         now: int,
         quotas: Quotas,
+        people: PeopleTable,
     ) -> None:
-        """Take who sends, where records go, and how many may.
+        """Take who sends, where records go, how many may, and by whose pseudonyms their ids are told.
 
         `now`, microseconds since 1970 UTC, is the same for all of them.
         """
@@ -117,6 +120,7 @@ class Intake:
         self._now = now
         self._sender = sender
         self._quotas = quotas
+        self._people = people
         self._accepted: list[tuple[int, Row]] = []
         self._rejected: list[tuple[int, Refused]] = []
         self._bytes = 0
@@ -227,7 +231,8 @@ class Intake:
                 )
                 messages.append(Message(routing_key(vo, self._kind.name), body, len(rows), id=envelope.hex()))
                 for place, (position, row) in enumerate(together, first):
-                    ids[position] = self._kind.id_of(row, anonymous_id(getattr(row, self._kind.time), envelope, place))
+                    anonymous = anonymous_id(getattr(row, self._kind.time), envelope, place)
+                    ids[position] = final_id(self._kind, row, self._people, anonymous)
                     receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
         self._publisher.publish(messages)
         self._quotas.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})

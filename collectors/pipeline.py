@@ -9,7 +9,8 @@ from threading import Event
 from typing import Final
 
 from collectors.dead_letters import DeadLetters
-from collectors.pseudonymising import Enter, Pseudonymise
+from collectors.erased_names import without_erased
+from collectors.pseudonymising import Enter, Pseudonymise, sealed_names
 from collectors.receipts import Receipts
 from collectors.steps import Decode, Enrich, Enrichment, Haul, Note, Park, Step, Write
 from siteward.log import get_logger
@@ -45,9 +46,11 @@ class Pipeline:
     ) -> None:
         """Put the steps together; nothing is opened yet."""
         self._queue = queue
-        self._write = Write(queue, open_sink)
+        self._write = Write(queue, open_sink, partial(sealed_names, people=people))
+        self._people = people
         self._ahead: tuple[Step, ...] = (Decode(queue, kinds), Enrich(enrichments), Pseudonymise(people))
-        self._behind: tuple[Step, ...] = (Enter(people), self._write, Park(dead_letters), Note(queue, receipts))
+        hidden = partial(without_erased, kinds=kinds, people=people)
+        self._behind: tuple[Step, ...] = (Enter(people), self._write, Park(dead_letters, hidden), Note(queue, receipts))
 
     def prepare(self, haul: Haul) -> Haul:
         """Decode to pseudonymise: no input or output, so that it may run while another haul is written."""
@@ -66,11 +69,12 @@ class Pipeline:
         return haul
 
     def open(self, stop: Event) -> None:
-        """Open the sink before the first record comes: its store is asked by others too.
+        """Open the sink before the first record comes: its store is asked by others too. And see that names have a key.
 
         Raises:
             Stopped: `stop` was set while it could not be opened.
         """
+        self._persist(self._people.check, "names", stop)
         self._persist(self._write.open, "open", stop)
 
     def close(self) -> None:

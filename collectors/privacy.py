@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from typing import Final
 
 import msgspec
 
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters
+from collectors.erased_names import renamed, stand_in
 from siteward.people import personal_names
 from siteward.records.refusal import shown
 from siteward.server.auth.audit import MOST, Audited
@@ -19,8 +17,6 @@ from siteward.server.auth.denied import Denial
 from siteward.server.auth.sessions import Session
 from siteward.server.people_table import Person
 from siteward.server.resources import Resources
-
-_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +72,7 @@ def pseudonyms_of(resources: Resources, subject: str, dimensions: Collection[str
 def export(resources: Resources, subject: str, people: Mapping[str, str]) -> Known:
     """What is kept of a person."""
     with closing(DeadLetters(database_path(resources.settings))) as letters:
-        numbers = tuple(letter.number for letter in letters.find(limit=-1) if _named(letter.original, subject, people))
+        numbers = tuple(letters.naming(lambda kind, text: _hidden(resources, subject, people, kind, text) != text))
     return Known(
         subject=subject,
         names=tuple(resources.people.find(people)),
@@ -90,17 +86,22 @@ def export(resources: Resources, subject: str, people: Mapping[str, str]) -> Kno
 def erase(resources: Resources, subject: str, people: Mapping[str, str]) -> Erased:
     """Take a person's identity away; records that come later do not bring it back.
 
-    What was refused keeps the pseudonym, so that it can still be mended and sent. The audit keeps who changed what, and
-    the deny-list who is denied. Done again, it does what was left.
+    What was refused keeps the pseudonym, sealed, so that it can still be mended and sent. The audit keeps who changed
+    what, and the deny-list who is denied. Done again, it does what was left.
+
+    Raises:
+        siteward.people.PeopleUnavailable, sqlite3.Error: others held what is to be written anew: everything is erased,
+            but may still be read from the files; do it again.
     """
     names = resources.people.erase(people)
-
-    def hidden(text: bytes) -> bytes:
-        return _hidden(text, subject, people)
-
+    sessions = resources.sessions.end_person(subject)
     with closing(DeadLetters(database_path(resources.settings))) as letters:
-        rewritten = letters.rewrite(hidden, shown(subject), next(iter(people)))
-    return Erased(names, rewritten, resources.sessions.end_person(subject))
+        rewritten = letters.rewrite(
+            lambda kind, text: _hidden(resources, subject, people, kind, text), shown(subject), next(iter(people))
+        )
+        letters.scrub()
+    resources.people.scrub()
+    return Erased(names, rewritten, sessions)
 
 
 def _audited(resources: Resources, subject: str) -> Iterator[Audited]:
@@ -110,21 +111,11 @@ def _audited(resources: Resources, subject: str) -> Iterator[Audited]:
         after = found[-1].number
 
 
-def _named(original: bytes, subject: str, people: Mapping[str, str]) -> bool:
-    return _hidden(original, subject, people) != original
-
-
-def _hidden(original: bytes, subject: str, people: Mapping[str, str]) -> bytes:
-    """A refused record with a pseudonym wherever it names a person, and otherwise byte by byte as it came."""
+def _hidden(resources: Resources, subject: str, people: Mapping[str, str], kind: str, original: bytes) -> bytes:
+    """A refused record in which somebody is named by the pseudonym."""
     codes = {dimension: code for code, dimension in people.items()}
-    names = b"|".join(re.escape(name.encode()) for name in codes)
 
-    def replaced(match: re.Match[bytes]) -> bytes:
-        try:
-            is_subject = json.loads(match[3]) == subject
-        except ValueError:
-            # What is no JSON names nobody.
-            return match[0]
-        return match[1] + json.dumps(codes[match[2].decode()]).encode() if is_subject else match[0]
+    def naming(field: str, text: str) -> str:
+        return stand_in(codes, resources.people, field) if text == subject else text
 
-    return re.sub(rb'("(' + names + rb')"\s*:\s*)(' + _STRING + rb")", replaced, original, flags=re.DOTALL)
+    return renamed(original, resources.kinds.get(kind), naming)

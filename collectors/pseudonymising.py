@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from collectors.steps import Haul
-from siteward.records import Kind
+from siteward.envelope import Columns
+from siteward.pseudonyms import is_pseudonym
+from siteward.records import Kind, Row
+from siteward.records.identity import record_ids
 from siteward.server.people_table import PeopleTable
-from siteward.sight import pseudonym_of
 from siteward.sinks import Batch
 
 MOST_KNOWN: Final = 200_000
@@ -29,12 +33,13 @@ class Pseudonymise:
         """Replace the personal columns of every batch, and leave the names in the haul.
 
         Raises:
-            siteward.settings.SettingsError, OSError: there is no key of pseudonyms.
+            siteward.people.PeopleUnavailable, SettingsError, OSError: as `PeopleTable.check`, where that was not asked.
         """
         for batch in haul.batches.values():
+            before = batch.columns
             haul.people |= self.replace(batch)
-            if names_people(batch.kind):
-                batch.ids = list(map(self._people.keyed, batch.ids))
+            if has_named_ids(batch.kind):
+                batch.ids = _ids(batch, before)
 
     def replace(self, batch: Batch) -> Names:
         """Replace the personal columns of a batch; whom they named."""
@@ -49,10 +54,9 @@ class Pseudonymise:
             known.clear()
         for name in set(columns[dimension]):
             if name not in known:
-                # What has the form of a pseudonym was one for its sender already.
-                known[name] = pseudonym_of(self._people, dimension, name) if name else name
+                known[name] = name and self._people.received(dimension, name)
             code = known[name]
-            if name and code and code != name:
+            if name and code and not name.startswith(code):
                 names[code] = (dimension, name)
         return list(map(known.__getitem__, columns[dimension]))
 
@@ -74,6 +78,42 @@ class Enter:
             self._people.enter(haul.people)
 
 
-def names_people(kind: Kind) -> bool:
+def has_named_ids(kind: Kind) -> bool:
     """Whether the ids of a kind's records are made of people's names, among others."""
     return any(kind.column[name].personal for name in kind.identity)
+
+
+def final_id(kind: Kind, row: Row, people: PeopleTable, anonymous: bytes) -> bytes:
+    """The id that stores know a record by: that of its identity with pseudonyms in place of names.
+
+    Args:
+        kind: of the record.
+        row: as it was sent.
+        people: what makes pseudonyms.
+        anonymous: the id of a record without identity.
+    """
+    if has_named_ids(kind):
+        personal = [name for name in kind.identity if kind.column[name].personal and getattr(row, name)]
+        codes = {name: people.received(name, getattr(row, name)) for name in personal}
+        row = msgspec.structs.replace(row, **codes)
+    return kind.id_of(row, anonymous)
+
+
+def sealed_names(batch: Batch, position: int, people: PeopleTable) -> list[Any]:
+    """The values of a record of a batch for it to come again, by which no name is told."""
+    values = [batch.columns[name][position] for name in batch.kind.names]
+    return [
+        people.sealed(value) if column.personal and value and is_pseudonym(value) else value
+        for column, value in zip(batch.kind.columns, values, strict=True)
+    ]
+
+
+def _ids(batch: Batch, before: Columns) -> list[bytes]:
+    """The ids of records whose identity names people; those without identity keep theirs."""
+    of_names, of_codes = (_by_identity(batch.kind, columns) for columns in (before, batch.columns))
+    return [new if known == old else known for known, old, new in zip(batch.ids, of_names, of_codes, strict=True)]
+
+
+def _by_identity(kind: Kind, columns: Columns) -> list[bytes]:
+    identities = zip(*(columns[name] for name in kind.identity), strict=True)
+    return record_ids(columns[kind.time], kind.name, columns["vo"], identities)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 import msgspec
 
 from collectors.dead_letters import DeadLetter, DeadLetters, Decision, Stage, State
-from collectors.pseudonymising import Pseudonymise, names_people
+from collectors.pseudonymising import Pseudonymise
 from siteward.broker import Broker, Message
 from siteward.broker.topology import routing_key
 from siteward.envelope import seal
@@ -78,7 +78,7 @@ class Resubmission:
             raise Refused(reason, field="kind", value=letter.kind)
         now = time.time_ns() // 1000
         row = row_from_json(kind, letter.original if text is None else text, now)
-        if letter.stage is Stage.WRITE and (not kind.identity or names_people(kind)):
+        if letter.stage is Stage.WRITE and not kind.identity:
             self._write(letter, kind, row, now)
         else:
             self._publish(letter, kind, row, now)
@@ -100,8 +100,7 @@ class Resubmission:
     def _write(self, letter: DeadLetter, kind: Kind, row: Row, now: int) -> None:
         """Give the record to the one sink that rejected it, under the id by which other sinks may have stored it.
 
-        A new envelope would give it a new id, since its kind has no identity, or one of people, who are pseudonyms
-        here; and the others would have it twice.
+        A new envelope would give it a new id, since its kind has no identity, and the others would have it twice.
         """
         columns = {name: [getattr(row, name)] for name in kind.names}
         batch = Batch(kind, [letter.record], columns, [letter.producer], [letter.message], now)

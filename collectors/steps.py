@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -193,10 +193,11 @@ class Enrich:
 class Write:
     """Commit every batch to the sink, which is opened when first needed and opened again when it broke."""
 
-    def __init__(self, queue: str, open_sink: Callable[[], Sink]) -> None:
-        """Take the sink's name and how to open it; nothing is opened yet."""
+    def __init__(self, queue: str, open_sink: Callable[[], Sink], values_of: Callable[[Batch, int], list[Any]]) -> None:
+        """Take the sink's name, how to open it, and what a rejected record may come again as; nothing is opened yet."""
         self._queue = queue
         self._open = open_sink
+        self._values_of = values_of
         self._sink: Sink | None = None
 
     def __call__(self, haul: Haul) -> None:
@@ -274,21 +275,22 @@ class Write:
             producer=batch.producers[position],
             message=batch.messages[position],
             refused=why or Refused("was rejected by the sink, which gave no reason", kind=batch.kind.name),
-            original=as_json(batch.kind, [batch.columns[name][position] for name in batch.kind.names]),
+            original=as_json(batch.kind, self._values_of(batch, position)),
         )
 
 
 class Park:
     """Commit refused records to the dead letters."""
 
-    def __init__(self, dead_letters: DeadLetters) -> None:
-        """Take the dead letters."""
+    def __init__(self, dead_letters: DeadLetters, hidden: Callable[[Sequence[Letter]], list[Letter]]) -> None:
+        """Take the dead letters, and what hides in them whoever was erased."""
         self._dead_letters = dead_letters
+        self._hidden = hidden
 
     def __call__(self, haul: Haul) -> None:
         """Put every letter."""
         if haul.letters:
-            self._dead_letters.put(haul.letters, haul.received)
+            self._dead_letters.put(self._hidden(haul.letters), haul.received)
             for letter in haul.letters:
                 telemetry.add(DEAD_LETTERED, 1, letter.queue, letter.kind)
             for letter in haul.letters[:LOGGED_LETTERS]:

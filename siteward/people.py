@@ -15,24 +15,22 @@ class PeopleUnavailable(Exception):  # noqa: N818  # reads as the state it is.
 
 
 class People(Protocol):
-    """Knows people's names by their pseudonyms. May wait for a database, except for pseudonyms.
+    """Knows people's names by their pseudonyms. May wait for a database.
 
     Raises:
-        PeopleUnavailable: where a name is looked up.
+        PeopleUnavailable: of every method.
     """
 
     def pseudonym(self, dimension: str, name: str) -> str:
         """What records hold in place of a name, whether or not it is known.
 
         Raises:
-            siteward.settings.SettingsError, OSError: there is no key.
+            siteward.settings.SettingsError: there is no key, or it is not that of the names.
+            OSError: it cannot be read.
         """
 
     def names(self, pseudonyms: Collection[str]) -> Mapping[str, str]:
         """The names behind pseudonyms; those of which no name is known, or was erased, are left out."""
-
-    def all(self, dimension: str) -> Mapping[str, str]:
-        """Every name that is known of a dimension, by pseudonym."""
 
 
 def personal_names(kinds: Iterable[Kind]) -> tuple[str, ...]:
@@ -41,7 +39,7 @@ def personal_names(kinds: Iterable[Kind]) -> tuple[str, ...]:
 
 
 class Nobody:
-    """Knows nobody: for questions that are not about people. See `People`."""
+    """Knows nobody: for questions that are not about people, and where nobody is to be named. See `People`."""
 
     def pseudonym(self, dimension: str, name: str) -> str:
         """See `People`.
@@ -53,9 +51,5 @@ class Nobody:
         raise LookupError(message)
 
     def names(self, pseudonyms: Collection[str]) -> Mapping[str, str]:  # noqa: ARG002  # whoever they are.
-        """See `People`."""
-        return {}
-
-    def all(self, dimension: str) -> Mapping[str, str]:  # noqa: ARG002  # as above.
         """See `People`."""
         return {}

@@ -6,13 +6,12 @@ import hmac
 import re
 import secrets
 from contextlib import suppress
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from siteward.exposure import SHORTEST_TOKEN
 from siteward.private_files import make_private, read_private
-from siteward.records.identity import HASH_BYTES
 from siteward.settings import Settings, SettingsError
 
 DIGITS: Final = 20
@@ -27,18 +26,20 @@ def pseudonym(key: bytes, dimension: str, value: str) -> str:
     return f"pseudonym-{code.hexdigest()[:DIGITS]}"
 
 
-def keyed_id(key: bytes, identifier: bytes) -> bytes:
-    """The id of a record whose identity names people, so that nobody finds out by trying names whose it is.
+def sealed(key: bytes, code: str) -> str:
+    """A pseudonym in a form that nobody without the key can make: it stands for a name that records do not bring."""
+    return f"{code}.{_seal(key, code)}"
 
-    Args:
-        key: of pseudonyms.
-        identifier: 16 bytes, of the record as it was sent.
 
-    Returns:
-        The same time, and a hash with the key: the same for the same record.
-    """
-    tail = blake2b(identifier, digest_size=HASH_BYTES, key=sha256(key).digest()).digest()
-    return identifier[:-HASH_BYTES] + tail
+def unsealed(key: bytes, text: str) -> str:
+    """The pseudonym of a text that was sealed with this key; "" of any other text."""
+    code, _, seal = text.partition(".")
+    is_sealed = is_pseudonym(code) and hmac.compare_digest(seal.encode(), _seal(key, code).encode())
+    return code if is_sealed else ""
+
+
+def _seal(key: bytes, code: str) -> str:
+    return hmac.new(key, f"sealed\0{code}".encode(), sha256).hexdigest()[:DIGITS]
 
 
 def is_pseudonym(text: str) -> bool:

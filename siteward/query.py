@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -73,6 +74,7 @@ def is_met(condition: Filter, value: str | int | None) -> bool:
     return met is not condition.negated
 
 
+@lru_cache
 def _pattern(text: str) -> re.Pattern[str]:
     parts = (".*" if character == "*" else "." if character == "?" else re.escape(character) for character in text)
     return re.compile("".join(parts), re.DOTALL)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -17,8 +18,10 @@ GROUP: Final = "group"
 """The dimension that names the group whose record it is."""
 SITE: Final = "site"
 """The dimension that names the site where it is."""
-MOST_PEOPLE: Final = 10_000
-"""Names that a pattern may mean: the store is asked for each."""
+MOST_PEOPLE: Final = 30_000
+"""People among whom a pattern is looked for."""
+Present = Callable[[str], Iterable[Any]]
+"""Gives what a field is in some records, each once."""
 
 
 class Sight:
@@ -87,8 +90,12 @@ class Sight:
         """Whether a single record, as it is stored, is; one of which nothing is known is not, unless all are."""
         return all(fields.get(each.field) in each.values for each in self.conditions)
 
-    def asked(self, filters: Iterable[Filter]) -> tuple[Filter, ...]:
+    def asked(self, filters: Iterable[Filter], present: Present) -> tuple[Filter, ...]:
         """Conditions as the store's records meet them: pseudonyms in place of names.
+
+        Args:
+            filters: as they were asked.
+            present: what a field is in those records that the viewer may see.
 
         Raises:
             QueryError: somebody could find out names by them, whatever the names are, so that the refusal does not
@@ -101,7 +108,7 @@ class Sight:
                     f"names of {condition.field} are not shown to you, and cannot be asked for; name a pseudonym from "
                     "an answer, yourself, or the empty text, without wildcards"
                 )
-            found.append(stored(condition, self._people) if condition.field in self._stored else condition)
+            found.append(stored(condition, self._people, present) if condition.field in self._stored else condition)
         return tuple(found)
 
     def _person(self, name: str, value: str) -> str:
@@ -134,26 +141,28 @@ class Sight:
 
 
 def pseudonym_of(people: People, dimension: str, value: str) -> str:
-    """What stands for a value; what has the form of a pseudonym is one, made here or by whoever sent it."""
+    """What stands for a value in a question; what has the form of a pseudonym is one, from an answer."""
     return value if is_pseudonym(value) else people.pseudonym(dimension, value)
 
 
-def stored(condition: Filter, people: People) -> Filter:
+def stored(condition: Filter, people: People, present: Present) -> Filter:
     """A condition on people's names as records meet it, which hold pseudonyms.
 
-    A pattern is about names: whoever has none that is known meets no pattern.
+    A pattern is about names: whoever has none that is known meets none. It means those who are present.
 
     Raises:
-        QueryError: it is a pattern that means too many people.
+        QueryError: it is a pattern, and among more people than can be looked through.
     """
     if not condition.wildcard:
         values = tuple(each and pseudonym_of(people, condition.field, str(each)) for each in condition.values)
         return msgspec.structs.replace(condition, values=values)
     meant = msgspec.structs.replace(condition, negated=False)
-    values = tuple(code for code, name in people.all(condition.field).items() if is_met(meant, name))
-    values += tuple(each for each in ("",) if is_met(meant, each))
-    if len(values) > MOST_PEOPLE:
-        _refuse(f"{condition.field}: more than {MOST_PEOPLE} people are called like that; ask for fewer")
+    there = set(islice(present(condition.field), MOST_PEOPLE + 1))
+    if len(there) > MOST_PEOPLE:
+        _refuse(f"there are more than {MOST_PEOPLE} people to find a pattern among; name them without wildcards")
+    names = people.names({each for each in there if isinstance(each, str) and is_pseudonym(each)})
+    values = tuple(code for code, name in names.items() if is_met(meant, name))
+    values += ("",) if is_met(meant, "") else ()
     # Whoever nobody is called, nobody is: no record holds a pattern.
     nobody = tuple(people.pseudonym(condition.field, str(each)) for each in condition.values)
     return Filter(condition.field, values or nobody, condition.negated)

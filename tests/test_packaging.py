@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from gateway_server import gateway_server
 from servers import REPOSITORY, missing
 
 from siteward import __version__
@@ -55,6 +56,21 @@ EMITS: Final = textwrap.dedent("""
             assert emitter.emit(job) is None
             assert emitter.flush(30)
         print(json.dumps([(queue.queue, queue.records) for queue in broker.status()]))
+""")
+
+
+SENDS: Final = textwrap.dedent("""
+    import sys
+    from datetime import UTC, datetime, timedelta
+
+    from siteward import Emitter, Job
+
+    end = datetime.now(UTC)
+    with Emitter(sys.argv[1]) as emitter:
+        start = end - timedelta(hours=1)
+        emitter.emit(Job(vo="example", site="SITE", local_job_id="1", start=start, end=end, wall_time=3600))
+        assert emitter.flush(30)
+    print(*sys.modules)
 """)
 
 
@@ -134,6 +150,19 @@ def test_base_install_emits(base_install: Path, tmp_path: Path) -> None:
     done = run(base_install, "-I", "-W", "error", "-c", EMITS, tmp_path / "data")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [["monitoring", 1]]
+
+
+def test_base_install_sends_to_an_application(
+    base_install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without extras a program can emit over HTTP, with a token that is found."""
+    with gateway_server(tmp_path / "app") as server:
+        monkeypatch.setenv("BEARER_TOKEN", server.token())
+        monkeypatch.setenv("SITEWARD_DATA", str(tmp_path / "program"))
+        done = run(base_install, "-I", "-W", "error", "-c", SENDS, server.url)
+        assert done.returncode == 0, done.stderr
+        assert {*done.stdout.split()}.isdisjoint({*HEAVY, "authlib"})
+        assert [*server.jobs().values()] == ["1"]
 
 
 def test_base_install_has_the_command(base_install: Path) -> None:

@@ -20,6 +20,7 @@ from siteward.server.auth import Permission
 if TYPE_CHECKING:
     from accounting.corrections.correction import Correction, Draft
     from accounting.corrections.figures import Figures
+    from accounting.corrections.naming import Names
     from accounting.ledger import Ledger
     from siteward.people import People
     from siteward.settings import Settings
@@ -124,7 +125,7 @@ def corrections(
     with opened(chosen.settings) as ledger:
         if number is None:
             with _naming(chosen.settings) as people:
-                found = named_corrections(corrections_in(ledger, kind), people)
+                found = named_corrections(corrections_in(ledger, kind), people, conditions=True)
             show(COLUMNS, map(_row, found), chosen.output)
             return
         correction = found_correction(ledger, number)
@@ -218,12 +219,14 @@ def _make(  # noqa: PLR0917  # what all three have.
     kinds = load_kinds(chosen.settings.kinds)
     with opened(chosen.settings) as ledger, closing(PeopleTable(chosen.settings)) as names:
         draft = parse_draft(text, kinds, datetime.now(UTC))
-        draft = without_names(draft, kinds[draft.kind], names)
+        unnamed = without_names(ledger, draft, kinds[draft.kind], names)
+        draft = unnamed.draft
         if dry_run:
             figures = preview(ledger, draft)
-            _show_figures(ledger, draft, figures, chosen)
+            _show_figures(ledger, draft, figures, chosen, unnamed.names)
             tell(f"{figures.records} records; nothing was written")
             return
+        names.enter(unnamed.names)
         correction = propose(ledger, draft)
         _show_figures(ledger, draft, correction.figures, chosen)
         _tell(correction)
@@ -258,11 +261,11 @@ def _naming(settings: Settings) -> Iterator[People]:
         yield people if settings.access.names else Nobody()
 
 
-def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, chosen: Options) -> None:
+def _show_figures(ledger: Ledger, draft: Draft, figures: Figures, chosen: Options, names: Names | None = None) -> None:
     from accounting.corrections.naming import named_figures  # noqa: PLC0415  # as above.
 
     with _naming(chosen.settings) as people:
-        figures = named_figures(figures, people)
+        figures = named_figures(figures, people, names)
     columns = ("month", "attribution", *figures.by, "measure", "difference", "period")
     show(columns, _differences(ledger, draft, figures), chosen.output)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC
-from typing import Final, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table, select
 
 from accounting.booking.buckets import SECOND
 from accounting.corrections.correction_table import unfinished_in
@@ -17,7 +18,7 @@ from accounting.query.answers import Groups, Periods, answer_of, bounded, order_
 from accounting.query.as_of_closing import ClosedMonths, check_as_of
 from accounting.query.bucket_sums import BucketSums, GroupSums, add_groups
 from accounting.query.calendar import periods_of
-from accounting.query.conditions import Group
+from accounting.query.conditions import Group, conditions_of
 from accounting.query.cuts import Stretch, cut_blocks, edges_of, joined_blocks, plan_of
 from accounting.query.derivation import Derivation, is_derived
 from accounting.query.quantities import check_wanted, columns_of, sampled_of
@@ -108,7 +109,8 @@ class Usage:
         fields = groupable(kind, topology.attributes)
         query = _checked(kind, query, fields)
         sight = Sight(kind, viewer, bucketed(kind), fields, self._people)
-        query = msgspec.structs.replace(query, filters=sight.asked(query.filters))
+        present = partial(_present, connection, self.ledger.tables_of(query.kind).series, sight)
+        query = msgspec.structs.replace(query, filters=sight.asked(query.filters, present))
         periods = list(periods_of(query.start, query.end, query.period))
         if len(periods) > MOST_PERIODS:
             _refuse(f"the window has {len(periods)} periods, more than {MOST_PERIODS}; ask for longer ones")
@@ -246,6 +248,12 @@ class _Reading:
                 f"{', '.join(wanted.name for wanted in self._query.wanted)}; ask for a later window, or for sums"
             )
         return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
+
+
+def _present(connection: Connection, series: Table, sight: Sight, field: str) -> Iterator[Any]:
+    """What a dimension is in the records that the viewer may see."""
+    visible = conditions_of(series, sight.conditions)
+    return iter(connection.execute(select(series.c[field]).where(*visible).distinct()).scalars())
 
 
 def _named(answer: UsageAnswer, sight: Sight) -> tuple[UsageRow, ...]:

@@ -9,7 +9,6 @@ import msgspec
 from accounting.topology.attributes import Entry
 from siteward.people import People
 from siteward.server.people_table import PeopleTable
-from siteward.sight import pseudonym_of
 
 
 def without_names(entries: Sequence[Entry], personal: Collection[str], people: PeopleTable) -> list[Entry]:
@@ -20,7 +19,7 @@ def without_names(entries: Sequence[Entry], personal: Collection[str], people: P
     """
     found, names = [], {}
     for entry in entries:
-        code = pseudonym_of(people, entry.dimension, entry.value) if entry.dimension in personal else entry.value
+        code = people.pseudonym(entry.dimension, entry.value) if entry.dimension in personal else entry.value
         if code != entry.value:
             names[code] = (entry.dimension, entry.value)
         found.append(msgspec.structs.replace(entry, value=code))

@@ -16,8 +16,8 @@ from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATE
 
 _EARLIEST: Final = microseconds(EARLIEST)
 _LATEST: Final = microseconds(LATEST)
-SHORTEST_PERSONAL: Final = 30
-"""Characters of a pseudonym, which records hold in place of a person's name."""
+SHORTEST_PERSONAL: Final = 51
+"""Characters of a pseudonym, which records hold in place of a person's name, with its seal."""
 LONGEST_PERSONAL: Final = 1000
 """Characters of a name in the table of people."""
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, MetaData, Table, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.sql import ColumnElement
 
 from siteward.log import get_logger
 from siteward.people import PeopleUnavailable
-from siteward.pseudonyms import keyed_id, pseudonym, pseudonym_key
+from siteward.pseudonyms import pseudonym, pseudonym_key, sealed, unsealed
 from siteward.records.declaration import LONGEST_PERSONAL
-from siteward.server.database import Columns, Conflict, Database, DatabaseError
+from siteward.server.database import Columns, Conflict, Database, DatabaseError, Misfit
 from siteward.server.database.columns import integer_column, text_column
 from siteward.settings import Settings, SettingsError
 
@@ -27,6 +26,7 @@ AT_ONCE: Final = 500
 """Pseudonyms of one question to the database."""
 TRUSTED: Final = 600.0
 """Seconds for which a name that was entered is not entered again: it may be allowed anew after an erasure."""
+MOST_TRUSTED: Final = 200_000
 _CODE: Final = 64
 _KEY_CHECK: Final = ""
 """The dimension, and the name, of the row that tells whether this is the key with which names were entered."""
@@ -79,18 +79,34 @@ class PeopleTable:
         """See `siteward.people.People`."""
         return pseudonym(self._secret, dimension, name)
 
-    def keyed(self, identifier: bytes) -> bytes:
-        """See `siteward.pseudonyms.keyed_id`."""
-        return keyed_id(self._secret, identifier)
+    def received(self, dimension: str, text: str) -> str:
+        """The pseudonym of what a record brings: of a name, whatever its form, or the one that was sealed here."""
+        return unsealed(self._secret, text) or self.pseudonym(dimension, text)
+
+    def sealed(self, code: str) -> str:
+        """A pseudonym in the form that `received` knows, for records that come back without the name."""
+        return sealed(self._secret, code)
+
+    def check(self) -> None:
+        """See that there is a key, and that it is that of the names.
+
+        Raises:
+            SettingsError: it is not.
+            OSError: it cannot be read.
+            PeopleUnavailable: that is not known now.
+        """
+        assert self._secret
 
     def names(self, pseudonyms: Collection[str]) -> Mapping[str, str]:
         """See `siteward.people.People`."""
         mine = self._table.c
-        return self._found(mine.pseudonym.in_(some) for some in _portions(pseudonyms))
-
-    def all(self, dimension: str) -> Mapping[str, str]:
-        """See `siteward.people.People`."""
-        return self._found([self._table.c.dimension == dimension])
+        found: dict[str, str] = {}
+        with self._answering() as database, database.read() as connection:
+            for some in _portions(pseudonyms):
+                named = mine.pseudonym.in_(some) & (mine.name != "")
+                rows = connection.execute(select(mine.pseudonym, mine.name).where(named))
+                found |= {str(row[0]): str(row[1]) for row in rows}
+        return found
 
     def enter(self, names: Mapping[str, tuple[str, str]]) -> None:
         """Note names that are not there yet, and were not erased; when it returns, they survive any process.
@@ -117,7 +133,8 @@ class PeopleTable:
         with self._answering() as database, database.write() as connection:
             database.dialect.insert_new(connection, self._table, columns)
         with self._lock:
-            self._entered = {code: at for code, at in self._entered.items() if at >= now - TRUSTED}
+            if len(self._entered) > MOST_TRUSTED:
+                self._entered.clear()
             self._entered |= dict.fromkeys(missing, now)
 
     def find(self, pseudonyms: Collection[str]) -> list[Person]:
@@ -153,10 +170,16 @@ class PeopleTable:
             }
             database.dialect.insert_new(connection, self._table, columns)
             there = mine.pseudonym.in_(codes) & (mine.name != "")
-            found = connection.execute(self._table.update().where(there).values(erased)).rowcount
+            return connection.execute(self._table.update().where(there).values(erased)).rowcount
+
+    def scrub(self) -> None:
+        """Leave nothing of names that were erased in the database's files.
+
+        Raises:
+            PeopleUnavailable: others held the table; do it again.
+        """
         with self._answering() as database:
             database.scrub(self._table)
-        return found
 
     def allow(self, pseudonyms: Collection[str]) -> int:
         """Let names come in again that were erased, with the next records; how many they were."""
@@ -174,46 +197,42 @@ class PeopleTable:
 
     @property
     def _secret(self) -> bytes:
+        """The key, once it is known to be that of the names: with another one everybody would be somebody else."""
         if not self._key:
-            self._key = pseudonym_key(self._settings)
+            with self._answering():
+                pass
         return self._key
-
-    def _found(self, chosen: Iterable[ColumnElement[bool]]) -> dict[str, str]:
-        mine = self._table.c
-        found: dict[str, str] = {}
-        with self._answering() as database, database.read() as connection:
-            for condition in chosen:
-                rows = connection.execute(select(mine.pseudonym, mine.name).where(condition, mine.name != ""))
-                found |= {str(row[0]): str(row[1]) for row in rows}
-        return found
 
     @contextmanager
     def _answering(self) -> Iterator[Database]:
-        """The database; what goes wrong with it under a name that everybody knows."""
+        """The database; what goes wrong with it under a name that everybody knows, without what was asked."""
+        database = None
         try:
-            yield self._opened()
-        except (SQLAlchemyError, Conflict, DatabaseError) as error:
-            log.warning("people's names cannot be looked up", error=str(error))
+            database = self._opened()
+            yield database
+        except (SQLAlchemyError, Conflict, Misfit, DatabaseError) as error:
+            why = database.told(error) if database is not None else type(error).__name__
+            log.warning("the table of people does not answer", error=why)
             message = "people's names cannot be looked up now: the database of access does not answer; the log says why"
             raise PeopleUnavailable(message) from error
 
     def _opened(self) -> Database:
         with self._lock:
             if self._database is None:
+                key = pseudonym_key(self._settings)
                 database = Database(self._settings.access_url, self._settings.access.password)
                 try:
                     with database.alone("siteward access") as connection:
                         self._table.metadata.create_all(connection)
-                        self._check_key(connection, database)
+                        self._check_key(connection, database, pseudonym(key, _KEY_CHECK, _KEY_CHECK))
                 except BaseException:
                     database.close()
                     raise
-                self._database = database
+                self._database, self._key = database, key
             return self._database
 
-    def _check_key(self, connection: Connection, database: Database) -> None:
-        """Refuse another key than that of the first time: everybody would be somebody else from now on."""
-        mine, code = self._table.c, self.pseudonym(_KEY_CHECK, _KEY_CHECK)
+    def _check_key(self, connection: Connection, database: Database, code: str) -> None:
+        mine = self._table.c
         known = connection.execute(select(mine.pseudonym).where(mine.dimension == _KEY_CHECK)).scalars().all()
         if not known:
             now = int(self._clock() * 1_000_000)

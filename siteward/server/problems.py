@@ -16,6 +16,7 @@ from siteward.people import PeopleUnavailable
 from siteward.query import QueryError
 from siteward.records import Refused
 from siteward.records.refusal import shown
+from siteward.settings import SettingsError
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = {"Retry-After": "5"}
@@ -70,8 +71,9 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  # one line per cl
             return Problem(422, str(error), title="Record refused", type="urn:siteward:refused", parts=parts)
         case QueryError():
             return Problem(400, str(error), title="Question refused", type="urn:siteward:query")
-        case PeopleUnavailable():
-            return Problem(503, str(error), title="Names unavailable", headers=RETRY_AFTER)
+        case PeopleUnavailable() | SettingsError():
+            # Settings that contradict what is stored, such as another key of pseudonyms, wait for a person.
+            return Problem(503, str(error), title="Not available", headers=RETRY_AFTER)
         case BrokerFull():
             return Problem(429, str(error), title="Broker full", headers=RETRY_AFTER)
         case BrokerError():
@@ -90,6 +92,7 @@ def answer_problems(app: FastAPI) -> None:
         Refused,
         QueryError,
         PeopleUnavailable,
+        SettingsError,
         BrokerError,
         RequestValidationError,
         HTTPException,

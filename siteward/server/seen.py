@@ -14,7 +14,7 @@ from siteward.query import Answer, AnswerRow, Filter, Query, StoredRecord
 from siteward.records import Column, Kind
 from siteward.server.auth.viewing import viewer_of
 from siteward.server.resources import AskedStore, Resources
-from siteward.sight import Sight
+from siteward.sight import MOST_PEOPLE, Sight
 from siteward.viewer import Viewer
 
 
@@ -42,7 +42,7 @@ class SeenStore:
             QueryError: it cannot be answered, or the viewer may not ask it.
         """
         sight = self._sight(query.kind)
-        filters = sight.asked(query.filters)
+        filters = self._asked(query.kind, sight, query.filters)
         answer = self._store.query(msgspec.structs.replace(query, filters=(*filters, *sight.conditions)))
         rows = answer.rows
         if sight.names_people(query.by):
@@ -58,7 +58,7 @@ class SeenStore:
     ) -> list[str | int | bool | None]:
         """Distinct values of a dimension that the viewer may see, most frequent first."""
         sight = self._sight(kind)
-        found = self._store.values(kind, field, (*sight.asked(filters), *sight.conditions), limit)
+        found = self._store.values(kind, field, (*self._asked(kind, sight, filters), *sight.conditions), limit)
         sight.look_up(field, found)
         return [sight.shown(field, value) for value in found]
 
@@ -74,7 +74,7 @@ class SeenStore:
     ) -> list[StoredRecord]:
         """Single records that the viewer may see, newest first."""
         sight = self._sight(kind)
-        conditions = (*sight.asked(filters), *sight.conditions)
+        conditions = (*self._asked(kind, sight, filters), *sight.conditions)
         found = self._store.records(kind, ids=ids, start=start, end=end, filters=conditions, limit=limit)
         for name in personal_names([self._kinds[kind]]):
             sight.look_up(name, (record.fields.get(name) for record in found))
@@ -88,6 +88,11 @@ class SeenStore:
     def _sight(self, name: str) -> Sight:
         kind = self._kinds[name]
         return Sight(kind, self._viewer, _dimensions(kind), kind.column, self._people)
+
+    def _asked(self, kind: str, sight: Sight, filters: Sequence[Filter]) -> tuple[Filter, ...]:
+        return sight.asked(
+            filters, lambda field: self._store.values(kind, field, sight.conditions, limit=MOST_PEOPLE + 1)
+        )
 
     @staticmethod
     def _shown(sight: Sight, by: Sequence[str], row: AnswerRow) -> AnswerRow:

@@ -12,7 +12,6 @@ from at_once import all_at_once
 from ledger_databases import Place
 
 from siteward.people import PeopleUnavailable
-from siteward.pseudonyms import is_pseudonym
 from siteward.server.database import Database
 from siteward.server.people_table import AT_ONCE, TRUSTED, PeopleTable
 from siteward.settings import Settings, SettingsError
@@ -67,8 +66,6 @@ def test_a_name_is_found_by_its_pseudonym(opening: Open) -> None:
     writing.enter(codes)
     assert reading.names(codes) == {code: name for code, (_, name) in codes.items()}
     assert reading.names([]) == reading.names([writing.pseudonym("user", "boris")]) == {}
-    assert reading.all("user") == reading.names(codes)
-    assert reading.all("local_user") == reading.all("") == {}
 
 
 def test_more_names_than_one_statement_takes(opening: Open) -> None:
@@ -76,7 +73,7 @@ def test_more_names_than_one_statement_takes(opening: Open) -> None:
     people = opening()
     codes = entry(people, *(f"user{number}" for number in range(2 * AT_ONCE + 1)))
     people.enter(codes)
-    assert len(people.names(codes)) == len(people.all("user")) == len(people.find(codes)) == 2 * AT_ONCE + 1
+    assert len(people.names(codes)) == len(people.find(codes)) == 2 * AT_ONCE + 1
 
 
 def test_the_same_names_entered_at_once_are_there_once(opening: Open) -> None:
@@ -97,7 +94,7 @@ def test_an_erased_name_does_not_come_back(opening: Open, clock: Clock) -> None:
     for table in (people, other):
         clock.now += TRUSTED + 1
         table.enter(codes)
-        assert table.names(codes) == table.all("user") == {boris: "boris"}
+        assert table.names(codes) == {boris: "boris"}
     (erased, *_) = (each for each in other.find(codes) if each.pseudonym == anna)
     assert (erased.name, erased.dimension) == ("", "user")
     assert erased.erased is not None
@@ -135,9 +132,10 @@ def test_another_key_is_refused(opening: Open) -> None:
     people.enter(codes)
     wrong = opening(KEY[::-1])
     for ask in (
-        lambda: wrong.enter(entry(wrong, "anna")),
+        wrong.check,
+        lambda: wrong.pseudonym("user", "anna"),
+        lambda: wrong.enter(codes),
         lambda: wrong.names(codes),
-        lambda: wrong.all("user"),
         lambda: wrong.erase({}),
     ):
         with pytest.raises(SettingsError, match="the key of pseudonyms is not the one with which"):
@@ -145,17 +143,31 @@ def test_another_key_is_refused(opening: Open) -> None:
     assert people.names(codes)
 
 
-def test_pseudonyms_need_no_database(tmp_path: Path) -> None:
-    """They are told while it is away; names are not, and the refusal says so and may be tried again."""
+def test_nobody_is_anybody_while_the_table_is_away(tmp_path: Path) -> None:
+    """With a key that is not known to be that of the names no pseudonym is made; no error tells whom it is about."""
     access = AccessSettings(url="postgresql://siteward@127.0.0.1:1/none")
     with closing(PeopleTable(Settings(data=str(tmp_path), access=access))) as people:
-        code = people.pseudonym("user", "anna")
-        assert is_pseudonym(code)
-        for ask in (lambda: people.names([code]), lambda: people.enter({code: ("user", "anna")})):
+        for ask in (
+            people.check,
+            lambda: people.pseudonym("user", "anna"),
+            lambda: people.names(["pseudonym-00000000000000000000"]),
+            lambda: people.enter({"pseudonym-00000000000000000000": ("user", "anna")}),
+        ):
             with pytest.raises(PeopleUnavailable, match="cannot be looked up now") as refused:
                 ask()
             assert not refused.value.permanent
             assert "anna" not in str(refused.value)
+
+
+def test_what_is_sealed_here_is_known_here_only(opening: Open, tmp_path: Path) -> None:
+    """A record that comes back with a sealed pseudonym is that person's; any other text is a name."""
+    people = opening()
+    code = people.pseudonym("user", "anna")
+    assert people.received("user", people.sealed(code)) == code
+    other = Settings(data=str(tmp_path / "other"))
+    with closing(PeopleTable(other)) as others:
+        for text in (code, f"{code}.", f"{code}.{'0' * 20}", others.sealed(code), f"{people.sealed(code)} "):
+            assert people.received("user", text) == people.pseudonym("user", text) != code
 
 
 def test_an_erased_name_is_in_no_file(tmp_path: Path) -> None:
@@ -169,5 +181,25 @@ def test_an_erased_name_is_in_no_file(tmp_path: Path) -> None:
             connection.exec_driver_sql("SELECT count(*) FROM people").all()
         assert any(name.encode() in file.read_bytes() for file in tmp_path.iterdir())
         people.erase({people.pseudonym("user", name): "user"})
+        people.scrub()
         assert not any(name.encode() in file.read_bytes() for file in tmp_path.iterdir())
-        assert len(people.all("user")) == 1000
+        assert len(people.names(codes)) == 1000
+
+
+def test_what_is_held_is_not_waited_for_without_end(opening: Open, ledger_place: Place) -> None:
+    """Whoever reads the table for long keeps it from being written anew, which says so; nobody else is stopped."""
+    people = opening()
+    people.enter(entry(people, "anna"))
+    people.erase({people.pseudonym("user", "anna"): "user"})
+    if ledger_place.url.startswith("sqlite"):
+        people.scrub()
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for sort in ("postgresql", "mariadb"):
+            patch.setattr(f"siteward.server.database.{sort}.SCRUB_SECONDS", 1)
+        with closing(Database(ledger_place.url, ledger_place.password)) as reader, reader.read() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM people").all()
+            with pytest.raises(PeopleUnavailable):
+                people.scrub()
+        people.scrub()
+        assert people.names([people.pseudonym("user", "boris")]) == {}

@@ -173,7 +173,7 @@ def test_a_refused_record_keeps_its_pseudonym(
         assert ran(monkeypatch, settings, "privacy", "erase", NAME, "--dimension", "user") == 0
         after, _ = letters.find()
     with closing(PeopleTable(settings)) as people:
-        code = people.pseudonym("user", NAME)
+        code = people.sealed(people.pseudonym("user", NAME))
     assert after.original == before.original.replace(json.dumps(NAME).encode(), json.dumps(code).encode())
     mended = json.loads(after.original) | {"wall_time": 1}
     assert ran(monkeypatch, settings, "dead-letters", "fix", str(after.number), json.dumps(mended)) == 0

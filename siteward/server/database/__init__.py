@@ -24,6 +24,8 @@ Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
 Columns = Mapping[str, Values]
 """Rows by column, all of the same length."""
+SCRUB_SECONDS: Final = 10
+"""How long a table that is to be written anew is waited for; whoever wants it meanwhile waits, too."""
 MOST_WORDS: Final = 500
 """Characters of an error that are told."""
 Grouped = Callable[[FromClause], Select[Any]]

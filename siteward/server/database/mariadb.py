@@ -15,7 +15,7 @@ from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Conflict, Grouped, Values, is_local
+from siteward.server.database import SCRUB_SECONDS, Columns, Conflict, Grouped, Values, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -114,7 +114,7 @@ class Mariadb:
         """See `siteward.server.database.Dialect`."""
         name = engine.dialect.identifier_preparer.format_table(table)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"OPTIMIZE TABLE {name}"))
+            connection.execute(text(f"SET STATEMENT lock_wait_timeout = {SCRUB_SECONDS} FOR ALTER TABLE {name} FORCE"))
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

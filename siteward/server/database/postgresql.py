@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import Columns, Grouped, Values, is_local
+from siteward.server.database import SCRUB_SECONDS, Columns, Grouped, Values, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -139,7 +139,12 @@ class Postgresql:
         """See `siteward.server.database.Dialect`."""
         name = engine.dialect.identifier_preparer.format_table(table)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"VACUUM (FULL) {name}"))
+            connection.execute(text(f"SET lock_timeout = '{SCRUB_SECONDS}s'"))
+            try:
+                # What the planner remembers of columns, too.
+                connection.execute(text(f"VACUUM (FULL, ANALYZE) {name}"))
+            finally:
+                connection.execute(text("RESET lock_timeout"))
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
