@@ -72,11 +72,11 @@ def without_erased(letters: Sequence[Letter], kinds: Mapping[str, Kind], people:
         text for each in letters for _, _, text in texts_of(each.original, kinds.get(each.kind)) if text.isprintable()
     }
     codes = {people.pseudonym(dimension, text): (dimension, text) for text in texts for dimension in dimensions}
+    gone = {person.pseudonym for person in people.find(codes) if person.erased is not None}
     erased: dict[str, dict[str, str]] = {}
-    for person in people.find(codes):
-        if person.erased is not None:
-            dimension, text = codes[person.pseudonym]
-            erased.setdefault(text, {})[dimension] = person.pseudonym
+    for code, (dimension, text) in codes.items():
+        if code in gone:
+            erased.setdefault(text, {})[dimension] = code
 
     def naming(field: str, text: str) -> str:
         return stand_in(erased[text], people, field) if text in erased else text

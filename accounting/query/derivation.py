@@ -25,7 +25,7 @@ def is_derived(name: str) -> bool:
 
 
 class Derivation:
-    """A question whose groups and filters may be derived from a topology, from two ends, or from people's names."""
+    """A question whose groups and filters may be derived from a topology, or from two ends."""
 
     def __init__(self, kind: Kind, query: UsageQuery, topology: Topology, sight: Sight) -> None:
         """Take the parts.

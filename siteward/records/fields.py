@@ -60,7 +60,7 @@ class Dimension(msgspec.Struct, frozen=True):
 
     Attributes:
         doc: one sentence for the manual.
-        personal: names a person; shown only to those who may see it.
+        personal: names a person: stores hold a pseudonym in its place, the name is shown only to those who may see it.
         max_length: longest text accepted, in characters; a longer one is refused, never cut.
         bucketed: enters the ledger's buckets; false for what is nearly unique per record, such as a job's name.
         live: is a label of live series unless an operator chooses others; false for what would multiply them.

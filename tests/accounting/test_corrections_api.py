@@ -20,6 +20,7 @@ from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import EVERY, Grant, Role
+from siteward.server.people_table import PeopleTable
 from siteward.settings import AccessSettings, IssuerSettings, Settings
 
 ROOT: Final = "/v1/accounting/corrections"
@@ -142,3 +143,32 @@ def test_hidden_names_are_not_told_by_corrections(settings: Settings) -> None:
         assert anna.get(ROOT)["status"] == 403
         root = Person(app, hiding, "root", Role.PLATFORM_ADMIN, EVERY)
         assert root.get(ROOT, **{"Siteward-VO": "*"})["status"] == 403
+
+
+def test_corrections_tell_nobody_of_other_vos(app: TestClient, settings: Settings) -> None:
+    """Neither by a pattern, nor by a pseudonym that was seen elsewhere, as condition or as new value."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    with closing(PeopleTable(settings)) as people:
+        code = people.pseudonym("user", "Secret Person")
+        people.enter({code: ("user", "Secret Person")})
+    refused = anna.post(**MOVE, where=["vo=alpha", "user~*"])
+    assert (refused.status_code, "one by one" in refused.text) == (403, True)
+    told = anna.post(**MOVE, where=["vo=alpha", f"user!={code}"])
+    assert told.status_code == 200
+    assert told.json()["where"] == ["vo=alpha", f"user!={code}"]
+    move = {**MOVE, "given": [f"user={code}"]}
+    assert anna.post(**move, where=["vo=alpha"], dry_run=True).status_code == 422
+    assert "Secret" not in refused.text + told.text + str(anna.get(ROOT))
+
+
+def test_a_dry_run_enters_nobody(app: TestClient, settings: Settings) -> None:
+    """It shows the name that was typed, and leaves nothing."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    move = {**MOVE, "given": ["user=Never Seen"]}
+    shown = anna.post(**move, where=["vo=alpha"], dry_run=True).json()
+    assert "Never Seen" in {each["group"]["user"] for each in shown["differences"]}
+    with closing(PeopleTable(settings)) as people:
+        code = people.pseudonym("user", "Never Seen")
+        assert people.names([code]) == {}
+        assert anna.post(**move, where=["vo=alpha"]).status_code == 200
+        assert people.names([code]) == {code: "Never Seen"}

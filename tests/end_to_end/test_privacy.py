@@ -29,9 +29,10 @@ from siteward.broker import Message
 from siteward.broker.opening import open_declared
 from siteward.broker.topology import routing_key
 from siteward.emit import Emitter
-from siteward.envelope import seal
+from siteward.envelope import JSON, seal
 from siteward.kinds import load_kinds
-from siteward.records import microseconds
+from siteward.kinds.storage_share import StorageShare
+from siteward.records import kind_of, microseconds
 from siteward.server.app import create_app
 from siteward.server.people_table import PeopleTable
 from siteward.settings import CollectorSettings, Settings
@@ -245,3 +246,79 @@ def test_a_topology_holds_no_names(
     assert [(row["group"], row["values"]) for row in rows] == [([None], [20 * 3600, 20]), (["I"], [5 * 3600, 5])]
     ledger.close()
     assert not holding(settings.folder, NAME) & {"accounting.sqlite", "accounting.sqlite-wal"}
+
+
+def test_what_is_refused_later_names_nobody_who_was_erased(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with it, and wherever it says the name; it is still that person's when it is mended."""
+    assert ran(monkeypatch, settings, "privacy", "erase", NAME) == 0
+    with closing(open_declared(settings)) as broker, closing(broker.publisher()) as publisher:
+        fields = {
+            "vo": "example",
+            "site": "S",
+            "usr": NAME,
+            "users": [NAME],
+            "user": NAME,
+            "group": NAME,
+            "wall_time": -1,
+        }
+        body = json.dumps(
+            {
+                "v": 1,
+                "id": "0" * 32,
+                "kind": "job",
+                "vo": "example",
+                "producer": "test",
+                "sent": microseconds(NOON),
+                "records": [fields],
+            }
+        )
+        publisher.publish([Message(routing_key("example", "job"), body.encode(), 1, content_type=JSON)])
+    collected(settings)
+    with closing(DeadLetters(database_path(settings))) as letters, closing(PeopleTable(settings)) as people:
+        *_, last = letters.find()
+        told = json.loads(last.original)
+        seal = people.sealed(people.pseudonym("user", NAME))
+    assert {name: told[name] for name in ("usr", "users", "user")} == {"usr": seal, "users": [seal], "user": seal}
+    # What is declared to be something else names nobody.
+    assert told["group"] == NAME
+
+
+def test_a_record_mended_after_an_erasure_is_the_same_record(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its id is made of the name: when its sender mends it, too, it counts once."""
+    kind = kind_of(StorageShare)
+    share = StorageShare(vo="example", time=NOON, producer="p", site="S", storage="s", user=NAME, capacity_used=77_777)
+    right = seal(kind, [kind.row_of(share, microseconds(NOON))], "test", microseconds(NOON))
+    wrong = right.replace(msgspec.msgpack.encode(77_777), msgspec.msgpack.encode(-1))
+
+    def sent(body: bytes) -> None:
+        with closing(open_declared(settings)) as broker, closing(broker.publisher()) as publisher:
+            publisher.publish([Message(routing_key("example", "storage-share"), body, 1)])
+        collected(settings)
+
+    sent(wrong)
+    assert ran(monkeypatch, settings, "privacy", "erase", NAME) == 0
+    with closing(DeadLetters(database_path(settings))) as letters:
+        *_, last = letters.find()
+    mended = json.loads(last.original) | {"capacity_used": 77_777}
+    assert ran(monkeypatch, settings, "dead-letters", "fix", str(last.number), json.dumps(mended)) == 0
+    collected(settings)
+    sent(right)
+    with TestClient(create_app(settings), "http://localhost") as client:
+        window = {"start": "2026-03-01", "end": "2026-03-05"}
+        found = client.get("/v1/query", params=window | {"kind": "storage-share", "measures": "count"}).json()
+    assert found["totals"] == [1]
+
+
+def test_another_key_is_said_and_nobody_is_shown(settings: Settings) -> None:
+    """It is no answer of zero, and no error without words."""
+    with closing(PeopleTable(settings)) as people:
+        people.check()
+    (settings.folder / "pseudonym.key").write_text(f"{'another' * 10}\n")
+    with TestClient(create_app(settings), "http://localhost") as client:
+        for parts in ({"where": f"user={NAME}"}, {"by": "user"}):
+            answer = client.get("/v1/accounting/usage", params=WHOLE | {"measures": "records"} | parts)
+            assert answer.status_code == 503
+            assert "the key of pseudonyms is not the one" in answer.json()["detail"]
+            assert NAME not in answer.text
