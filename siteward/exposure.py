@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,6 +37,23 @@ def check_exposure(section: str, host: str, token: str) -> None:
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
         message = f"setting {section}.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
         raise SettingsError(message)
+
+
+def serving(section: str, certificate: str, key: str) -> ssl.SSLContext | None:
+    """What speaks TLS to whoever comes; None where plain HTTP is spoken.
+
+    Raises:
+        siteward.settings.SettingsError: naming the setting whose file cannot be used.
+    """
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key or None)
+    except (OSError, ssl.SSLError) as error:
+        message = f"settings {section}.certificate and {section}.key: {certificate}: {error}"
+        raise SettingsError(message) from error
+    return context
 
 
 def host_name(host: str) -> str:

@@ -67,3 +67,25 @@ def check_encrypted(setting: str, url: str, private: Collection[str]) -> None:
             "else can read there"
         )
         raise ValueError(message)
+
+
+def check_served(section: str, host: str, certificate: str, private: Collection[str]) -> None:
+    """Refuse to listen beyond this machine without TLS.
+
+    Args:
+        section: of the settings, for the message.
+        host: the address to listen on.
+        certificate: what is spoken TLS with; "" where none is.
+        private: addresses for which that is allowed.
+
+    Raises:
+        ValueError: saying what to set.
+    """
+    if certificate or is_loopback(host) or host in private:
+        return
+    message = (
+        f"setting {section}.host: what is answered on {host!r} would leave this machine unencrypted; set "
+        f"{section}.certificate and {section}.key, leave {section}.host at 127.0.0.1 behind a proxy with TLS, or "
+        "name the address in network.plain if nobody else can read there"
+    )
+    raise ValueError(message)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
-from siteward.plain_text import check_encrypted
+from siteward.plain_text import check_encrypted, check_served
 from siteward.records.doors import nearest
 from siteward.settings_sections import (
     SECRETS,
@@ -187,6 +187,11 @@ def _check_encrypted(settings: Settings) -> None:
     ):
         try:
             check_encrypted(setting, url, settings.network.plain)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+    for section, served in (("server", settings.server), ("prometheus", settings.prometheus)):
+        try:
+            check_served(section, served.host, served.certificate, settings.network.plain)
         except ValueError as error:
             raise SettingsError(str(error)) from error
 

@@ -187,6 +187,10 @@ class PrometheusSettings(Section):
     """0 takes any free port, which is logged."""
     token: str = ""
     """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+    certificate: str = ""
+    """PEM file of the certificate with its chain: TLS is spoken then."""
+    key: str = ""
+    """PEM file of its key, where that is another one."""
     late: Seconds = 300.0
     """Records older than this many seconds are counted as late and enter no series."""
     series: Positive = 10_000
@@ -219,6 +223,10 @@ class ServerSettings(Section):
     host: str = "127.0.0.1"
     """Another address than loopback needs an issuer of tokens that is trusted, `[issuers.NAME]`."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    certificate: str = ""
+    """PEM file of the certificate with its chain: TLS is spoken then. Empty: plain HTTP, to this machine or a proxy."""
+    key: str = ""
+    """PEM file of its key, where that is another one."""
     url: Annotated[str, msgspec.Meta(max_length=255)] = ""
     """Where people's browsers find it, such as `https://siteward.example.org`; issuers send them back there after
     log-in. Empty: at the loopback address that the browser asked."""
@@ -228,8 +236,8 @@ class NetworkSettings(Section):
     """`[network]`: what lies between this machine and others."""
 
     plain: tuple[str, ...] = ()
-    """Hosts that are spoken to without TLS, where nobody else can read: those of a private network of containers.
-    Otherwise what leaves this machine has to be encrypted."""
+    """Hosts that are spoken to, and addresses that are listened on, without TLS, where nobody else can read: in a
+    network of containers. Otherwise what leaves this machine has to be encrypted."""
 
 
 class GrantSettings(Section):

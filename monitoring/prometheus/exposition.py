@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from monitoring.prometheus.families import BOUNDS, Family, FamilyType
 from monitoring.prometheus.points import Buckets, Point
 from siteward import __version__
-from siteward.exposure import check_exposure, host_name, knows_token
+from siteward.exposure import check_exposure, host_name, knows_token, serving
 from siteward.log import get_logger
 from siteward.loopback import is_loopback
 from siteward.settings import PrometheusSettings, SettingsError
@@ -126,7 +126,8 @@ class Endpoint:
         # A short poll: closing waits for the end of one.
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="prometheus", daemon=True)
         self._thread.start()
-        log.info("prometheus may scrape", url=f"http://{settings.host}:{self.port}/metrics")
+        scheme = "https" if settings.certificate else "http"
+        log.info("prometheus may scrape", url=f"{scheme}://{settings.host}:{self.port}/metrics")
 
     def close(self) -> None:
         """Answer nobody any more; the address is free when this returns."""
@@ -144,6 +145,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, settings: PrometheusSettings, registry: CollectorRegistry) -> None:
         self.address_family = AF_INET6 if ":" in settings.host else AF_INET
         self.token = settings.token
+        self._tls = serving("prometheus", settings.certificate, settings.key)
         self.registry = registry
         self.turns = BoundedSemaphore(AT_ONCE)
         self._lock = Lock()
@@ -153,6 +155,13 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Without the look-up of this machine's name, which may take long and is not needed."""
         TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[socket, object]:
+        """The next connection; where TLS is spoken its thread greets, or one who says nothing would hold up all."""
+        connection, address = super().get_request()
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
         """Answer in a thread, or hang up on one too many."""

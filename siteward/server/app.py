@@ -19,6 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
+from siteward.exposure import serving
 from siteward.holding import hold
 from siteward.log import get_logger
 from siteward.server import health, metrics
@@ -175,18 +176,30 @@ def run(settings: Settings, stop: threading.Event) -> None:
     Raises:
         siteward.settings.SettingsError: the address cannot be listened on, or is not allowed.
     """
-    app = create_app(settings, tasks=load_tasks())
+    app, own = create_app(settings, tasks=load_tasks()), settings.server
+    # Found out before anybody listens; uvicorn reads the files again.
+    is_encrypted = serving("server", own.certificate, own.key) is not None
     with _listening(settings) as listening:
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE,
+                ssl_certfile=own.certificate or None,
+                ssl_keyfile=own.key or None,
+            )
         )
         # uvicorn's own warnings are lines of our log; what a request does wrong is in its answer.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         # In a thread of its own it leaves the signals to the service.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="uvicorn")
         thread.start()
-        with _told(settings.folder / "run" / "app.url", _url(listening)):
-            log.info("app answers", url=_url(listening))
+        # By a certificate's own name, or it would not be believed.
+        url = own.url if is_encrypted and own.url else _url(listening, "https" if is_encrypted else "http")
+        with _told(settings.folder / "run" / "app.url", url):
+            log.info("app answers", url=url)
             while thread.is_alive() and not stop.wait(0.2):
                 pass
             server.should_exit = True
@@ -225,6 +238,6 @@ def _listening(settings: Settings) -> socket.socket:
         raise SettingsError(message) from error
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, scheme: str) -> str:
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
