@@ -14,7 +14,7 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import Options, options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -148,11 +148,14 @@ def approve(
     It may be killed at any moment: run it again, and it goes on where it was.
     """
     from accounting.corrections.deciding import approve as apply  # noqa: PLC0415  # as above.
+    from accounting.corrections.deciding import found_correction  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
         allowed = chosen.settings.accounting.self_approval
+        before = found_correction(ledger, number)
         correction = apply(ledger, number, person(by), self_approval=allowed, anew=anew)
+        tell_change(context, _noted(before), _noted(correction))
         _show_figures(ledger, correction, correction.figures, chosen)
         _tell(correction)
 
@@ -161,21 +164,28 @@ def approve(
 @changes(Permission.ACCOUNT)
 def reject(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Keep a correction that was proposed from being applied."""
+    from accounting.corrections.deciding import found_correction  # noqa: PLC0415  # as above.
     from accounting.corrections.deciding import reject as refuse  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
-        _tell(refuse(ledger, number, person(by), reason))
+        before = found_correction(ledger, number)
+        correction = refuse(ledger, number, person(by), reason)
+        tell_change(context, _noted(before), _noted(correction))
+        _tell(correction)
 
 
 @commands.command(short_help="Take a correction back.")
 @changes(Permission.ACCOUNT)
 def reverse(context: typer.Context, number: Number, reason: Reason, by: Person = "") -> None:
     """Take a correction back: every record is what it would be without it. Or go on, if that was interrupted."""
+    from accounting.corrections.deciding import found_correction  # noqa: PLC0415  # as above.
     from accounting.corrections.deciding import reverse as take_back  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     with opened(chosen.settings) as ledger:
+        before = found_correction(ledger, number)
         correction = take_back(ledger, number, person(by), reason)
+        tell_change(context, _noted(before), _noted(correction))
         _show_figures(ledger, correction, correction.undone, chosen)
         _tell(correction)
 
@@ -228,8 +238,14 @@ def _make(  # noqa: PLR0917  # what all three have.
             return
         names.enter(unnamed.names)
         correction = propose(ledger, draft)
+        tell_change(context, None, _noted(correction))
         _show_figures(ledger, draft, correction.figures, chosen)
         _tell(correction)
+
+
+def _noted(correction: Correction) -> dict[str, object]:
+    """A correction as the audit tells it."""
+    return {"number": correction.number, "state": str(correction.state)}
 
 
 def _row(correction: Correction) -> tuple[object, ...]:

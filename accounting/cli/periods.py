@@ -11,10 +11,11 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
+    from accounting.ledger import Ledger
     from accounting.periods.closed_months import ClosedMonth
     from accounting.periods.signatures import Verified
 
@@ -51,7 +52,9 @@ def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Pe
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
+        before = _known(ledger, kind, month, vo)
         period = end(ledger, kind, _month(month), person(by), vo)
+        tell_change(context, before, _noted(period))
         _tell(period)
         if period.without:
             tell(f"left out, with periods of their own for the month: {', '.join(period.without)}")
@@ -69,7 +72,9 @@ def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Per
 
     settings = options(context).settings
     with opened(settings) as ledger:
+        before = _known(ledger, kind, month, vo)
         signed = sign_compared(ledger, archive_folder(settings), kind, _month(month), person(by), vo)
+    tell_change(context, before, _noted(signed.period))
     for each in signed.untold:
         tell(f"not compared with records: {each.first.date()} to {each.last.date()}: {each.why}")
     _tell(signed.period)
@@ -90,7 +95,10 @@ def reopen(
     from accounting.periods.closing import reopen as open_again  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
-        _tell(open_again(ledger, kind, _month(month), person(by), reason, vo))
+        before = _known(ledger, kind, month, vo)
+        period = open_again(ledger, kind, _month(month), person(by), reason, vo)
+        tell_change(context, before, _noted(period))
+        _tell(period)
 
 
 @commands.command(short_help="Show what has changed a closed month.")
@@ -159,6 +167,18 @@ def _month(text: str) -> int:
         return parse_month(text)
     except ValueError as error:
         raise PeriodError(str(error)) from error
+
+
+def _known(ledger: Ledger, kind: str, month: str, vo: str) -> dict[str, str] | None:
+    """A period as the audit tells it; None where it was never closed."""
+    from accounting.periods.closed_months import periods_in  # noqa: PLC0415  # as above.
+
+    mine = (kind, _month(month), vo)
+    return next((_noted(each) for each in periods_in(ledger, kind) if (each.kind, each.month, each.vo) == mine), None)
+
+
+def _noted(period: ClosedMonth) -> dict[str, str]:
+    return {"state": str(period.state), "digest": period.digest}
 
 
 def _row(period: ClosedMonth) -> tuple[object, ...]:

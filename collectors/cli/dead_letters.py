@@ -6,7 +6,7 @@ import getpass
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
@@ -15,7 +15,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def fix(
 ) -> None:
     """Send a mended record in place of the refused one; it is validated first."""
     text = _text(record)
-    with _letters(context) as letters, _resubmission(context, letters) as again:
+    with _letters(context) as letters, _resubmission(context, letters) as again, _states(context, letters, [number]):
         again.fix(number, text, getpass.getuser(), note)
     tell(f"dead letter {number} is fixed; the new record is queued")
 
@@ -96,7 +96,7 @@ def fix(
 @changes(Permission.PLATFORM)
 def replay(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Send records again as they are, where today's kinds accept them; exits with 1 where one is refused again."""
-    with _letters(context) as letters, _resubmission(context, letters) as again:
+    with _letters(context) as letters, _resubmission(context, letters) as again, _states(context, letters, numbers):
         _each(numbers, "replayed", lambda number: again.replay(number, getpass.getuser(), note))
 
 
@@ -105,7 +105,7 @@ def replay(context: typer.Context, numbers: Numbers, note: NoteText = "") -> Non
 def discard(context: typer.Context, numbers: Numbers, note: NoteText = "") -> None:
     """Decide that records are not wanted; their bytes and your note are kept."""
     now = time.time_ns() // 1000
-    with _letters(context) as letters:
+    with _letters(context) as letters, _states(context, letters, numbers):
         _each(numbers, "discarded", lambda number: letters.discard(number, getpass.getuser(), note, now))
 
 
@@ -209,6 +209,25 @@ def _resubmission(context: typer.Context, letters: DeadLetters) -> Iterator[Resu
     kinds = load_kinds(settings.kinds)
     with closing(open_declared(settings)) as broker, closing(PeopleTable(settings)) as people:
         yield Resubmission(letters, kinds, broker, sink_opening(settings, kinds), people)
+
+
+@contextmanager
+def _states(context: typer.Context, letters: DeadLetters, numbers: list[int]) -> Iterator[None]:
+    """Have it noted what letters were, and what they became."""
+    from collectors.dead_letters import UnknownLetter  # noqa: PLC0415
+
+    def states() -> dict[str, str]:
+        found = {}
+        for number in numbers:
+            with suppress(UnknownLetter):
+                found[str(number)] = str(letters.show(number).state)
+        return found
+
+    before = states()
+    try:
+        yield
+    finally:
+        tell_change(context, before, states())
 
 
 @contextmanager

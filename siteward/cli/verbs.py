@@ -19,6 +19,8 @@ from siteward.server.auth import Permission
 Function = TypeVar("Function", bound=Callable[..., Any])
 VERB: Final = "siteward_verb"
 """The attribute of a command's function."""
+CHANGE: Final = "siteward.change"
+"""What a command has changed, among what is known while it runs."""
 
 
 class Unnoted(Exception):  # noqa: N818  # reads as what it would be.
@@ -52,6 +54,11 @@ def changes(permission: Permission) -> Callable[[Function], Function]:
 def notes_itself(permission: Permission) -> Callable[[Function], Function]:
     """Declare a command that changes something and notes that itself, or sends records, which say who sent them."""
     return _declares(Verb(permission))
+
+
+def tell_change(context: Any, before: object, after: object) -> None:  # noqa: ANN401  # click's classes have moved.
+    """Say what a command has changed, for the audit: what it was, and what it became; no record, and no secret."""
+    context.meta[CHANGE] = before, after
 
 
 def _declares(verb: Verb) -> Callable[[Function], Function]:
@@ -112,10 +119,15 @@ def _noting(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
         given = {name: value for name, value in context.params.items() if value not in {None, "", ()}}
         with closing(Resources(chosen.settings)) as resources, ExitStack() as stack:
             try:
-                stack.enter_context(resources.audited(local_person(), context.command_path, given))
+                change = stack.enter_context(resources.audited(local_person(), context.command_path, given))
             except (SQLAlchemyError, DatabaseError, Conflict) as error:
                 message = f"the audit cannot be written, and nothing is changed without it: {error}"
                 raise Unnoted(message) from error
-            return run(context)
+            try:
+                return run(context)
+            finally:
+                if CHANGE in context.meta:
+                    change.before, after = context.meta[CHANGE]
+                    change.after = {"given": given, "became": after}
 
     return noting

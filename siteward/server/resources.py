@@ -8,6 +8,8 @@ from datetime import datetime
 from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
+import msgspec
+
 from siteward import extensions
 from siteward.broker import Broker
 from siteward.broker.opening import open_declared
@@ -56,6 +58,13 @@ class AskedStore(Protocol):
 
 class Closed(RuntimeError):  # noqa: N818  # reads as the state it is.
     """Something was asked for after the end."""
+
+
+class Change(msgspec.Struct):
+    """What something was, where that is known, and what it became."""
+
+    before: Any = None
+    after: Any = None
 
 
 def open_store(settings: Settings, kinds: Kinds) -> AskedStore:
@@ -131,7 +140,7 @@ class Resources:
         return self.shared("audit", lambda: Audit(Database(self.settings.access_url, access.password)))
 
     @contextmanager
-    def audited(self, caller: Caller, command: str, after: object) -> Iterator[None]:
+    def audited(self, caller: Caller, command: str, after: object) -> Iterator[Change]:
         """Note a change that a command makes: before it, and how it ended.
 
         Args:
@@ -139,18 +148,23 @@ class Resources:
             command: its words.
             after: what it makes, for those who come later; no secret.
 
+        Yields:
+            The change, of which more may be said until it ends.
+
         Raises:
             sqlalchemy.exc.SQLAlchemyError, siteward.server.database.Conflict: it is not noted, and must not be done.
         """
-        asked = self.audit.ask(caller, command)
+        asked, change = self.audit.ask(caller, command), Change(after=after)
+        outcome = "done"
         try:
-            yield
+            yield change
         except BaseException as error:
             # A command that ends with a code has done what it says; Typer's own errors have one, too.
             code = getattr(error, "exit_code", None)
-            self.audit.end(asked, type(error).__name__ if code is None else f"exit {code}", after=after)
+            outcome = type(error).__name__ if code is None else f"exit {code}"
             raise
-        self.audit.end(asked, "done", after=after)
+        finally:
+            self.audit.end(asked, outcome, before=change.before, after=change.after)
 
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""

@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 import typer
 from accounted import ran
+from examples import JOB, batch_of, job_rows
 from typer.main import get_command
 
+from accounting.opening import open_ledger
+from collectors.database import database_path
+from collectors.dead_letters import DeadLetters, Letter, Stage
 from siteward.cli import command_of
-from siteward.cli.verbs import changes, commands_below, declared, reads, verb_of
+from siteward.cli.verbs import changes, commands_below, declared, reads, tell_change, verb_of
 from siteward.extensions import ExtensionError, found
+from siteward.kinds import load_kinds
+from siteward.records import Refused
 from siteward.server.auth import Permission
 from siteward.server.auth.audit import Audited
 from siteward.server.resources import Resources
@@ -22,6 +28,13 @@ from siteward.server.schedule import Task, load_tasks
 from siteward.settings import AccessSettings, Settings
 
 DONE: list[str] = []
+
+
+@changes(Permission.PLATFORM)
+def paint(context: typer.Context, colour: str, fail: bool = False) -> None:  # noqa: FBT001, FBT002  # as below.
+    """Change something that was something else."""
+    tell_change(context, {"colour": "white"}, {"colour": colour})
+    raise typer.Exit(int(fail))
 
 
 @changes(Permission.PLATFORM)
@@ -105,6 +118,55 @@ def test_a_change_is_noted_before_and_after(monkeypatch: pytest.MonkeyPatch, tmp
     ]
     assert entries[-1].after == {"name": "bell", "fail": True, "code": 0}
     assert {(each.issuer, bool(each.subject)) for each in entries} == {("", True)}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_something_was_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool) -> None:  # noqa: FBT001
+    """Beside what it became, and what the command was given; also where it ends with an error."""
+    single = typer.Typer()
+    single.command("paint")(paint)
+    entries = dict(found("siteward.commands"))
+    monkeypatch.setattr("siteward.cli.found", lambda _group: entries)
+    monkeypatch.setattr("siteward.cli.command_of", lambda _entry: declared(get_command(single), "kinds"))
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "kinds", "red", *(["--fail"] if fails else [])) == int(fails)
+    asked, ended = noted(settings)
+    assert (asked.before, asked.after) == (None, None)
+    assert ended.before == {"colour": "white"}
+    assert ended.after == {"given": {"colour": "red", "fail": fails}, "became": {"colour": "red"}}
+
+
+def test_what_decisions_change_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of periods, corrections and dead letters: what they were, and what they became."""
+    settings = Settings(data=str(tmp_path))
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        ledger.write(batch_of(JOB, job_rows(3)))
+    month = ("job", "2026-03")
+    for words in (
+        ("close", *month),
+        ("sign", *month),
+        ("reopen", *month, "--reason", "x"),
+        ("correct", "void", "job", "--window", "2026-03", "--reason", "x", "--author", "anna"),
+        ("approve", "1", "--by", "boris"),
+        ("reverse", "1", "--by", "boris", "--reason", "x"),
+    ):
+        assert ran(monkeypatch, settings, "ledger", *words) == 0
+    ended = [each for each in noted(settings) if each.of]
+    states = [(each.before and each.before["state"], each.after["became"]["state"]) for each in ended]
+    assert states == [
+        (None, "closed"),
+        ("closed", "signed"),
+        ("signed", "reopened"),
+        (None, "proposed"),
+        ("proposed", "applied"),
+        ("applied", "reversed"),
+    ]
+    with closing(DeadLetters(database_path(settings))) as letters:
+        why = Refused("is wrong", field="site", value="x")
+        letters.put([Letter("ledger", bytes(16), Stage.WRITE, "job", "v", "p", bytes(16), why, b"{}")], 1)
+    assert ran(monkeypatch, settings, "dead-letters", "discard", "1") == 0
+    last = noted(settings)[-1]
+    assert (last.before, last.after["became"]) == ({"1": "open"}, {"1": "discarded"})
 
 
 @pytest.mark.usefixtures("working")
