@@ -187,7 +187,7 @@ def _decide(request: Request, kind: str, month: str, vo: str, decide: Decide, re
     after = _decided(lambda: decide(ledger, kind, second, by, vo))
     why = {"reason": reason} if reason else {}
     note_change(request, vo="" if vo == ALL_VOS else vo, before=before and _noted(before), after=_noted(after) | why)
-    names = request.app.state.resources.settings.accounting.names
+    names = request.app.state.resources.settings.access.names
     return period_document(after, names=names, is_visible=lambda name: caller.may_in(Permission.READ, name))
 
 

@@ -243,7 +243,7 @@ class Counters:
         if missing:
             raise Parted(missing)
         for run in runs:
-            for record, step in self._followed(run):
+            for record, step in self._followed(run, over or {}):
                 if bytes(record[ID]) not in new:
                     taken.append((record, step_of(self._kind, record)))
                 changed.append((record, step))
@@ -283,7 +283,7 @@ class Counters:
             rows += self._connection.execute(select(records).where(chosen)).mappings()
         return list(rows)
 
-    def _followed(self, run: Run) -> list[tuple[Fields, Step]]:
+    def _followed(self, run: Run, over: Overlay) -> list[tuple[Fields, Step]]:
         """The records of a counter whose step changes, with the step they have to have.
 
         Raises:
@@ -308,16 +308,17 @@ class Counters:
                 changed.append((record, step))
             passes_on = _passes_on(record, step, was)
             if not pending and passes_on:
-                pending.extend(run.extended(self._following(record)))
+                pending.extend(run.extended(self._following(record, over)))
             previous = record, step
         return changed
 
-    def _following(self, record: Fields) -> Sequence[Fields]:
-        """The records of a counter after one that passes on what it does not know itself."""
+    def _following(self, record: Fields, over: Overlay) -> Sequence[Fields]:
+        """The records of a counter after one that passes on what it does not know itself; those of `over` are known."""
         records = self._tables.records
         time = records.c[self._kind.time]
         mine = (records.c[COUNTER] == record[COUNTER]) & (time > record[self._kind.time])
-        return self._connection.execute(select(records).where(mine).order_by(time)).mappings().all()
+        rows = self._connection.execute(select(records).where(mine).order_by(time)).mappings()
+        return [row for row in rows if bytes(row[ID]) not in over]
 
     def _keep(self, changed: Sequence[tuple[Fields, Step]]) -> None:
         records = self._tables.records

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from collected import collected
 from examples import JOB, NOON, batch_of, job
 from fastapi.testclient import TestClient
 
@@ -46,7 +47,7 @@ def book(settings: Settings, *numbers: int) -> None:
     until = microseconds(NOON + timedelta(days=1))
     rows = [JOB.row_of(job(number, vo=VOS[number % 2], user=f"user{number % 3}"), until) for number in numbers]
     with closing(open_ledger(settings, load_kinds())) as ledger:
-        ledger.write(batch_of(JOB, rows))
+        ledger.write(collected(batch_of(JOB, rows), settings))
 
 
 @pytest.fixture
