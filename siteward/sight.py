@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -119,8 +120,11 @@ class Sight:
         return self._names.get(value, value)
 
     def _is_own(self, name: str, code: str) -> bool:
-        person = self._viewer.person
-        return name == self._own and bool(person) and self._people.pseudonym(name, person) == code
+        return name == self._own and bool(self._viewer.person) and self._own_code == code
+
+    @cached_property
+    def _own_code(self) -> str:
+        return self._people.pseudonym(self._own, self._viewer.person)
 
     def _of_own(self, condition: Filter) -> Filter:
         """A condition on the viewer's own records as the store's records meet it.
