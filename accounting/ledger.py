@@ -20,7 +20,7 @@ from accounting.booking.buckets import pieces_of, tiers_at
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.booking.entries import Entry, enter, entry_number
 from accounting.booking.parted import Parted
-from accounting.booking.parts import enter_part, newest_of, part_of
+from accounting.booking.parts import enter_part, newest_of
 from accounting.booking.postings import account_of, amounts_of, beyond_limits
 from accounting.booking.revising import Revising
 from accounting.booking.rows import account_of_rows
@@ -113,7 +113,7 @@ class Ledger:
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
         written = Written(outcomes, reasons)
         for chosen in self._portions(batch, newest_of(batch, reasons)):
-            enter_part(written, chosen, self._booked(part_of(batch, chosen)))
+            enter_part(written, chosen, self._booked(batch.part(chosen)))
         return written
 
     def _portions(self, batch: Batch, chosen: Sequence[int]) -> list[Sequence[int]]:
@@ -159,7 +159,7 @@ class Ledger:
         half = len(batch) // 2
         written = Written([Outcome.REJECTED] * len(batch))
         for part in (range(half), range(half, len(batch))):
-            enter_part(written, part, self._booked(part_of(batch, part)))
+            enter_part(written, part, self._booked(batch.part(part)))
         return written
 
     def _without(self, batch: Batch, parted: Parted) -> Written:
@@ -174,7 +174,7 @@ class Ledger:
                     reason = f"{beside(files)}; restore that first, then replay this one"
                     written.reasons[place] = Refused(reason, kind=kind.name, field=kind.time)
         if rest:
-            enter_part(written, rest, self._booked(part_of(batch, rest)))
+            enter_part(written, rest, self._booked(batch.part(rest)))
         return written
 
     def check(self, connection: Connection, kind: str, *, alone: bool = False) -> None:

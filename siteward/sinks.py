@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -45,6 +46,19 @@ class Batch(msgspec.Struct):
     def __len__(self) -> int:
         """The number of records."""
         return len(self.ids)
+
+    def part(self, positions: Sequence[int]) -> Batch:
+        """The records at some positions, in their order; the batch itself where these are all."""
+        if list(positions) == list(range(len(self))):
+            return self
+        return Batch(
+            kind=self.kind,
+            ids=[self.ids[i] for i in positions],
+            columns={name: [values[i] for i in positions] for name, values in self.columns.items()},
+            producers=[self.producers[i] for i in positions],
+            messages=[self.messages[i] for i in positions],
+            received=self.received,
+        )
 
 
 class Written(msgspec.Struct):

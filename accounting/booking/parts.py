@@ -20,20 +20,6 @@ def newest_of(batch: Batch, refused: Mapping[int, object]) -> list[int]:
     return [best[identifier] for identifier in sorted(best)]
 
 
-def part_of(batch: Batch, positions: Sequence[int]) -> Batch:
-    """The records at some positions."""
-    if positions == list(range(len(batch))):
-        return batch
-    return Batch(
-        kind=batch.kind,
-        ids=[batch.ids[i] for i in positions],
-        columns={name: [values[i] for i in positions] for name, values in batch.columns.items()},
-        producers=[batch.producers[i] for i in positions],
-        messages=[batch.messages[i] for i in positions],
-        received=batch.received,
-    )
-
-
 def enter_part(written: Written, positions: Sequence[int], part: Written) -> None:
     """Enter what became of the records at some positions into what becomes of all."""
     for place, position in enumerate(positions):

@@ -1,22 +1,8 @@
-"""Batches cut and sorted out before a store takes them."""
+"""Which records of a batch a store takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from siteward.sinks import Batch
-
-
-def picked(batch: Batch, positions: Sequence[int]) -> Batch:
-    """A batch of some of a batch's records."""
-    return Batch(
-        kind=batch.kind,
-        ids=[batch.ids[i] for i in positions],
-        columns={name: [values[i] for i in positions] for name, values in batch.columns.items()},
-        producers=[batch.producers[i] for i in positions],
-        messages=[batch.messages[i] for i in positions],
-        received=batch.received,
-    )
 
 
 def newest(batch: Batch) -> list[int]:

@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 import msgspec
 
 from monitoring.stores import StoreError
-from monitoring.stores.batches import picked
 from monitoring.stores.duckdb.addresses import connect, socket_path
 from monitoring.stores.duckdb.frames import (
     Call,
@@ -72,7 +71,7 @@ class StoreClient:
         """Reject the records that cannot even be sent, and write the rest."""
         reasons = {place: why for place in range(len(batch)) if (why := _why_unsendable(batch, place)) is not None}
         rest = [place for place in range(len(batch)) if place not in reasons]
-        written = self.write(picked(batch, rest))
+        written = self.write(batch.part(rest))
         outcomes = [Outcome.REJECTED] * len(batch)
         for place, outcome in zip(rest, written.outcomes, strict=True):
             outcomes[place] = outcome

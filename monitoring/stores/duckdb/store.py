@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from monitoring.stores import StoreError
 from monitoring.stores.answers import answer_of
-from monitoring.stores.batches import newest, picked
+from monitoring.stores.batches import newest
 from monitoring.stores.duckdb.arrow import UNFIT, arrow_table, id_ranges, unfit_field
 from monitoring.stores.duckdb.conditions import Conditions
 from monitoring.stores.duckdb.connections import Connections, registered
@@ -156,14 +156,14 @@ class DuckStore:
         rest = [position for position in range(len(batch)) if position not in unfit]
         outcomes = [Outcome.REJECTED] * len(batch)
         if rest:
-            fit = picked(batch, rest)
+            fit = batch.part(rest)
             for position, outcome in zip(rest, self._commit(fit, arrow_table(fit)).outcomes, strict=True):
                 outcomes[position] = outcome
         return Written(outcomes, unfit)
 
     def _unfit(self, batch: Batch, positions: Sequence[int]) -> dict[int, Refused]:
         """The records that the table does not take, found by halving, each with the reason."""
-        part = picked(batch, positions)
+        part = batch.part(positions)
         try:
             self._try(part.kind, arrow_table(part))
         except (*UNFIT, duckdb.DataError) as error:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from monitoring.stores.batches import picked
 from monitoring.stores.opensearch.templates import (
     HIGH,
     LOW,
@@ -182,7 +181,7 @@ def unfit_records(batch: Batch) -> dict[int, Refused]:
     unfit: dict[int, Refused] = {}
     for position in range(len(batch)):
         try:
-            documents_of(picked(batch, [position]))
+            documents_of(batch.part([position]))
         except UNFIT as error:
             unfit[position] = unfit_reason(batch, position, error)
     return unfit

@@ -8,7 +8,7 @@ from datetime import datetime
 from opensearchpy import OpenSearch
 
 from monitoring.stores import StoreError
-from monitoring.stores.batches import newest, picked
+from monitoring.stores.batches import newest
 from monitoring.stores.opensearch import upgrading
 from monitoring.stores.opensearch.asking import Asking
 from monitoring.stores.opensearch.bulk import Bulk
@@ -99,7 +99,7 @@ class OpenSearchStore:
         if kind.name not in self._daily:
             self._bring_up_for([kind])
         kept = newest(batch) if len(set(batch.ids)) < len(batch) else range(len(batch))
-        part = batch if len(kept) == len(batch) else picked(batch, kept)
+        part = batch.part(kept)
         written = self._write(part)
         if part is batch:
             return written
@@ -118,7 +118,7 @@ class OpenSearchStore:
         outcomes = [Outcome.REJECTED] * len(batch)
         reasons = dict(unfit)
         if rest:
-            written = self._commit(picked(batch, rest))
+            written = self._commit(batch.part(rest))
             for place, position in enumerate(rest):
                 outcomes[position] = written.outcomes[place]
             reasons |= {rest[place]: reason for place, reason in written.reasons.items()}
