@@ -326,6 +326,23 @@ def test_many_records_are_corrected_some_at_a_time(database: Database, monkeypat
         assert asked(ledger, query) == computed(sort, records, query)
 
 
+def test_records_around_one_that_passes_on_are_void_at_once(database: Database) -> None:
+    """What goes behind a record that does not know its own processor time is not taken for what follows it."""
+    ledger, sort = emptied(database, MACHINE, SOON), SORTS["counters"]
+    first = microseconds(FIRST)
+    records = [
+        machine(3 * place, time=first + place * DAY * SECOND, cpu_time=cpu, site=site)
+        for place, (cpu, site) in enumerate([(100, "T"), (None, "S"), (300, "T")])
+    ]
+    ledger.write(machine_batch(records))
+    done = corrected_by(ledger, MACHINE, Action.VOID, "site=T")
+    assert done.figures.records == 2
+    query = question(sort, sort.attributions[-1])
+    assert asked(ledger, query) == computed(sort, records[1:2], query)
+    reverse(ledger, done.number, "carl", "it was right")
+    assert asked(ledger, query) == computed(sort, records, query)
+
+
 @pytest.fixture
 def parted(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """A ledger of snapshots, the day of which is archived in part: two of four records."""
