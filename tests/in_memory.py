@@ -17,7 +17,10 @@ from siteward.broker import (
     Unroutable,
 )
 from siteward.broker.topology import matches
+from siteward.kinds import Kinds
 from siteward.records import Kind, Refused, moment
+from siteward.server.resources import Resources
+from siteward.settings import Settings
 from siteward.sinks import Batch, Outcome, SinkUnavailable, Written
 
 
@@ -245,3 +248,15 @@ __all__ = [
     "dies_after_commit",
     "unavailable",
 ]
+
+
+class MemoryResources(Resources):
+    """What an app shares, with a broker in memory."""
+
+    def __init__(self, settings: Settings, kinds: Kinds) -> None:
+        super().__init__(settings, kinds)
+        self.memory = MemoryBroker("monitoring")
+
+    @property
+    def broker(self) -> MemoryBroker:
+        return self.memory

@@ -11,7 +11,10 @@ from contextlib import closing
 from datetime import timedelta
 
 from examples import NOON
+from sqlalchemy import select
 
+from accounting.archive.archived_ids import unpacked
+from accounting.ledger import Ledger
 from monitoring.stores.opening import open_monitoring
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
@@ -78,3 +81,14 @@ def counts_of(settings: Settings, kind: str, name: str, newest: int) -> Counter[
         question = Query(kind=kind, wanted=wanted, start=NOON - window, end=NOON + timedelta(days=9999))
         assert store.query(question).totals == (counts.total(),)
     return counts
+
+
+def held(ledger: Ledger, kind: str) -> Counter[bytes]:
+    """How often each record of a kind is there, in its table or in a file of the archive."""
+    records, archived = ledger.tables[kind].records, ledger.common.archived
+    found: Counter[bytes] = Counter()
+    with ledger.database.read() as connection:
+        found.update(bytes(row[0]) for row in connection.execute(select(records.c["_id"])))
+        for (ids,) in connection.execute(select(archived.c.ids)):
+            found.update(unpacked(bytes(ids)).keys())
+    return found

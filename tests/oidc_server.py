@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from issuer import Issuer
+from listening import listening
 
 CLIENT: Final = "siteward-web"
 COMMAND_LINE: Final = "siteward-cli"
@@ -167,14 +167,8 @@ def oidc_server() -> Iterator[OidcServer]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server = OidcServer(f"http://127.0.0.1:{http.server_address[1]}")
     http.RequestHandlerClass = _handler(server)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(http):
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 def _handler(server: OidcServer) -> type[BaseHTTPRequestHandler]:

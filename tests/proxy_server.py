@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from listening import listening
+
 
 class ProxyServer:
     """One proxy.
@@ -47,14 +49,8 @@ def proxy_server(port: int) -> Iterator[ProxyServer]:
             """Say nothing."""
 
     http.RequestHandlerClass = Handler
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(http):
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 def _pass_on(source: socket.socket, to: socket.socket) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from listening import listening
 
 PROBLEM = "application/problem+json"
 
@@ -65,14 +66,8 @@ def scripted_server() -> Iterator[ScriptedServer]:
     http.daemon_threads = True
     server = ScriptedServer(f"http://127.0.0.1:{http.server_address[1]}")
     http.RequestHandlerClass = _handler(server)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(http):
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from examples import NOON, NOW, job
 from fastapi.testclient import TestClient
-from in_memory import MemoryBroker
+from in_memory import MemoryResources
 
 from collectors import gateway
 from collectors.envelopes import LARGEST, MOST
@@ -24,7 +24,6 @@ from siteward.records import Record
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
-from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, IssuerSettings, Settings
 
 KINDS: Final = load_kinds()
@@ -32,23 +31,13 @@ OPERATION: Final = DataOperation(vo="example", start=NOON, end=NOON, operation="
 LATER: Final = 4_000_000_000_000_000
 
 
-class Shared(Resources):
-    """Resources whose broker is in memory."""
-
-    memory = MemoryBroker("monitoring")
-
-    @property
-    def broker(self) -> MemoryBroker:
-        return self.memory
-
-
 class Door:
     """A gateway that asks for tokens."""
 
     def __init__(self, folder: Path, limits: GatewaySettings) -> None:
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
-        shared = Shared(settings, KINDS)
-        self.broker = shared.memory = MemoryBroker("monitoring")
+        shared = MemoryResources(settings, KINDS)
+        self.broker = shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
         self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")
 

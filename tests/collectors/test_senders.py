@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
-from in_memory import MemoryBroker
+from in_memory import MemoryResources
 
 from collectors import gateway
 from siteward.envelope import open_envelope
@@ -20,7 +20,6 @@ from siteward.kinds import load_kinds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
-from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, IssuerSettings, Settings
 
 KINDS: Final = load_kinds()
@@ -40,23 +39,12 @@ def record(vo: str = "dteam", site: str = "SITE-A", number: int = 1) -> dict[str
     }
 
 
-class Shared(Resources):
-    """Resources whose broker is in memory."""
-
-    memory = MemoryBroker("monitoring")
-
-    @property
-    def broker(self) -> MemoryBroker:
-        return self.memory
-
-
 class Door:
     """A gateway that asks for tokens."""
 
     def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
-        shared = Shared(settings, KINDS)
-        shared.memory = MemoryBroker("monitoring")
+        shared = MemoryResources(settings, KINDS)
         self.broker = shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
         self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")

@@ -15,18 +15,16 @@ from typing import Final
 
 import pytest
 from counter_model import MACHINE, Fields, cells, machine, machine_batch
+from killing import held
 from ledger_databases import Place, in_brief, prepared
-from sqlalchemy import select
 from usage_model import FIRST, LATER, newest
 from viewers import answered
 
-from accounting.archive.archived_ids import unpacked
 from accounting.archive.archiving import archive, files
 from accounting.archive.restoring import restore
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
-from accounting.tables import ID
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
@@ -87,20 +85,9 @@ def killed(place: Place, folder: Path, meanwhile: Callable[[], object], seconds:
         process.communicate()
 
 
-def held(ledger: Ledger) -> Counter[bytes]:
-    """How often each record is there, in its table or in a file of the archive."""
-    records, archived = ledger.tables["machine"].records, ledger.common.archived
-    found: Counter[bytes] = Counter()
-    with ledger.database.read() as connection:
-        found.update(bytes(row[0]) for row in connection.execute(select(records.c[ID])))
-        for (ids,) in connection.execute(select(archived.c.ids)):
-            found.update(unpacked(bytes(ids)).keys())
-    return found
-
-
 def check(ledger: Ledger, folder: Path, records: Sequence[Fields]) -> None:
     """Every record is in one place, figures are those of the records, buckets are what the records come to."""
-    assert held(ledger) == Counter({each["_id"] for each in records})
+    assert held(ledger, "machine") == Counter({each["_id"] for each in records})
     for attribution in OF_USAGE:
         query = UsageQuery(
             kind="machine",

@@ -17,16 +17,14 @@ from typing import Final
 import msgspec
 import pytest
 from examples import JOB, batch_of, job
+from killing import held
 from ledger_databases import Place, in_brief
-from sqlalchemy import select
 from viewers import answered
 
-from accounting.archive.archived_ids import unpacked
 from accounting.archive.archiving import archive
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
-from accounting.tables import ID
 from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.rebuild import rebuild
 from accounting.upkeep.tiers import compact
@@ -122,21 +120,10 @@ class Upkept:
             process.communicate()
 
 
-def held(ledger: Ledger) -> Counter[bytes]:
-    """How often each record is there, in its table or in a file of the archive."""
-    records, archived = ledger.tables["job"].records, ledger.common.archived
-    found: Counter[bytes] = Counter()
-    with ledger.database.read() as connection:
-        found.update(bytes(row[0]) for row in connection.execute(select(records.c[ID])))
-        for (ids,) in connection.execute(select(archived.c.ids)):
-            found.update(unpacked(bytes(ids)).keys())
-    return found
-
-
 def check(upkept: Upkept, ledger: Ledger) -> None:
     """Every record is in one place, all again are duplicates, figures are those of the jobs, buckets of the records."""
     batch = upkept.batch(upkept.jobs)
-    assert held(ledger) == Counter(batch.ids)
+    assert held(ledger, "job") == Counter(batch.ids)
     assert set(ledger.write(batch).outcomes) == {Outcome.DUPLICATE}
     due: Counter[tuple[datetime, str]] = Counter()
     for each in upkept.jobs:
