@@ -82,32 +82,37 @@ def write(kind: Kind, folder: Path, day: int, stored: Stored) -> File:
     import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
 
     columns = {name: _array(_type(kind, name), values) for name, values in stored.items()}
-    columns[ID] = pa.array(_untold(kind, stored), pa.binary(ID_BYTES))
+    untold = _untold(kind, stored)
+    columns[ID] = pa.array(untold, pa.binary(ID_BYTES)) if any(untold) else pa.nulls(len(untold), pa.binary(ID_BYTES))
     metadata = {
         b"siteward.kind": kind.name.encode(),
         b"siteward.day": day_name(day).encode(),
         _IDENTITY: msgspec.json.encode(kind.identity),
         _TIME: kind.time.encode(),
     }
-    table = pa.table(columns).replace_schema_metadata(metadata)
+    table = pa.table(columns)
     # A name of its own: another process may write the same day, and who was slower removes what it wrote.
     name = f"{day_name(day)}.{secrets.token_hex(8)}.parquet"
     draft = folder / kind.name / f".{name}"
     draft.parent.mkdir(parents=True, exist_ok=True)
     repeated = [each for each in columns if _is_repeated(stored[each])]
     numbers = [each for each in columns if each not in repeated and _is_whole(columns[each].type)]
-    pq.write_table(
-        table,
+    # Without the types in memory, who reads the file finds strings and not numbers of strings.
+    with pq.ParquetWriter(
         draft,
+        table.schema,
         compression="zstd",
-        compression_level=9,
         use_dictionary=repeated,
         column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-    )
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(metadata)
     with draft.open("rb") as opened:
         os.fsync(opened.fileno())
     digest = sha256(draft.read_bytes()).hexdigest()
-    if not pq.read_table(draft, use_threads=False).equals(table):
+    listed = [each for each in columns if pa.types.is_dictionary(columns[each].type)]
+    if not pq.read_table(draft, use_threads=False, read_dictionary=listed).equals(table):
         message = f"{draft} does not give back what was written into it; is the disk full or broken?"
         raise ArchiveError(message)
     draft.replace(folder / kind.name / name)
@@ -145,17 +150,29 @@ def _force(folder: Path) -> None:
 
 
 def _array(type_: pa.DataType, values: Sequence[Any] | Texts) -> pa.Array:
+    """A column; strings that come again as a dictionary, in which form they are written and read back sooner."""
     import pyarrow as pa  # noqa: PLC0415  # as above.
 
-    if not isinstance(values, Texts) and len(values) and values.count(values[0]) == len(values):
-        return pa.repeat(pa.scalar(values[0], type_), len(values))
-    if isinstance(values, Texts):
-        known = [value for value in values.values if value is not None]
-        number_of = np.cumsum([value is not None for value in values.values]) - 1
-        is_unknown = np.array([value is None for value in values.values])[values.places]
-        places = pa.array(number_of[values.places].astype(np.int32), mask=is_unknown)
-        return pa.DictionaryArray.from_arrays(places, pa.array(known, type_)).dictionary_decode()
-    return pa.array(values, type_)
+    if not isinstance(values, Texts):
+        return pa.array(values, type_)
+    if len(values.values) == 1:
+        return _constant(type_, values.values[0], len(values.places))
+    is_unknown = np.array([value is None for value in values.values], bool)
+    # Values of other days are not in this one's file.
+    is_here = (np.bincount(values.places, minlength=len(values.values)) > 0) & ~is_unknown
+    number_of = (np.cumsum(is_here) - 1).astype(np.int32)
+    places = pa.array(number_of[values.places], mask=is_unknown[values.places])
+    here = [value for value, is_used in zip(values.values, is_here.tolist(), strict=True) if is_used]
+    found = pa.DictionaryArray.from_arrays(places, pa.array(here, type_))
+    return found if pa.types.is_string(type_) else found.dictionary_decode()
+
+
+def _constant(type_: pa.DataType, value: object, count: int) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    if value is None or not pa.types.is_string(type_):
+        return pa.repeat(pa.scalar(value, type_), count)
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([value], type_))
 
 
 def _type(kind: Kind, name: str) -> pa.DataType:

@@ -7,8 +7,9 @@ counter the last record stays, since the next one counts from it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -110,7 +111,7 @@ def _leaving(tables: Tables, last: int) -> ColumnElement[bool]:
 
 def _columns(
     connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool]
-) -> dict[str, Sequence[Any]]:
+) -> Stored:
     """Columns of rows in order of their ids. Those that say the same throughout, most of a wide kind, cost little."""
     question, key = select(*(table.c[name] for name in names)).where(chosen), table.c[ID]
     # From both ends: what changes with time is seen.
@@ -120,8 +121,9 @@ def _columns(
     }
     for name in _differing(connection, table, likely, chosen):
         del likely[name]
-    columns = _listed(connection, table, [name for name in names if name == ID or name not in likely], chosen)
-    return columns | {name: [value] * len(columns[ID]) for name, value in likely.items() if name != ID}
+    listed = _listed(connection, table, [name for name in names if name == ID or name not in likely], chosen)
+    places = np.zeros(len(listed[ID]), np.int64)
+    return listed | {name: Texts([value], places) for name, value in likely.items() if name != ID}
 
 
 def _differing(
@@ -156,6 +158,13 @@ def _listed(
     return columns
 
 
+def _repeated(values: Iterable[Any]) -> Texts:
+    """A column of values that come again."""
+    places: dict[Any, int] = {}
+    found = [places.setdefault(value, len(places)) for value in values]
+    return Texts(list(places), np.array(found, np.int64))
+
+
 class _Lookup:
     """Columns of another table by its key; what was read is remembered."""
 
@@ -167,22 +176,18 @@ class _Lookup:
     def _forget(self) -> None:
         self._row_of: dict[int, int] = {}
         self._values: list[dict[Any, int]] = [{} for _ in self._names]
-        self._places: list[list[int]] = [[] for _ in self._names]
+        self._places = np.zeros((0, len(self._names)), np.int32)
 
-    def columns(self, connection: Connection, key: str, numbers: Sequence[int]) -> Stored:
+    def columns(self, connection: Connection, key: str, numbers: Sequence[int] | Texts) -> dict[str, Texts]:
         """The columns of the row of each number."""
-        distinct, records = np.unique(np.array(numbers, np.int64), return_inverse=True)
+        distinct, records = np.unique(np.array(plain(numbers), np.int64), return_inverse=True)
         self._learn(connection, key, distinct.tolist())
-        row_of = self._row_of
-        rows = [row_of[number] for number in distinct.tolist()]
-        found: dict[str, Sequence[Any] | Texts] = {}
-        for name, values, places in zip(self._names, self._values, self._places, strict=True):
-            if len(values) == 1:
-                found[name] = [*values] * len(numbers)
-                continue
-            mine = np.array([places[row] for row in rows], np.int64)
-            found[name] = Texts(list(values), mine[records])
-        return found
+        rows = np.array([self._row_of[number] for number in distinct.tolist()], np.int64)
+        places = self._places[rows].T
+        return {
+            name: Texts(list(values), places[column][records])
+            for column, (name, values) in enumerate(zip(self._names, self._values, strict=True))
+        }
 
     def _learn(self, connection: Connection, key: str, numbers: list[int]) -> None:
         missing = [number for number in numbers if number not in self._row_of]
@@ -193,10 +198,13 @@ class _Lookup:
         question = select(column, *(self._table.c[name] for name in self._names))
         for first in range(0, len(missing), LOOKED_UP):
             rows = connection.execute(question.where(column.in_(missing[first : first + LOOKED_UP]))).all()
-            for number, *row in rows:
-                self._row_of[number] = len(self._row_of)
-                for values, places, value in zip(self._values, self._places, row, strict=True):
-                    places.append(values.setdefault(value, len(values)))
+            found, *columns = zip(*rows, strict=True)
+            self._row_of.update(zip(found, itertools.count(len(self._row_of))))
+            places = [
+                [values.setdefault(value, len(values)) for value in column]
+                for values, column in zip(self._values, columns, strict=True)
+            ]
+            self._places = np.concatenate((self._places, np.array(places, np.int32).T))
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -267,11 +275,11 @@ def _read(
     later = select(key).where(key >= begin, key < end, leaving).order_by(key).offset(AT_ONCE).limit(1)
     chosen = (key >= begin) & (key < (connection.execute(later).scalar() or end)) & leaving
     values = _columns(connection, records, [ID, SERIES, PRODUCER, ENTRY, MESSAGE, *names], chosen)
-    ids = list(map(bytes, values[ID]))
+    ids = list(map(bytes, plain(values[ID])))
     if not ids:
         return {ID: []}
     common = ledger.common
-    stored: dict[str, Any] = {ID: ids, ENTRY: values[ENTRY], MESSAGE: list(map(bytes, values[MESSAGE]))}
+    stored: dict[str, Any] = {ID: ids, ENTRY: values[ENTRY], MESSAGE: _repeated(map(bytes, plain(values[MESSAGE])))}
     stored[PRODUCER] = _Lookup(common.producers, ["name"]).columns(connection, PRODUCER, values[PRODUCER])["name"]
     stored[RECEIVED] = _Lookup(common.entries, ["at"]).columns(connection, ENTRY, values[ENTRY])["at"]
     stored |= series.columns(connection, SERIES, values[SERIES])
