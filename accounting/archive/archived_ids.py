@@ -9,19 +9,37 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from accounting.booking.arithmetic import Integers
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 
 DAY_MILLISECONDS: Final = 86_400_000
 _TIME_BYTES: Final = ID_BYTES - HASH_BYTES
+_STEP_BYTES: Final = 4
+"""Of milliseconds within a day."""
 
 
 class _Packed(msgspec.Struct, array_like=True):
-    """Times as differences, since they compress; hashes as they are, since they do not."""
+    """Times as differences, since they compress; hashes as they are, since they do not.
+
+    Attributes:
+        times: of each id after the one before it, in milliseconds: the lowest bytes of all, then the next ones.
+        hashes: one after the other.
+        revisions: by position, where they are not zero.
+        first: time of the first id; earlier versions wrote none, and `times` as a MessagePack list from zero on.
+    """
 
     times: bytes
     hashes: bytes
     revisions: dict[int, int]
-    """By position, where they are not zero."""
+    first: int | None = None
+
+    def all_times(self) -> Integers:
+        """Of each id, in milliseconds."""
+        times = zlib.decompress(self.times)
+        if self.first is None:
+            return np.cumsum(np.array(msgspec.msgpack.decode(times), np.int64))
+        steps = np.frombuffer(times, np.uint8).reshape(_STEP_BYTES, -1).T.copy().view("<u4").ravel()
+        return self.first + np.cumsum(steps, dtype=np.int64)
 
 
 def day_of(identifier: bytes) -> int:
@@ -30,16 +48,18 @@ def day_of(identifier: bytes) -> int:
 
 
 def packed(revisions: Mapping[bytes, int]) -> bytes:
-    """Ids with their revisions; about eleven bytes each."""
+    """Ids of one day with their revisions; about eleven bytes each."""
     ids = sorted(revisions)
     rows = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
     times = np.zeros((len(ids), 8), np.uint8)
     times[:, 8 - _TIME_BYTES :] = rows[:, :_TIME_BYTES]
-    steps = np.diff(times.view(">i8").ravel().astype(np.int64), prepend=0)
+    milliseconds = times.view(">i8").ravel().astype(np.int64)
+    steps = np.diff(milliseconds, prepend=milliseconds[:1]).astype("<u4")
     body = _Packed(
-        times=zlib.compress(msgspec.msgpack.encode(steps.tolist())),
+        times=zlib.compress(steps.view(np.uint8).reshape(-1, _STEP_BYTES).T.tobytes()),
         hashes=rows[:, _TIME_BYTES:].tobytes(),
         revisions={place: revisions[each] for place, each in enumerate(ids) if revisions[each]},
+        first=int(milliseconds[0]) if ids else 0,
     )
     return msgspec.msgpack.encode(body)
 
@@ -48,9 +68,7 @@ def unpacked(data: bytes) -> dict[bytes, int]:
     """The inverse of packed."""
     body = msgspec.msgpack.decode(data, type=_Packed)
     found: dict[bytes, int] = {}
-    time = 0
-    for place, step in enumerate(msgspec.msgpack.decode(zlib.decompress(body.times), type=list[int])):
-        time += step
+    for place, time in enumerate(body.all_times().tolist()):
         tail = body.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES]
         found[time.to_bytes(_TIME_BYTES, "big") + tail] = body.revisions.get(place, 0)
     return found
@@ -59,7 +77,7 @@ def unpacked(data: bytes) -> dict[bytes, int]:
 def revisions_among(data: bytes, ids: Iterable[bytes]) -> dict[bytes, int]:
     """The revisions of those of some ids that are among packed ones, which are not unpacked."""
     body = msgspec.msgpack.decode(data, type=_Packed)
-    times = np.cumsum(np.array(msgspec.msgpack.decode(zlib.decompress(body.times)), np.int64))
+    times = body.all_times()
     found: dict[bytes, int] = {}
     for each in ids:
         time, tail = int.from_bytes(each[:_TIME_BYTES], "big"), each[_TIME_BYTES:]

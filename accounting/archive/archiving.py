@@ -109,9 +109,7 @@ def _leaving(tables: Tables, last: int) -> ColumnElement[bool]:
     return is_old & following.order_by(time).limit(1).correlate(records).scalar_subquery().is_not(None)
 
 
-def _columns(
-    connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool]
-) -> Stored:
+def _columns(connection: Connection, table: Table, names: Sequence[str], chosen: ColumnElement[bool]) -> Stored:
     """Columns of rows in order of their ids. Those that say the same throughout, most of a wide kind, cost little."""
     question, key = select(*(table.c[name] for name in names)).where(chosen), table.c[ID]
     # From both ends: what changes with time is seen.
