@@ -1,4 +1,4 @@
-"""Bare prepared SQL: the rows that the ledger wrote, again, with nothing but the driver."""
+"""Bare SQL: the rows that the ledger wrote, again, with nothing but the driver, and as whole columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.engine import make_url
 
 from accounting.tables import START
-from siteward.server.database import Columns, Dialect
+from siteward.server.database import Columns, Database, Dialect
 from siteward.server.database.constants import parted
 
 
@@ -26,11 +26,13 @@ class Written(msgspec.Struct):
         table: into which rows went.
         columns: the rows.
         keys: names of the columns by which sums were added; () where rows were inserted.
+        given: the columns as they were given, constants too.
     """
 
     table: Table
     columns: dict[str, Sequence[Any]]
     keys: tuple[str, ...]
+    given: Columns
 
 
 class Recorded:
@@ -67,7 +69,7 @@ class Recorded:
             for name, values in columns.items()
             if name in keys or constants.get(name, "") != _default(table, name)
         }
-        self.written.append(Written(table, lists, keys))
+        self.written.append(Written(table, lists, keys, columns))
         self.seconds += time.perf_counter() - began
 
 
@@ -77,6 +79,33 @@ def _default(table: Table, name: str) -> str:
         return "NULL"
     text = str(getattr(default, "arg", ""))
     return text or "''"
+
+
+class InSets:
+    """The ledger's own statements, each for whole columns, and nothing else: what arithmetic is measured against."""
+
+    def __init__(self, url: str, password: str) -> None:
+        """Connect."""
+        self.seconds = 0.0
+        self._database = Database(url, password)
+
+    def write(self, written: Sequence[Written]) -> None:
+        """One transaction."""
+        began = time.perf_counter()
+        dialect = self._database.dialect
+        with self._database.write() as connection:
+            for each in written:
+                if each.keys:
+                    keys = {name: each.given[name] for name in each.keys}
+                    sums = {name: values for name, values in each.given.items() if name not in keys}
+                    dialect.accumulate(connection, each.table, keys, sums)
+                else:
+                    dialect.insert_new(connection, each.table, each.given)
+        self.seconds += time.perf_counter() - began
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
 
 
 class Driver(Protocol):

@@ -13,7 +13,7 @@ import msgspec
 
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
-from bench.bare import Bare, Recorded
+from bench.bare import Bare, InSets, Recorded
 from bench.jobs import BATCH, DAY, JOB, batches
 from siteward.server.database import Database, Dialect
 from siteward.sinks import Batch, Outcome
@@ -47,12 +47,14 @@ class Point(msgspec.Struct):
         seconds: that a record took since the point before, of the clock.
         processor: that the last of them took of this process' processor time.
         empty: that the first records took, booked into an empty ledger by turns with these.
+        clock: how many times as long the last of them took by the clock as those first ones.
     """
 
     records: int
     seconds: float
     processor: float
     empty: float
+    clock: float
 
 
 class Booked(msgspec.Struct):
@@ -61,11 +63,13 @@ class Booked(msgspec.Struct):
     Attributes:
         rate: of the ledger.
         bare: of the same rows, inserted and added by prepared statements, in the same transactions.
+        sets: of the same rows by the ledger's own statements, whole columns each, in the same transactions.
         rows: rows of buckets that a record touches, those of both attributions together.
     """
 
     rate: float
     bare: float
+    sets: float
     rows: float
 
 
@@ -75,17 +79,23 @@ def opened(place: Place) -> Ledger:
     return Ledger(database, {"job": JOB}, digests=prepare(database, {"job": JOB}))
 
 
-def booked(place: Place, other: Place, records: int) -> Booked:
+def booked(place: Place, by_rows: Place, by_columns: Place, records: int) -> Booked:
     """Book batches of different jobs into a new ledger, and their rows again with nothing but SQL.
 
     Args:
         place: of the ledger.
-        other: where bare SQL writes, in turns with the ledger.
+        by_rows: where bare SQL writes, in turns with the ledger.
+        by_columns: where the ledger's own statements write, as well.
         records: to book.
     """
-    opened(other).close()
+    for other in (by_rows, by_columns):
+        opened(other).close()
     seconds = []
-    with closing(opened(place)) as ledger, closing(Bare(other.url, other.password)) as bare:
+    with (
+        closing(opened(place)) as ledger,
+        closing(Bare(by_rows.url, by_rows.password)) as bare,
+        closing(InSets(by_columns.url, by_columns.password)) as sets,
+    ):
         recorded = Recorded(ledger.database.dialect)
         for batch in _recent(records // BATCH):
             _learn(ledger, batch)
@@ -94,10 +104,12 @@ def booked(place: Place, other: Place, records: int) -> Booked:
             seconds.append(_seconds(ledger, batch) - recorded.seconds)
             ledger.database.dialect = recorded.real
             bare.write(recorded.written)
+            sets.write(recorded.written)
             recorded.written.clear()
     return Booked(
         rate=BATCH * len(seconds) / sum(seconds),
         bare=BATCH * len(seconds) / bare.seconds,
+        sets=BATCH * len(seconds) / sets.seconds,
         rows=recorded.rows / (BATCH * len(seconds)),
     )
 
@@ -127,7 +139,9 @@ def curve(place: Place, others: Sequence[Place], records: int, step: int) -> lis
                     last.add(ledger, batch)
                     beside.add(empty, same)
             seconds = (used.seconds + last.seconds) / step
-            points.append(Point((len(points) + 1) * step, seconds, last.each, beside.each))
+            points.append(
+                Point((len(points) + 1) * step, seconds, last.each, beside.each, last.seconds / beside.seconds)
+            )
     return points
 
 
