@@ -35,8 +35,9 @@ check: $(VENV)/.dev ## lint, format, types and the import rule, as CI does
 bench: $(VENV)/.dev ## measure speed beside the machine's own limits; BENCH=short takes a minute
 	$(BIN)/python -m bench $(BENCH) $(ARGS)
 
-soak: $(VENV)/.dev ## the long fault runs, with their counts: seven hundred kills, outages of a minute; about an hour
+soak: $(VENV)/.dev ## the long runs: seven hundred kills, outages of a minute, other versions, wide searches; two hours
 	$(BIN)/python -m pytest -m soak $(ARGS)
+	SEARCH=10 $(BIN)/python -m pytest -m "searched and not soak" $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from searching import searched
 from usage_model import FIRST, SECOND, share
 
 from siteward.records import Dimension, Measure, Product, Snapshot, kind_of, microseconds
@@ -32,13 +32,7 @@ class Machine(Snapshot, kind="machine", identity=("name", "time"), since="starte
 
 
 MACHINE: Final = kind_of(Machine)
-FEW: Final = settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FEW: Final = searched(6)
 """Examples of what takes a database a while."""
 
 

@@ -21,8 +21,6 @@ from siteward.query import Answer, Filter, Query, StoredRecord
 from siteward.settings import MonitoringSettings
 
 KINDS = {kind.name: kind for kind in (JOB, EVENTS, SNAPSHOTS)}
-VERSIONS = ("3.3.2", "2.19.3", SECURE)
-"""Of OpenSearch."""
 
 
 class Opened(Store, Protocol):
@@ -97,7 +95,12 @@ EMBEDDED: dict[str, Callable[[Path], Iterator[Opened]]] = {
     "duckdb": open_direct,
     "duckdb-socket": open_through_socket,
 }
-IMPLEMENTATIONS = [*EMBEDDED, *(f"opensearch-{version}" for version in VERSIONS)]
+IMPLEMENTATIONS = [
+    *EMBEDDED,
+    "opensearch-3.3.2",
+    pytest.param("opensearch-2.19.3", marks=pytest.mark.soak),
+    f"opensearch-{SECURE}",
+]
 
 
 def opened(name: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:

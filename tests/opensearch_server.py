@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 VERSIONS: Final = ("2.19.3", "3.3.2")
 SECURE: Final = "2.19.3-secure"
-"""The same with the security plugin; see opensearch_secure.py."""
+"""The older one with the security plugin; see opensearch_secure.py."""
+EACH: Final = ("3.3.2", pytest.param("2.19.3", marks=pytest.mark.soak))
+"""Parameters of a test. The older version is tried in `make soak`, and with every change as `SECURE`."""
 FOLDER: Final = Path(
     os.environ.get("SITEWARD_TEST_OPENSEARCH")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siteward" / "opensearch"
@@ -303,7 +305,7 @@ def opensearch_nodes() -> Iterator[Nodes]:
         nodes.remove()
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=EACH)
 def opensearch(request: pytest.FixtureRequest, opensearch_nodes: Nodes) -> Iterator[Place]:
     """A place of the test's own on a private OpenSearch, once for each version."""
     place = Place(opensearch_nodes.node(request.param))

@@ -23,7 +23,8 @@ from corrected_model import (
     question,
     steps,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
+from searching import searched
 from sqlalchemy import select
 from usage_model import FIRST, USE, batch, use
 from viewers import answered
@@ -48,13 +49,7 @@ from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@searched(6)
 @given(done=steps())
 def test_totals_are_those_of_the_records_under_corrections(database: Database, done: list[Step]) -> None:
     """Records, revisions, corrections, reversals, closings, compaction, in any order: present totals are exact.

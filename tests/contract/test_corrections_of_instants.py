@@ -13,9 +13,10 @@ import pytest
 import snapshot_model
 from corrected_model import Model
 from counter_model import MACHINE, machine_batch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from searching import searched
 from snapshot_model import LEVEL, after, level_batch
 from usage_model import FIRST, LATER, SECOND, SOON, Fields
 from viewers import EVERYTHING, answered, asking
@@ -235,13 +236,7 @@ steps: Final = st.lists(
     min_size=4,
     max_size=12,
 )
-few: Final = settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+few: Final = searched(5)
 
 
 @pytest.mark.parametrize("name", list(SORTS))

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searching import searched
 from sqlalchemy import FromClause, MetaData, Select, Table, literal_column, select
 
 from siteward.server.database import Database
@@ -81,13 +82,7 @@ rows_of: Final = st.lists(
 )
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@searched(8)
 @given(rows=rows_of)
 def test_columns_merge_as_they_say(place: tuple[Database, Table], rows: list[Row]) -> None:
     """Upserted one by one, then put together by tens: sums, least, most and last are those of all the rows."""

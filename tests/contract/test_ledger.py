@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from searching import searched
 from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
@@ -331,13 +332,7 @@ def test_a_group_is_shown_though_another_record_was_taken_from_its_buckets(datab
     assert [(row.group, row.values) for row in answer.rows] == [(("S",), (11, 1)), (("T",), (22, 1))]
 
 
-few: Final = settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+few: Final = searched(8)
 
 
 @few

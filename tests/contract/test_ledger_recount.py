@@ -14,9 +14,10 @@ from typing import Any, Final
 import pytest
 from at_once import all_at_once
 from examples import batch_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from searching import searched
 from sqlalchemy import Table
 from usage_model import FIRST, HOUR, LATER, SECOND, SOON, USE, batch, many, sited
 from viewers import answered
@@ -314,13 +315,7 @@ def test_events_are_compared_too(open_database: Opens, tmp_path: Path) -> None:
     assert found(ledger, tmp_path) == []
 
 
-few: Final = settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+few: Final = searched(8)
 
 
 @few

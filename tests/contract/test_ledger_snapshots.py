@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from searching import searched
 from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, after, ask, cells, level, level_batch, wanted
 from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
@@ -245,13 +246,7 @@ def questions(draw: st.DrawFn) -> UsageQuery:
     )
 
 
-few: Final = settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+few: Final = searched(6)
 
 
 def arriving(database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], now: datetime) -> Ledger:

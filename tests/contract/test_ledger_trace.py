@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import emptied
+from searching import searched
 from snapshot_model import LEVEL, after, level, level_batch
 from usage_model import FIRST, HOUR, LATER, SOON, USE, batch, many, sited
 from viewers import EVERYTHING, answered, asking
@@ -219,13 +220,7 @@ def test_what_was_at_instants_is_led_to_its_records(open_database: Opens) -> Non
     assert found.figures[0].formula.startswith("of each series used / the times at which its producer looked")
 
 
-few: Final = settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+few: Final = searched(6)
 instants: Final = st.integers(-10 * 24, 50 * 24).map(lambda hours: FIRST + timedelta(hours=hours))
 
 

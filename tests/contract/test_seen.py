@@ -10,9 +10,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 from examples import JOB, NOON, NOW, batch_of, job
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opened_stores import IMPLEMENTATIONS, KINDS, opened
+from searching import searched
 from viewers import EVERYTHING, KEY, PEOPLE, without_names
 
 from monitoring.stores import Store
@@ -153,7 +154,7 @@ def counted(viewer: Viewer, query: Query) -> int:
     return sum(is_seen(viewer, each) and all(holds(each, condition) for condition in query.filters) for each in JOBS)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@searched(15)
 @given(query=questions, name=st.sampled_from(sorted(VIEWERS)))
 def test_an_answer_is_of_what_the_viewer_may_see(store: Store, query: Query, name: str) -> None:
     """No filter, group, or ranking reaches beyond; the rows add up to what is counted by hand."""

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from searching import searched
 from sqlalchemy import Table, delete
 from viewers import EVERYTHING, KEY, PEOPLE, answered, asking, without_names
 
@@ -209,13 +210,7 @@ def told(ledger: Ledger, query: UsageQuery, viewer: Viewer) -> UsageAnswer | str
         return str(error)
 
 
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@searched(6)
 @given(
     arrived=runs(),
     viewer=viewers(),

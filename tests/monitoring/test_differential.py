@@ -10,7 +10,7 @@ import pytest
 from answers import EVENTS, SNAPSHOTS, Fields
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from opensearch_server import Nodes, Place
+from opensearch_server import EACH, Nodes, Place
 from questions import (
     LATER,
     assert_answers,
@@ -81,7 +81,7 @@ def both(opensearch_nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> I
     yield from opened("3.3.2", opensearch_nodes, tmp_path_factory)
 
 
-@pytest.fixture(scope="module", params=["3.3.2", "2.19.3"])
+@pytest.fixture(scope="module", params=EACH)
 def each(
     request: pytest.FixtureRequest, opensearch_nodes: Nodes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 import pytest
 from answers import SECOND, Fields
 from examples import NOON
-from opensearch_server import VERSIONS, Nodes, Place
+from opensearch_server import EACH, Nodes, Place
 from questions import LATER, ZERO, assert_answers, batch
 
 from monitoring.stores import Store
@@ -75,7 +75,7 @@ class Opened(Store, Protocol):
 Opener = Callable[[Mapping[str, Kind]], Opened]
 
 
-@pytest.fixture(params=["duckdb", *VERSIONS])
+@pytest.fixture(params=["duckdb", *EACH])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Opener, Callable[[], None]]]:
     """How one store is opened with the kinds of one time, and how what was written is made visible."""
     if request.param == "duckdb":

@@ -13,7 +13,7 @@ import pytest
 from answers import EVENTS, SECOND, SNAPSHOTS, Fields
 from examples import NOON
 from msgspec import structs
-from opensearch_server import Nodes, Place
+from opensearch_server import EACH, Nodes, Place
 from questions import ZERO, assert_answers, assert_same, batch
 
 from monitoring.stores import StoreError
@@ -43,7 +43,7 @@ KINDS = {kind.name: kind for kind in (EVENTS, SNAPSHOTS)}
 LARGEST = 2**63 - 1
 
 
-@pytest.fixture(scope="module", params=["3.3.2", pytest.param("2.19.3", marks=pytest.mark.soak)])
+@pytest.fixture(scope="module", params=EACH)
 def node_place(request: pytest.FixtureRequest, opensearch_nodes: Nodes) -> Iterator[Place]:
     """A place for all tests of this file."""
     with closing(Place(opensearch_nodes.node(request.param))) as place:
