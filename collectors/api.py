@@ -29,7 +29,7 @@ from siteward.records.fields import INT64_MAX
 from siteward.records.shapes import EARLIEST, LATEST
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import caller_of, viewer_of
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
@@ -45,6 +45,7 @@ from siteward.telemetry import (
     shared_samples,
     telemetry,
 )
+from siteward.viewer import Visible
 
 COUNT_SECONDS: Final = 2.0
 """How long a count of the stored records is shown before it is taken again."""
@@ -70,7 +71,7 @@ _SAID: Final[dict[str, Any]] = {
 }
 _READ: Final = [Depends(requires(Permission.READ))]
 _PLATFORM: Final = [Depends(requires(Permission.PLATFORM))]
-"""What was refused may be of any VO, and say so wrongly."""
+"""What was refused may be of any VO, and say so wrongly: all of it is shown to who sees every VO, and is noted."""
 log = get_logger(__name__)
 
 
@@ -113,7 +114,8 @@ def router(settings: Settings) -> APIRouter:
         }
 
     @routes.get("/dead-letters", dependencies=_PLATFORM)
-    def dead_letters(
+    def dead_letters(  # noqa: PLR0913, PLR0917  # FastAPI reads the filters from the signature.
+        request: Request,
         state: str = "open",
         kind: str = "",
         vo: str = "",
@@ -122,17 +124,27 @@ def router(settings: Settings) -> APIRouter:
         after: Annotated[int, Query(ge=0, le=INT64_MAX)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> dict[str, object]:
-        """Refused records; `state=` (empty) is all of them, `after` the last number of the page before."""
-        which = Which(state=state, kind=kind, vo=vo, queue=queue, reason=reason)
+        """Refused records; `state=` (empty) is all of them, `after` the last number of the page before.
+
+        The header Siteward-VO says of which VO, as far as they say so themselves, or `*`: of all, which is noted.
+        """
+        own = _own_vo(request, settings)
+        if own and vo not in {"", own}:
+            raise Problem(403, f"you ask for what is of {own!r}; say * (header Siteward-VO) for all, which is noted")
+        which = Which(state=state, kind=kind, vo=vo or own, queue=queue, reason=reason)
         with _letters(path) as letters:
             found = letters.find(which, limit=limit, after=after)
             total = letters.count(which)
         return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
 
     @routes.get("/dead-letters/{number}", dependencies=_PLATFORM)
-    def dead_letter(number: Number) -> dict[str, object]:
-        """One refused record with its bytes, and what was done with it."""
-        return _one(path, number)
+    def dead_letter(request: Request, number: Number) -> dict[str, object]:
+        """One refused record with its bytes, and what was done with it; of which VO, the header says as above."""
+        own = _own_vo(request, settings)
+        found = _one(path, number)
+        if own and found["vo"] != own:
+            raise Problem(404, f"there is no dead letter {number} of {own!r}")
+        return found
 
     @routes.post("/dead-letters/{number}/{action}", dependencies=_PLATFORM, openapi_extra=_SAID)
     def act(
@@ -206,6 +218,15 @@ def _note(said: bytes) -> Note:
         return msgspec.json.decode(said or b"{}", type=Note)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Problem(422, str(error)) from error
+
+
+def _own_vo(request: Request, settings: Settings) -> str:
+    """The only VO that is asked; "" where all of them are."""
+    viewer = viewer_of(request, settings)
+    if viewer.visible is Visible.ALL:
+        return ""
+    (vo,) = viewer.vos
+    return vo
 
 
 def _one(path: FilePath, number: int) -> dict[str, object]:

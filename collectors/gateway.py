@@ -28,7 +28,7 @@ from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import asks_for_all, caller_of
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, Settings
@@ -87,14 +87,16 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
     def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
-        """What each sink did with a record, for every time that you sent it; the newest first."""
+        """What each sink did with a record, for every time that you sent it; the newest first.
+
+        Whoever looks after the platform sees what others sent, too, where the header Siteward-VO says `*`; it is noted.
+        """
         try:
             record = id_bytes(id)
         except ValueError as error:
             raise Problem(422, str(error), parts={"field": "id"}) from error
+        mine = None if asks_for_all(request) else Sender(caller_of(request)).account
         with Receipts(database_path(settings)) as receipts:
-            caller = caller_of(request)
-            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).account
             submissions = receipts.of(record, sinks(settings), mine)
         if not submissions:
             message = f"no record {id} of yours came with a receipt in the last {settings.gateway.receipts_days} days"

@@ -15,7 +15,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NoteText = Annotated[str, typer.Option("--note", help="Why, for those who come l
 
 
 @commands.command("list")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     state: Annotated[str, typer.Option(help="open, replayed, fixed, discarded, or all.")] = "open",
@@ -60,7 +60,7 @@ def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has
 
 
 @commands.command("show", short_help="Show one dead letter, its bytes and its history.")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def show_letter(context: typer.Context, number: Number) -> None:
     """Show one dead letter with its bytes and what was done with it, as JSON."""
     from collectors.telling import letter_json  # noqa: PLC0415
@@ -70,7 +70,7 @@ def show_letter(context: typer.Context, number: Number) -> None:
 
 
 @commands.command()
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def counts(context: typer.Context) -> None:
     """Count dead letters by queue, kind and state."""
     with _letters(context) as letters:
@@ -121,7 +121,7 @@ def resume(
 
 
 @messages.command("list")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def list_messages(context: typer.Context) -> None:
     """List whole messages that nothing could be read from."""
     with _parked(context) as parked:
@@ -141,7 +141,7 @@ def list_messages(context: typer.Context) -> None:
 
 
 @messages.command("show")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def show_message(context: typer.Context, number: Number) -> None:
     """Show one message with the beginning of its bytes, as JSON."""
     with _parked(context) as parked:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from examples import JOB, NOW, job
 from fastapi.testclient import TestClient
@@ -19,8 +20,10 @@ from siteward.envelope import as_json, seal
 from siteward.query import Answer, Query
 from siteward.records import Refused
 from siteward.server.app import create_app
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import EVERY, Grant, Role
 from siteward.server.resources import Resources
-from siteward.settings import Settings
+from siteward.settings import IssuerSettings, Settings
 from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Telemetry, telemetry
 
 ROW = JOB.row_of(job(), NOW)
@@ -70,6 +73,20 @@ def client(shared: Shared) -> Iterator[TestClient]:
     app = create_app(shared.settings, routers=[api.router], resources=shared)
     with TestClient(app, "http://localhost") as opened:
         yield opened
+
+
+@pytest.fixture
+def guarded(shared: Shared) -> Iterator[TestClient]:
+    """An app that asks for tokens."""
+    issuers = {"local": IssuerSettings(profile="local")}
+    shared.settings = msgspec.structs.replace(shared.settings, issuers=issuers)
+    with TestClient(create_app(shared.settings, routers=[api.router], resources=shared), "http://localhost") as opened:
+        yield opened
+
+
+def bearer(shared: Shared, *grants: Grant) -> dict[str, str]:
+    """A token."""
+    return {"Authorization": f"Bearer {LocalIssuer(shared.settings.issuer_file).token('anna', grants, 1)}"}
 
 
 @pytest.fixture
@@ -139,6 +156,29 @@ def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLette
     letters.discard(1, "ann", "", NOW)
     assert client.get("/v1/dead-letters").json()["total"] == 1
     assert client.get("/v1/dead-letters", params={"state": ""}).json()["total"] == 2
+
+
+def test_who_looks_at_dead_letters_of_every_vo_says_so_and_is_noted(
+    guarded: TestClient, letters: DeadLetters, shared: Shared
+) -> None:
+    """Else one VO is named, and what is of others, or of none that is known, is not shown."""
+    assert letters.count() == 2
+    root = bearer(shared, Grant(Role.PLATFORM_ADMIN, (EVERY,)))
+    assert guarded.get("/v1/dead-letters", headers=bearer(shared, Grant(Role.ADMIN, ("example",)))).status_code == 403
+    for path in ("/v1/dead-letters", "/v1/dead-letters/1"):
+        refused = guarded.get(path, headers=root)
+        assert (refused.status_code, "* for all, which is noted" in refused.json()["detail"]) == (400, True)
+    of_one = root | {"Siteward-VO": "example"}
+    said = guarded.get("/v1/dead-letters", headers=of_one).json()
+    assert (said["total"], [each["vo"] for each in said["dead_letters"]]) == (1, ["example"])
+    assert guarded.get("/v1/dead-letters", params={"vo": "other"}, headers=of_one).status_code == 403
+    statuses = [guarded.get(f"/v1/dead-letters/{number}", headers=of_one).status_code for number in (1, 2)]
+    assert statuses == [200, 404]
+    assert shared.audit.find() == []
+    of_all = root | {"Siteward-VO": "*"}
+    assert guarded.get("/v1/dead-letters", headers=of_all).json()["total"] == 2
+    assert guarded.get("/v1/dead-letters/2", headers=of_all).json()["vo"] == "other"
+    assert [(each.subject, each.action) for each in shared.audit.find()] == [("anna", "see every VO")] * 2
 
 
 def test_a_dead_letter_is_replayed_fixed_or_discarded_once(

@@ -45,7 +45,7 @@ class Door:
     def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
         shared = MemoryResources(settings, KINDS)
-        self.broker = shared.memory
+        self.resources, self.broker = shared, shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
         self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")
 
@@ -130,17 +130,21 @@ def test_records_say_who_sent_them(door: Door) -> None:
 
 
 def test_receipts_are_for_who_sent_the_record(door: Door) -> None:
-    """Others would learn that it exists, and why it was refused; who looks after the platform sees all."""
+    """Others would learn that it exists, and why it was refused; who looks after the platform may, and is noted."""
     reporting = Grant(Role.REPORTER, ("dteam",))
     mine, other = door.bearer(reporting, name="one"), door.bearer(reporting, name="other")
     (answer,) = door.send(mine, record())
     path = f"/v1/receipts/{answer['id']}"
     assert door.client.get(path, headers=mine).status_code == 200
     assert door.client.get(path, headers=other).status_code == 404
-    assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 200
+    assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 404
+    every = door.bearer(ADMIN) | {"Siteward-VO": "*"}
+    assert door.client.get(path, headers=every).status_code == 200
+    assert "see every VO" in {each.action for each in door.resources.audit.find()}
+    assert door.client.get(path, headers=other | {"Siteward-VO": "*"}).status_code == 404
     door.send(other, record())
     assert len(door.client.get(path, headers=other).json()["submissions"]) == 1
-    assert len(door.client.get(path, headers=door.bearer(ADMIN)).json()["submissions"]) == 2
+    assert len(door.client.get(path, headers=every).json()["submissions"]) == 2
 
 
 def test_an_idempotency_key_is_its_senders_own(door: Door) -> None:

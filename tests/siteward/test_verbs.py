@@ -169,6 +169,18 @@ def test_what_decisions_change_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (last.before, last.after["became"]) == ({"1": "open"}, {"1": "discarded"})
 
 
+@pytest.mark.parametrize("words", [("list",), ("counts",), ("messages", "list")])
+def test_who_looks_at_what_was_refused_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """It is of every VO, and as it came: whoever runs the command stands in the audit, as over HTTP."""
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "dead-letters", *words) == 0
+    asked, ended = noted(settings)
+    assert asked.action == ended.action == f"siteward dead-letters {' '.join(words)}"
+    assert (asked.outcome, ended.outcome, ended.of) == ("asked", "done", asked.number)
+
+
 @pytest.mark.usefixtures("working")
 def test_nothing_is_changed_unnoted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -176,5 +188,5 @@ def test_nothing_is_changed_unnoted(
     """Where the audit cannot be written, the command does not run."""
     settings = Settings(data=str(tmp_path), access=AccessSettings(url="postgresql://nobody@127.0.0.1:1/none"))
     assert ran(monkeypatch, settings, "kinds", "lamp") == 1
-    assert "nothing is changed without it" in capsys.readouterr().err
+    assert "nothing is changed or shown without it" in capsys.readouterr().err
     assert DONE == []
