@@ -17,7 +17,7 @@ from collectors import api
 from collectors.dead_letters import DeadLetters, Letter, Stage, place_id
 from siteward.broker import Message
 from siteward.envelope import as_json, seal
-from siteward.query import Answer, Query
+from siteward.query import Answer, Filter, Query
 from siteward.records import Refused
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
@@ -31,10 +31,11 @@ ORIGINAL = as_json(JOB, [getattr(ROW, name) for name in JOB.names])
 
 
 class CountingStore:
-    """Holds 42 jobs and counts how often it is asked; `away` makes it fail."""
+    """Holds 42 jobs, 7 of each VO, and counts how often it is asked; `away` makes it fail."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.filters: tuple[Filter, ...] = ()
         self.away = False
 
     def query(self, query: Query) -> Answer:
@@ -42,7 +43,9 @@ class CountingStore:
         if self.away:
             message = "the store is away"
             raise OSError(message)
-        return Answer(query=query, rows=(), totals=(42,), units=("1",), groups=1)
+        self.filters = query.filters
+        count = 7 if query.filters else 42
+        return Answer(query=query, rows=(), totals=(count,), units=("1",), groups=1)
 
 
 class Shared(Resources):
@@ -144,6 +147,33 @@ def test_the_pipeline_is_shown_while_the_store_is_away(client: TestClient, share
     assert client.get("/v1/pipeline").json()["stored"] == {"total": 0, "kinds": {}}
     assert client.get("/v1/pipeline").status_code == 200
     assert shared.counting.asked == 1
+
+
+def test_a_reader_of_one_vo_learns_how_the_path_does_and_nothing_of_others(
+    guarded: TestClient, shared: Shared, letters: DeadLetters
+) -> None:
+    """Stored records are counted among those that one may see; what is counted of all VOs is told to who watches."""
+    shared.memory.put([Message("other.job", seal(JOB, [ROW, ROW], "test", NOW), 2)])
+    letters.stop("monitoring", "stopped: 500 of 600 records")
+    said = guarded.get("/v1/pipeline", headers=bearer(shared, Grant(Role.READER, ("example",)))).json()
+    assert said["stored"] == {"total": 7, "kinds": {"job": 7}}
+    assert shared.counting.filters == (Filter("vo", ("example", "all")),)
+    (queue,) = said["queues"]
+    assert {name for name, value in queue.items() if value is not None} <= {"queue", "oldest"}
+    assert queue["queue"] == "monitoring"
+    assert {each for name in ("emitted", "collected", "outcomes", "refused") for each in said[name].values()} == {None}
+    assert [(each["queue"], each["reason"]) for each in said["stopped"]] == [
+        ("monitoring", "too many records were refused")
+    ]
+    watching = guarded.get("/v1/pipeline", headers=bearer(shared, Grant(Role.READER, ("example", "all")))).json()
+    assert (watching["queues"][0]["records"], watching["refused"]["dead_letters"]) == (2, 2)
+    assert watching["stored"]["total"] == 7
+    root = bearer(shared, Grant(Role.PLATFORM_ADMIN, (EVERY,)))
+    assert guarded.get("/v1/pipeline", headers=root).status_code == 400
+    assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "example"}).json()["stored"]["total"] == 7
+    assert shared.audit.find() == []
+    assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "*"}).json()["stored"]["total"] == 42
+    assert {each.action for each in shared.audit.find()} == {"see every VO"}
 
 
 def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLetters) -> None:
