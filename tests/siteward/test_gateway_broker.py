@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trustme
@@ -51,6 +51,10 @@ def publisher(server: ScriptedServer) -> Iterator[GatewayPublisher]:
 
 
 @contextmanager
+AT: Final = "Wed, 21 Oct 2026 07:28:00 GMT"
+"""What a server's clock shows."""
+
+
 def publishing(url: str, settings: Settings | None = None) -> Iterator[GatewayPublisher]:
     with closing(open_broker(url, settings or Settings()).publisher()) as opened:
         yield opened
@@ -109,7 +113,21 @@ def test_a_connection_that_was_ended_is_opened_again(server: ScriptedServer, pub
     [
         (problem(429, "slow down", Retry_After="7"), 7.0, "slow down"),
         (problem(503, "away", Retry_After="999999"), answers_module.LONGEST_WAIT, "away"),
-        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), 0.0, "away"),
+        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:28:40 GMT", Date=AT), 40.0, "away"),
+        (problem(503, "away", Retry_After="Wednesday, 21-Oct-26 07:28:40 GMT", Date=AT), 40.0, "away"),
+        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:27:00 GMT", Date=AT), 0.0, "away"),
+        (
+            problem(503, "away", Retry_After="Thu, 22 Oct 2026 07:28:00 GMT", Date=AT),
+            answers_module.LONGEST_WAIT,
+            "away",
+        ),
+        (
+            problem(503, "away", Retry_After="Wed, 21 Oct 9026 07:28:00 GMT", Date="x"),
+            answers_module.LONGEST_WAIT,
+            "away",
+        ),
+        (problem(503, "away", Retry_After="Wed, 99 Oct 2026 07:28:00 GMT"), 0.0, "away"),
+        (problem(503, "away", Retry_After="in a while"), 0.0, "away"),
         (problem(500), 0.0, "500"),
         (problem(421, "only localhost"), 0.0, "only localhost"),
         (Said(502, b"<html>bad gateway"), 0.0, "502"),
