@@ -24,6 +24,7 @@ from siteward.broker.gateway import connection as connection_module
 from siteward.broker.gateway import publisher as publisher_module
 from siteward.broker.gateway.publisher import GatewayPublisher
 from siteward.broker.gateway.tokens import NoLibrary, token_source
+from siteward.broker.opening import open_consumed
 from siteward.broker.tls import WrongAddress
 from siteward.compression import compress_zstd
 from siteward.envelope import open_envelope, seal
@@ -50,11 +51,11 @@ def publisher(server: ScriptedServer) -> Iterator[GatewayPublisher]:
         yield opened
 
 
-@contextmanager
 AT: Final = "Wed, 21 Oct 2026 07:28:00 GMT"
 """What a server's clock shows."""
 
 
+@contextmanager
 def publishing(url: str, settings: Settings | None = None) -> Iterator[GatewayPublisher]:
     with closing(open_broker(url, settings or Settings()).publisher()) as opened:
         yield opened
@@ -365,6 +366,12 @@ def test_who_wants_to_consume_is_told_what_to_write() -> None:
             with pytest.raises(OnlyPublishes, match=r"needs the broker itself, embedded://, amqp://") as caught:
                 ask()
             assert caught.value.permanent
+
+
+def test_what_only_takes_is_refused_to_consumers_at_once() -> None:
+    """Nobody has to be reached for that."""
+    with pytest.raises(OnlyPublishes, match=r"setting broker\.url"):
+        open_consumed(Settings(broker=BrokerSettings(url="https://127.0.0.1:1")))
 
 
 @pytest.mark.parametrize(
