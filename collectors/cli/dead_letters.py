@@ -116,7 +116,9 @@ def resume(
 ) -> None:
     """Let a queue go on that a flood of refused records has stopped."""
     with _letters(context) as letters:
+        reasons = {stop.queue: stop.reason for stop in letters.stops()}
         names = letters.resume(queue)
+        tell_change(context, {name: reasons.get(name, "") for name in names}, dict.fromkeys(names, "goes on"))
     tell(f"goes on: {', '.join(names)}" if names else "no such queue was stopped")
 
 
@@ -172,7 +174,9 @@ def show_message(context: typer.Context, number: Number) -> None:
 def replay_messages(context: typer.Context, numbers: Numbers) -> None:
     """Put messages back into their queue; exits with 1 where one is not there."""
     with _parked(context) as parked:
-        _report(parked.replay(numbers), len(numbers), "replayed")
+        count = parked.replay(numbers)
+        tell_change(context, {"parked": numbers}, {"replayed": count})
+        _report(count, len(numbers), "replayed")
 
 
 @messages.command("discard", short_help="Forget messages for good.")
@@ -180,7 +184,9 @@ def replay_messages(context: typer.Context, numbers: Numbers) -> None:
 def discard_messages(context: typer.Context, numbers: Numbers) -> None:
     """Forget messages for good; exits with 1 where one is not there."""
     with _parked(context) as parked:
-        _report(parked.discard(numbers), len(numbers), "discarded")
+        count = parked.discard(numbers)
+        tell_change(context, {"parked": numbers}, {"discarded": count})
+        _report(count, len(numbers), "discarded")
 
 
 @contextmanager
