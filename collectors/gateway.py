@@ -14,6 +14,7 @@ import msgspec
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from collectors.bodies import Element, broken, elements, limited, lines, plain
@@ -76,8 +77,8 @@ def router(settings: Settings) -> APIRouter:
         resources: Resources = request.app.state.resources
         sender = Sender(caller_of(request))
         try:
-            # Before it takes a thread: those of one producer never fill all places.
-            with limits.quotas.reading(sender.account, sender.producer):
+            # Before it takes a thread: those of one producer, or one VO, never fill all places.
+            with limits.quotas.reading(sender):
                 post = partial(_post, kind, request, resources, sender, limits)
                 response = await to_thread.run_sync(post, limiter=limiter)
         except Problem as problem:
@@ -195,7 +196,9 @@ def _answer(  # from whom, what, and what may stop it.
     except BaseException:
         answers.close()
         raise
-    return StreamingResponse(answers.parts(ending), status, headers, media_type)
+    # Whoever hung up before the answer began leaves its file open otherwise.
+    closing_it = BackgroundTask(answers.close)
+    return StreamingResponse(answers.parts(ending), status, headers, media_type, closing_it)
 
 
 def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], None]) -> Problem | None:
