@@ -29,14 +29,14 @@ Dimensions = Annotated[
 @commands.command("export")
 @notes_itself(Permission.PLATFORM)
 def export_person(context: typer.Context, subject: Subject, dimension: Dimensions = None) -> None:
-    """Give out what is kept of a person beside the records, as JSON, with the pseudonyms that records hold.
+    """Give out what is kept of a person beside the records, as JSON, with the pseudonyms that records hold; in UTC.
 
     The figures themselves are answers: `siteward account job --where user=NAME`.
     """
-    from collectors.privacy import export  # noqa: PLC0415  # `--help` needs none of it.
+    from collectors.privacy import export, known_document  # noqa: PLC0415  # `--help` needs none of it.
 
     with _about(context, subject, dimension, "export") as (resources, people, _):
-        show_object(export(resources, subject, people))
+        show_object(known_document(export(resources, subject, people)))
 
 
 @commands.command()
@@ -55,7 +55,8 @@ def erase(context: typer.Context, subject: Subject, dimension: Dimensions = None
         erased = take_away(resources, subject, people)
         change.after = {"pseudonyms": sorted(people), "erased": erased}
     tell(
-        f"erased: {erased.names} names, {erased.dead_letters} refused records, {erased.sessions} log-ins; "
+        f"erased: {_counted(erased.names, 'name')}, {_counted(erased.dead_letters, 'refused record')}, "
+        f"{_counted(erased.sessions, 'log-in')}; "
         "later records do not bring the name back"
     )
 
@@ -72,6 +73,10 @@ def allow(context: typer.Context, subject: Subject, dimension: Dimensions = None
         message = "no name like that was erased"
         raise typer.BadParameter(message)
     tell("allowed; collectors that run take it within ten minutes")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 @contextmanager
