@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
+import msgspec
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from accounting.answering import answered, ledger_of
 from accounting.corrections.correction import Correction, CorrectionError
@@ -21,7 +22,7 @@ from accounting.corrections.naming import (
 from accounting.documents import correction_document, differences_of
 from siteward.query_text import parse_filters
 from siteward.records import Kind
-from siteward.server.asking import json_response, refuse_unknown
+from siteward.server.asking import TEXT, body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Caller
@@ -33,8 +34,48 @@ from siteward.settings import Settings
 
 VO: Final = "vo"
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="As the list of corrections says it.")]
-Reason = Annotated[str, Body(embed=True, description="Why; it stays with the correction.")]
-Texts = Annotated[tuple[str, ...], Body()]
+Text = Annotated[str, msgspec.Meta(pattern=TEXT)]
+Reason = Annotated[str, msgspec.Meta(pattern=TEXT, description="Why; it stays with the correction.")]
+
+
+class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A correction as somebody wants it.
+
+    Attributes:
+        kind: name of the kind, such as `job`.
+        action: `change` measures, `move` to other dimensions, or `void`.
+        reason: why; it stays with the correction.
+        where: conditions on the records, as of usage.
+        window: of the records' partition time: `2026`, `2026-Q1`, `2026-03` …
+        start: first instant, in place of a window.
+        end: first instant after it.
+        ids: of single records.
+        given: new values, `site=RIGHT`.
+        dry_run: only show what it would change.
+    """
+
+    kind: Text
+    action: Text
+    reason: Reason
+    where: tuple[Text, ...] = ()
+    window: Text = ""
+    start: Text = ""
+    end: Text = ""
+    ids: tuple[Text, ...] = ()
+    given: tuple[Text, ...] = ()
+    dry_run: bool = False
+
+
+class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That a correction is to be applied; `anew` also where it would change something else by now than as proposed."""
+
+    anew: bool = False
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a correction is not applied, or taken back."""
+
+    reason: Reason
 
 
 def router(_settings: Settings) -> APIRouter:
@@ -44,42 +85,43 @@ def router(_settings: Settings) -> APIRouter:
         tags=["accounting"],
         dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown)],
     )
-    routes.post("")(propose_correction)
-    routes.post("/{number}/approval")(approve_correction)
-    routes.post("/{number}/rejection")(reject_correction)
-    routes.post("/{number}/reversal")(reverse_correction)
+    routes.post("", openapi_extra=body_described(Proposal))(propose_correction)
+    routes.post("/{number}/approval", openapi_extra=body_described(Approval))(approve_correction)
+    why = body_described(Decision)
+    routes.post("/{number}/rejection", openapi_extra=why)(reject_correction)
+    routes.post("/{number}/reversal", openapi_extra=why)(reverse_correction)
     return routes
 
 
-def propose_correction(  # noqa: PLR0913, PLR0917  # FastAPI reads a correction's parts from the signature.
-    request: Request,
-    kind: Annotated[str, Body(description="Name of the kind, such as `job`.")],
-    action: Annotated[str, Body(description="`change` measures, `move` to other dimensions, or `void`.")],
-    reason: Annotated[str, Body(description="Why; it stays with the correction.")],
-    where: Texts = (),
-    window: Annotated[str, Body(description="Of the records' partition time: `2026`, `2026-Q1`, `2026-03` …")] = "",
-    start: Annotated[str, Body(description="First instant, in place of a window.")] = "",
-    end: Annotated[str, Body(description="First instant after it.")] = "",
-    ids: Texts = (),
-    given: Texts = (),
-    dry_run: Annotated[bool, Body(description="Only show what it would change.")] = False,  # noqa: FBT002  # JSON's.
-) -> Response:
+async def _proposal(request: Request) -> Proposal:
+    return await body_of(request, Proposal)
+
+
+async def _approval(request: Request) -> Approval:
+    return await body_of(request, Approval)
+
+
+async def _decision(request: Request) -> Decision:
+    return await body_of(request, Decision)
+
+
+def propose_correction(request: Request, said: Annotated[Proposal, Depends(_proposal)]) -> Response:
     """Propose a correction for somebody else to approve, or only answer what it would change in each total.
 
     A condition has to name the VOs whose records are corrected, `vo=…`, all of which you account for.
     """
     resources: Resources = request.app.state.resources
     text = DraftText(
-        kind=kind,
-        action=action,
-        where=where,
-        window=window,
-        start=start,
-        end=end,
-        ids=ids,
-        given=given,
+        kind=said.kind,
+        action=said.action,
+        where=said.where,
+        window=said.window,
+        start=said.start,
+        end=said.end,
+        ids=said.ids,
+        given=said.given,
         author=person_of(caller_of(request)),
-        reason=reason,
+        reason=said.reason,
     )
     ledger = ledger_of(request)
     typed = _decided(lambda: parse_draft(text, resources.kinds, datetime.now(UTC)))
@@ -89,37 +131,31 @@ def propose_correction(  # noqa: PLR0913, PLR0917  # FastAPI reads a correction'
         raise Problem(403, "name people one by one: a pattern of names would tell who is in the ledger of other VOs")
     unnamed = _decided(lambda: without_names(ledger, typed, resources.kinds[typed.kind], resources.people))
     draft = unnamed.draft
-    if dry_run:
+    if said.dry_run:
         figures = named_figures(_decided(lambda: preview(ledger, draft)), resources.people, unnamed.names)
         return json_response({"records": figures.records, "differences": differences_of(figures)})
     resources.people.enter(unnamed.names)
     return _told(request, _decided(lambda: propose(ledger, draft)), None)
 
 
-def approve_correction(
-    request: Request,
-    number: Number,
-    anew: Annotated[  # noqa: FBT002  # JSON's.
-        bool, Body(embed=True, description="Also where it would change something else by now than as proposed.")
-    ] = False,
-) -> Response:
+def approve_correction(request: Request, number: Number, said: Annotated[Approval, Depends(_approval)]) -> Response:
     """Apply a correction that somebody else has proposed, or go on with one that was interrupted."""
     self_approval = request.app.state.resources.settings.accounting.self_approval
     return _decide(
         request,
         number,
-        lambda by: approve(ledger_of(request), number, by, self_approval=self_approval, anew=anew),
+        lambda by: approve(ledger_of(request), number, by, self_approval=self_approval, anew=said.anew),
     )
 
 
-def reject_correction(request: Request, number: Number, reason: Reason) -> Response:
+def reject_correction(request: Request, number: Number, said: Annotated[Decision, Depends(_decision)]) -> Response:
     """Keep a correction from being applied."""
-    return _decide(request, number, lambda by: reject(ledger_of(request), number, by, reason))
+    return _decide(request, number, lambda by: reject(ledger_of(request), number, by, said.reason))
 
 
-def reverse_correction(request: Request, number: Number, reason: Reason) -> Response:
+def reverse_correction(request: Request, number: Number, said: Annotated[Decision, Depends(_decision)]) -> Response:
     """Take a correction back: every record is what it would be without it."""
-    return _decide(request, number, lambda by: reverse(ledger_of(request), number, by, reason))
+    return _decide(request, number, lambda by: reverse(ledger_of(request), number, by, said.reason))
 
 
 def may_correct(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -31,7 +31,7 @@ from accounting.upkeep.months import parse_month
 from siteward.people import personal_names
 from siteward.query import QueryError
 from siteward.records.fields import INT64_MAX
-from siteward.server.asking import body_described, body_of, json_response, refuse_unknown
+from siteward.server.asking import TEXT, body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.viewing import caller_of, viewer_of
@@ -39,8 +39,6 @@ from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.viewer import Viewer, Visible
 
-TEXT: Final = r"^[^\x00]*$"
-"""What every database keeps."""
 KindName = Annotated[str, Path(description="Name of the kind, such as `job`.")]
 Month = Annotated[str, Path(description="Such as `2026-10`.")]
 VoName = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, pattern=TEXT)]

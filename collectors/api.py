@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,15 +23,17 @@ from collectors.service import sink_opening
 from collectors.telling import letter_json, letter_summary, time_text
 from siteward.broker import QueueStatus
 from siteward.log import get_logger
-from siteward.query import Function, Wanted
+from siteward.query import Function, QueryError, Wanted
 from siteward.query import Query as Question
 from siteward.records.fields import INT64_MAX
 from siteward.records.shapes import EARLIEST, LATEST
+from siteward.server.asking import TURN_SECONDS
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import caller_of, viewer_of
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
+from siteward.server.seen import SeenStore
 from siteward.settings import Settings
 from siteward.sinks import Outcome, SinkUnavailable
 from siteward.telemetry import (
@@ -45,9 +47,16 @@ from siteward.telemetry import (
     shared_samples,
     telemetry,
 )
+from siteward.viewer import Viewer, Visible
 
 COUNT_SECONDS: Final = 2.0
 """How long a count of the stored records is shown before it is taken again."""
+MOST_VIEWERS: Final = 1_000
+"""Viewers whose counts are kept."""
+OF_NO_VO: Final = frozenset({"queue", "oldest"})
+"""What is told of a queue to whoever may not know how much others send."""
+FLOODED: Final = "too many records were refused"
+"""Why a queue is stopped, without the figures."""
 LONGEST_SAID: Final = 2**18
 """Bytes of what a person says about a dead letter: a record, of which the gateway takes 64 KiB, and a note."""
 Number = Annotated[int, Path(description="Number of a dead letter.", ge=0, le=INT64_MAX)]
@@ -70,7 +79,7 @@ _SAID: Final[dict[str, Any]] = {
 }
 _READ: Final = [Depends(requires(Permission.READ))]
 _PLATFORM: Final = [Depends(requires(Permission.PLATFORM))]
-"""What was refused may be of any VO, and say so wrongly."""
+"""What was refused may be of any VO, and say so wrongly: all of it is shown to who sees every VO, and is noted."""
 log = get_logger(__name__)
 
 
@@ -94,26 +103,35 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/pipeline", dependencies=_READ)
     def pipeline(request: Request) -> dict[str, object]:
-        """The data path in figures: queues, stored records by kind, outcomes, what was refused, services."""
+        """The data path in figures: queues, stored records by kind, outcomes, what was refused, services.
+
+        Stored records are those that you may see. What is counted of all VOs together is null for whoever may not watch
+        the platform: such readers learn whether records flow, and not how many others send.
+        """
         resources: Resources = request.app.state.resources
+        viewer = viewer_of(request, settings)
+        watches = caller_of(request).may(Permission.WATCH)
         with _letters(path) as letters:
             open_letters = letters.count(Which(state="open"))
             stops = [
-                {"queue": each.queue, "reason": each.reason, "since": time_text(each.at)} for each in letters.stops()
+                {"queue": each.queue, "reason": each.reason if watches else FLOODED, "since": time_text(each.at)}
+                for each in letters.stops()
             ]
         queues = resources.broker.status()
-        kinds = stored.of(resources)
+        kinds = stored.of(resources, viewer)
+        counted = _counted(settings, queues, open_letters)
         return {
             "now": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "queues": [msgspec.to_builtins(queue) for queue in queues],
+            "queues": [_queue(queue, watches=watches) for queue in queues],
             "stopped": stops,
             "stored": {"total": sum(kinds.values()), "kinds": kinds},
-            **_counted(settings, queues, open_letters),
+            **(counted if watches else {name: dict.fromkeys(each) for name, each in counted.items()}),
             "services": services(settings.folder / "run" / "services.json"),
         }
 
     @routes.get("/dead-letters", dependencies=_PLATFORM)
-    def dead_letters(
+    def dead_letters(  # noqa: PLR0913, PLR0917  # FastAPI reads the filters from the signature.
+        request: Request,
         state: str = "open",
         kind: str = "",
         vo: str = "",
@@ -122,17 +140,27 @@ def router(settings: Settings) -> APIRouter:
         after: Annotated[int, Query(ge=0, le=INT64_MAX)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> dict[str, object]:
-        """Refused records; `state=` (empty) is all of them, `after` the last number of the page before."""
-        which = Which(state=state, kind=kind, vo=vo, queue=queue, reason=reason)
+        """Refused records; `state=` (empty) is all of them, `after` the last number of the page before.
+
+        The header Siteward-VO says of which VO, as far as they say so themselves, or `*`: of all, which is noted.
+        """
+        own = _own_vo(request, settings)
+        if own and vo not in {"", own}:
+            raise Problem(403, f"you ask for what is of {own!r}; say * (header Siteward-VO) for all, which is noted")
+        which = Which(state=state, kind=kind, vo=vo or own, queue=queue, reason=reason)
         with _letters(path) as letters:
             found = letters.find(which, limit=limit, after=after)
             total = letters.count(which)
         return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
 
     @routes.get("/dead-letters/{number}", dependencies=_PLATFORM)
-    def dead_letter(number: Number) -> dict[str, object]:
-        """One refused record with its bytes, and what was done with it."""
-        return _one(path, number)
+    def dead_letter(request: Request, number: Number) -> dict[str, object]:
+        """One refused record with its bytes, and what was done with it; of which VO, the header says as above."""
+        own = _own_vo(request, settings)
+        found = _one(path, number)
+        if own and found["vo"] != own:
+            raise Problem(404, f"there is no dead letter {number} of {own!r}")
+        return found
 
     @routes.post("/dead-letters/{number}/{action}", dependencies=_PLATFORM, openapi_extra=_SAID)
     def act(
@@ -208,6 +236,15 @@ def _note(said: bytes) -> Note:
         raise Problem(422, str(error)) from error
 
 
+def _own_vo(request: Request, settings: Settings) -> str:
+    """The only VO that is asked; "" where all of them are."""
+    viewer = viewer_of(request, settings)
+    if viewer.visible is Visible.ALL:
+        return ""
+    (vo,) = viewer.vos
+    return vo
+
+
 def _one(path: FilePath, number: int) -> dict[str, object]:
     with _letters(path) as letters:
         letter, decisions = letters.show(number), letters.audit(number)
@@ -215,37 +252,62 @@ def _one(path: FilePath, number: int) -> dict[str, object]:
 
 
 class StoredCounts:
-    """How many records of each kind the store holds; asked again every few seconds at most."""
+    """How many records of each kind viewers see in the store; asked again every few seconds at most."""
 
     def __init__(self) -> None:
         """Nothing is asked yet."""
-        self._until = 0.0
-        self._counts: dict[str, int] = {}
+        self._counts: OrderedDict[Viewer, dict[str, int]] = OrderedDict()
+        self._until: dict[Viewer, float] = {}
         self._turn = Lock()
 
-    def of(self, resources: Resources) -> dict[str, int]:
+    def of(self, resources: Resources, viewer: Viewer) -> dict[str, int]:
         """The counts by kind, of the kinds that have any; the last ones known while the store does not answer.
 
-        One thread asks, the others do not wait for it: a store that hangs holds no more than that one.
+        One thread asks, and the others do not wait for it if they have any counts: a store that hangs holds no more
+        than that one for long.
         """
-        if time.monotonic() >= self._until and self._turn.acquire(blocking=False):
+        patience = 0.0 if viewer in self._counts else TURN_SECONDS
+        if time.monotonic() >= self._until.get(viewer, 0.0) and self._turn.acquire(timeout=patience):
             try:
-                counts = {name: _count(resources, name) for name in resources.kinds}
-                self._counts = {name: count for name, count in counts.items() if count}
-            except Exception as error:  # noqa: BLE001  # a store that is away must not hide the rest of the path.
-                log.warning("stored records are not counted", error=str(error))
+                # Somebody else may have asked while this one waited.
+                if time.monotonic() >= self._until.get(viewer, 0.0):
+                    self._ask(resources, viewer)
             finally:
-                self._until = time.monotonic() + COUNT_SECONDS
                 self._turn.release()
-        return self._counts
+        return self._counts.get(viewer, {})
+
+    def _ask(self, resources: Resources, viewer: Viewer) -> None:
+        found = self._counts.get(viewer, {})
+        try:
+            seen = SeenStore(resources.store, resources.kinds, viewer, resources.people)
+            counts = {name: _count(seen, name) for name in resources.kinds}
+            found = {name: count for name, count in counts.items() if count}
+        except Exception as error:  # noqa: BLE001  # a store that is away must not hide the rest of the path.
+            log.warning("stored records are not counted", error=str(error))
+        self._counts[viewer] = found
+        self._counts.move_to_end(viewer)
+        self._until[viewer] = time.monotonic() + COUNT_SECONDS
+        while len(self._counts) > MOST_VIEWERS:
+            forgotten, _ = self._counts.popitem(last=False)
+            self._until.pop(forgotten, None)
 
 
-def _count(resources: Resources, kind: str) -> int:
+def _count(store: SeenStore, kind: str) -> int:
     question = Question(kind=kind, wanted=(Wanted(Function.COUNT),), start=EARLIEST, end=LATEST)
-    return int(resources.store.query(question).totals[0] or 0)
+    try:
+        return int(store.query(question).totals[0] or 0)
+    except QueryError:
+        # Records of this kind do not say whose they are, to somebody who sees some only.
+        return 0
 
 
-def _counted(settings: Settings, queues: Sequence[QueueStatus], open_letters: int) -> dict[str, object]:
+def _queue(queue: QueueStatus, *, watches: bool) -> dict[str, object]:
+    """What is told of a queue: to readers of some VOs its name, and how old what waits in it is."""
+    told: dict[str, object] = msgspec.to_builtins(queue)
+    return told if watches else {name: value if name in OF_NO_VO else None for name, value in told.items()}
+
+
+def _counted(settings: Settings, queues: Sequence[QueueStatus], open_letters: int) -> dict[str, dict[str, int]]:
     """What the processes of this installation have counted since each was started.
 
     A broker that counts messages but no records leaves `emitted` and `collected` to them too.

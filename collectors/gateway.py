@@ -14,6 +14,7 @@ import msgspec
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from collectors.bodies import Element, broken, elements, limited, lines, plain
@@ -28,7 +29,7 @@ from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import asks_for_all, caller_of
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, Settings
@@ -76,8 +77,8 @@ def router(settings: Settings) -> APIRouter:
         resources: Resources = request.app.state.resources
         sender = Sender(caller_of(request))
         try:
-            # Before it takes a thread: those of one producer never fill all places.
-            with limits.quotas.reading(sender.account, sender.producer):
+            # Before it takes a thread: those of one producer, or one VO, never fill all places.
+            with limits.quotas.reading(sender):
                 post = partial(_post, kind, request, resources, sender, limits)
                 response = await to_thread.run_sync(post, limiter=limiter)
         except Problem as problem:
@@ -87,14 +88,16 @@ def router(settings: Settings) -> APIRouter:
 
     @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
     def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
-        """What each sink did with a record, for every time that you sent it; the newest first."""
+        """What each sink did with a record, for every time that you sent it; the newest first.
+
+        Whoever looks after the platform sees what others sent, too, where the header Siteward-VO says `*`; it is noted.
+        """
         try:
             record = id_bytes(id)
         except ValueError as error:
             raise Problem(422, str(error), parts={"field": "id"}) from error
+        mine = None if asks_for_all(request) else Sender(caller_of(request)).account
         with Receipts(database_path(settings)) as receipts:
-            caller = caller_of(request)
-            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).account
             submissions = receipts.of(record, sinks(settings), mine)
         if not submissions:
             message = f"no record {id} of yours came with a receipt in the last {settings.gateway.receipts_days} days"
@@ -193,7 +196,9 @@ def _answer(  # from whom, what, and what may stop it.
     except BaseException:
         answers.close()
         raise
-    return StreamingResponse(answers.parts(ending), status, headers, media_type)
+    # Whoever hung up before the answer began leaves its file open otherwise.
+    closing_it = BackgroundTask(answers.close)
+    return StreamingResponse(answers.parts(ending), status, headers, media_type, closing_it)
 
 
 def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], None]) -> Problem | None:

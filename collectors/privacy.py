@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
+from math import isfinite
+from typing import Any
 
 import msgspec
 
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters
 from collectors.erased_names import renamed, stand_in
+from collectors.telling import time_text
 from siteward.people import personal_names
 from siteward.records.refusal import shown
 from siteward.server.auth.audit import MOST, Audited
@@ -81,6 +84,22 @@ def export(resources: Resources, subject: str, people: Mapping[str, str]) -> Kno
         denied=tuple(each for each in resources.denied.all() if each.subject == subject),
         audit=tuple(_audited(resources, subject)),
     )
+
+
+def known_document(known: Known) -> dict[str, Any]:
+    """What is known of a person as it is given out: instants as ISO 8601, in UTC."""
+    told: dict[str, Any] = msgspec.to_builtins(known)
+    for part, name in (("names", "entered"), ("names", "erased"), ("denied", "at"), ("audit", "at")):
+        for each in told[part]:
+            each[name] = None if each[name] is None else time_text(each[name])
+    for session in told["sessions"]:
+        session["begun"] = _second_text(session["begun"])
+        session["identity"]["expires"] = _second_text(session["identity"]["expires"])
+    return told
+
+
+def _second_text(at: float) -> str | None:
+    return time_text(int(at * 1_000_000)) if isfinite(at) else None
 
 
 def erase(resources: Resources, subject: str, people: Mapping[str, str]) -> Erased:

@@ -59,31 +59,43 @@ class Quotas:
         self._clock = clock
         self._lock = threading.Lock()
         self._reading: Counter[str] = Counter()
+        self._of_vo: Counter[str] = Counter()
         self._buckets: OrderedDict[Whose, Bucket] = OrderedDict()
 
     @contextmanager
-    def reading(self, account: str, producer: str) -> Iterator[None]:
-        """Hold one of a sender's places while its request is read.
+    def reading(self, sender: Sender) -> Iterator[None]:
+        """Hold one of a sender's places, and one of its VO's, while its request is read.
+
+        Of which VO the records are is not known before; whoever sends for several has a place of the one that holds
+        fewest, so that one of them that is noisy does not keep out what is sent for the others.
 
         Args:
-            account: whose.
-            producer: what it is called, for the message.
+            sender: whose.
 
         Raises:
-            Problem: 429, it has none left.
+            Problem: 429, it has none left, or none of its VOs has.
         """
         with self._lock:
-            if self._reading[account] >= self._settings.producer_at_once:
-                message = f"{self._settings.producer_at_once} requests of {producer} are being read; try again later"
-                raise Problem(429, message, headers=RETRY_AFTER)
-            self._reading[account] += 1
+            self._check_places(self._reading[sender.account], self._settings.producer_at_once, sender.producer)
+            vo = min(sender.places_of, key=lambda each: self._of_vo[each], default="")
+            self._check_places(self._of_vo[vo], self._settings.vo_at_once, f"the VO {vo}")
+            self._reading[sender.account] += 1
+            self._of_vo[vo] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._reading[account] -= 1
+                self._reading[sender.account] -= 1
+                self._of_vo[vo] -= 1
                 # Names of those who are gone are not kept.
                 self._reading += Counter()
+                self._of_vo += Counter()
+
+    @staticmethod
+    def _check_places(held: int, most: int, whose: str) -> None:
+        if held >= most:
+            message = f"{most} requests of {whose} are being read; try again later"
+            raise Problem(429, message, headers=RETRY_AFTER)
 
     def check(self, sender: Sender, vos: Iterable[str]) -> None:
         """Refuse whoever has sent more than the limits allow, before anything more is queued.

@@ -13,7 +13,7 @@ import msgspec
 from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
-from siteward.server.auth.roles import Grant
+from siteward.server.auth.roles import SHARED, Grant
 
 SITE: Final = "site"
 PRODUCER: Final = "producer"
@@ -48,6 +48,12 @@ class Sender:
     def vos(self) -> str:
         """The VOs that it reports for, for messages."""
         return ", ".join(sorted({each for grant in self._reporting() for each in grant.vos})) or "no VO"
+
+    @property
+    def places_of(self) -> tuple[str, ...]:
+        """The VOs of whose places its requests may take one; what all share is nobody's, unless it has nothing else."""
+        vos = tuple(dict.fromkeys(each for grant in self._reporting() for each in grant.vos))
+        return tuple(each for each in vos if each != SHARED) or vos
 
     def speaks_for(self, vo: str) -> bool:
         """Whether there is any record of a VO that it may send."""

@@ -17,7 +17,7 @@ from collectors.receipts import Receipts
 from collectors.steps import Enrichment
 from siteward import extensions
 from siteward.broker import Broker, BrokerError
-from siteward.broker.opening import open_declared, sinks
+from siteward.broker.opening import open_consumed, sinks
 from siteward.kinds import load_kinds
 from siteward.log import get_logger
 from siteward.records import Kind
@@ -77,6 +77,9 @@ def collect(
         queues: names of installed sinks.
         name: of these consumers towards the broker and in the telemetry; two that live never share one.
         enrichments: applied to every batch before it is written.
+
+    Raises:
+        siteward.broker.BrokerError: the broker that the settings name can never be consumed from; permanent.
     """
     # The sink's thread takes the interpreter's lock some thirty times per batch, and would wait for the decoding
     # thread's whole turn each time.
@@ -112,7 +115,7 @@ def _wait_for_broker(settings: Settings, stop: Event) -> Broker | None:
     """The broker with its queues; None if told to stop before it can be reached."""
     for delay in delays():
         try:
-            return open_declared(settings)
+            return open_consumed(settings)
         except BrokerError as error:
             if error.permanent:
                 raise

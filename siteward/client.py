@@ -231,7 +231,7 @@ class Client:
         return self._read(f"/v1/receipts/{_part(identifier)}", dict[str, Any])
 
     def pipeline(self) -> dict[str, Any]:
-        """The counters of the data path: emitted, queued, stored, refused, and the services."""
+        """The counters of the data path: emitted, queued, stored, refused, and the services; None where not told."""
         return self._read("/v1/pipeline", dict[str, Any])
 
     def alive(self) -> bool:

@@ -38,6 +38,11 @@ CONFIRMED = Metric("siteward_emitter_records_confirmed_total", _C, "Records the 
 SPOOLED = Metric(
     "siteward_emitter_records_spooled_total", _C, "Records written to the spool because the broker was away.", ("kind",)
 )
+ASIDE = Metric(
+    "siteward_emitter_records_aside",
+    _G,
+    "Records that were set aside in the spool, since the broker does not take them. All programs of a spool say so.",
+)
 EMIT_REFUSED = Metric(
     "siteward_emitter_records_refused_total", _C, "Records refused by emit(): invalid, or no room.", ("kind", "why")
 )

@@ -12,7 +12,7 @@ import typer
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def rebuild(
             rows.append((done.kind, first, last, done.records, done.changed, sum(each.days for each in done.untold)))
             for each in done.untold:
                 tell(f"{each.kind}: left alone from {each.first.date()} to {each.last.date()}: {each.why}")
-    show(("kind", "from", "to", "records", "changed", "left_alone"), rows, chosen.output)
+    columns = ("kind", "from", "to", "records", "changed", "left_alone")
+    was_wrong = [dict(zip(columns, row, strict=True)) for row in rows if row[columns.index("changed")]]
+    tell_change(context, was_wrong, [])
+    show(columns, rows, chosen.output)
 
 
 def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tuple[str, str], folder: str) -> Scope:

@@ -16,7 +16,7 @@ from accounting.cli.trace import trace
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def upgrade(
     """
     chosen = options(context)
     changes = _upgrade(chosen.settings, dry_run=dry_run)
+    if not dry_run:
+        made = [each for each in changes if each.step != "never"]
+        before, after = (
+            {f"{each.where} {each.what}": getattr(each, n) for each in made} for n in ("present", "wanted")
+        )
+        tell_change(context, before, after)
     show(COLUMNS, [(each.where, each.what, each.present, each.wanted, each.step) for each in changes], chosen.output)
     impossible = sum(1 for each in changes if each.step == "never")
     if not changes:
@@ -76,8 +82,11 @@ def compact(context: typer.Context) -> None:
     from accounting.upkeep.tiers import compact as put_together  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
-        tell(f"{put_together(ledger)} buckets went into wider ones")
-        tell(f"{sum_months(ledger)} months were summed")
+        buckets = put_together(ledger)
+        tell(f"{buckets} buckets went into wider ones")
+        months = sum_months(ledger)
+        tell_change(context, {"buckets": buckets}, {"buckets": "in wider ones", "months_summed": months})
+        tell(f"{months} months were summed")
 
 
 @commands.command(short_help="Move old records into Parquet files.")
@@ -98,7 +107,13 @@ def archive(
     chosen = options(context)
     until = parse_time(before, datetime.now(UTC))
     with opened(chosen.settings) as ledger:
-        _show_files(put_away(ledger, archive_folder(chosen.settings, folder), until), chosen.output)
+        made: list[File] = []
+        try:
+            made.extend(put_away(ledger, archive_folder(chosen.settings, folder), until))
+        finally:
+            records = sum(each.records for each in made)
+            tell_change(context, {"records_in_ledger": records}, {"files": [each.file for each in made]})
+            _show_files(made, chosen.output)
 
 
 @commands.command(short_help="List the files of the archive.")
@@ -125,7 +140,9 @@ def restore(
 
     settings = options(context).settings
     with opened(settings) as ledger:
-        tell(f"{bring_back(ledger, archive_folder(settings, folder), file)} records are back")
+        records = bring_back(ledger, archive_folder(settings, folder), file)
+        tell_change(context, {"file": file}, {"records_in_ledger": records})
+        tell(f"{records} records are back")
 
 
 def _show_files(found: Iterable[File], output: str) -> None:

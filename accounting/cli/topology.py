@@ -14,7 +14,7 @@ from accounting.cli.opened import opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.people import personal_names
 from siteward.server.auth import Permission
 from siteward.usage_text import bucketed
@@ -38,7 +38,7 @@ def import_file(
     """
     from accounting.topology.naming import without_names  # noqa: PLC0415  # only this command needs it.
     from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # as above.
-    from accounting.topology.topology_table import write_topology  # noqa: PLC0415
+    from accounting.topology.topology_table import read_topology, write_topology  # noqa: PLC0415
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     form = "csv" if file.suffix == ".csv" else "toml"
@@ -47,8 +47,12 @@ def import_file(
         dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
         said = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
         entries = without_names(said, personal_names(ledger.kinds.values()), people)
+        with ledger.database.read() as connection:
+            old = list(read_topology(connection, ledger.common.topology))
         now = int(time.time())
-        write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)
+        new = list(write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past))
+    # With pseudonyms in place of people's names.
+    tell_change(context, [each for each in old if each not in new], [each for each in new if each not in old])
     tell(f"{file}: {len(entries)} entries")
 
 

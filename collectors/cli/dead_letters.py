@@ -15,7 +15,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NoteText = Annotated[str, typer.Option("--note", help="Why, for those who come l
 
 
 @commands.command("list")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     state: Annotated[str, typer.Option(help="open, replayed, fixed, discarded, or all.")] = "open",
@@ -60,7 +60,7 @@ def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has
 
 
 @commands.command("show", short_help="Show one dead letter, its bytes and its history.")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def show_letter(context: typer.Context, number: Number) -> None:
     """Show one dead letter with its bytes and what was done with it, as JSON."""
     from collectors.telling import letter_json  # noqa: PLC0415
@@ -70,7 +70,7 @@ def show_letter(context: typer.Context, number: Number) -> None:
 
 
 @commands.command()
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def counts(context: typer.Context) -> None:
     """Count dead letters by queue, kind and state."""
     with _letters(context) as letters:
@@ -116,12 +116,14 @@ def resume(
 ) -> None:
     """Let a queue go on that a flood of refused records has stopped."""
     with _letters(context) as letters:
+        reasons = {stop.queue: stop.reason for stop in letters.stops()}
         names = letters.resume(queue)
+        tell_change(context, {name: reasons.get(name, "") for name in names}, dict.fromkeys(names, "goes on"))
     tell(f"goes on: {', '.join(names)}" if names else "no such queue was stopped")
 
 
 @messages.command("list")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def list_messages(context: typer.Context) -> None:
     """List whole messages that nothing could be read from."""
     with _parked(context) as parked:
@@ -141,7 +143,7 @@ def list_messages(context: typer.Context) -> None:
 
 
 @messages.command("show")
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def show_message(context: typer.Context, number: Number) -> None:
     """Show one message with the beginning of its bytes, as JSON."""
     with _parked(context) as parked:
@@ -172,7 +174,9 @@ def show_message(context: typer.Context, number: Number) -> None:
 def replay_messages(context: typer.Context, numbers: Numbers) -> None:
     """Put messages back into their queue; exits with 1 where one is not there."""
     with _parked(context) as parked:
-        _report(parked.replay(numbers), len(numbers), "replayed")
+        count = parked.replay(numbers)
+        tell_change(context, {"parked": numbers}, {"replayed": count})
+        _report(count, len(numbers), "replayed")
 
 
 @messages.command("discard", short_help="Forget messages for good.")
@@ -180,7 +184,9 @@ def replay_messages(context: typer.Context, numbers: Numbers) -> None:
 def discard_messages(context: typer.Context, numbers: Numbers) -> None:
     """Forget messages for good; exits with 1 where one is not there."""
     with _parked(context) as parked:
-        _report(parked.discard(numbers), len(numbers), "discarded")
+        count = parked.discard(numbers)
+        tell_change(context, {"parked": numbers}, {"discarded": count})
+        _report(count, len(numbers), "discarded")
 
 
 @contextmanager

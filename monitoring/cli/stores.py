@@ -10,7 +10,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import changes
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def upgrade(
         tell("this store follows the kinds whenever it is opened; there is nothing to upgrade")
         return
     changes = _upgrade(chosen.settings, dry_run=dry_run)
+    if not dry_run:
+        made = [each for each in changes if each.step != "never"]
+        before, after = (
+            {f"{each.place} {each.what}": getattr(each, n) for each in made} for n in ("present", "wanted")
+        )
+        tell_change(context, before, after)
     rows = [(each.place, each.what, each.present, each.wanted, each.step) for each in changes]
     show(COLUMNS, rows, chosen.output)
     impossible = sum(1 for each in changes if each.step == "never")
@@ -53,7 +59,7 @@ def upgrade(
 
 
 @commands.command(short_help="Print the ISM policies that would delete old indices.")
-@changes(Permission.PLATFORM)
+@reads(Permission.PLATFORM)
 def policy(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(metavar="[KIND]", help="Only this kind's, ready to be sent.")] = "",

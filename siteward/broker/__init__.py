@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -220,6 +220,9 @@ class Broker(Protocol):
             name: stable across restarts of the same consumer, so that it gets back at once what it held when it
                 was killed; two living consumers never share one.
             prefetch: most messages held unacknowledged.
+
+        Raises:
+            BrokerError: this broker only takes; permanent.
         """
 
     def status(self) -> list[QueueStatus]:
@@ -240,6 +243,17 @@ class ParkedMessages(Protocol):
 
     def discard(self, numbers: Sequence[int]) -> int:
         """Forget messages; the number forgotten."""
+
+
+class TakesOnly(Protocol):
+    """A broker for who emits, which gives nothing back; said beside the Broker contract."""
+
+    def refuse_readers(self) -> NoReturn:
+        """Say what whoever would consume has to write instead.
+
+        Raises:
+            BrokerError: always; permanent.
+        """
 
 
 class RemovableQueues(Protocol):

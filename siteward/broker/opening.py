@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from siteward import extensions
-from siteward.broker import Broker
+from siteward.broker import Broker, TakesOnly
 from siteward.broker.topology import EVERYTHING
 from siteward.settings import Settings
 
@@ -33,6 +35,29 @@ def sinks(settings: Settings) -> list[str]:
 def topology(settings: Settings) -> dict[str, tuple[str, ...]]:
     """One queue per sink that is fed; each gets everything and leaves aside the kinds it does not want."""
     return dict.fromkeys(sinks(settings), (EVERYTHING,))
+
+
+def check_gives(broker: Broker) -> None:
+    """Pass where messages can be consumed.
+
+    Raises:
+        BrokerError: the broker only takes, whether it can be reached or not; permanent.
+    """
+    if hasattr(broker, "refuse_readers"):
+        cast("TakesOnly", broker).refuse_readers()
+
+
+def open_consumed(settings: Settings) -> Broker:
+    """The broker with its queues and bindings made, for who consumes.
+
+    Raises:
+        siteward.broker.BrokerUnavailable: it cannot be reached now.
+        siteward.broker.BrokerError: it only takes; permanent.
+    """
+    broker = open_broker(settings)
+    check_gives(broker)
+    broker.declare(topology(settings))
+    return broker
 
 
 def open_declared(settings: Settings) -> Broker:

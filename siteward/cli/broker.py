@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def remove(
         if waiting and not yes:
             typer.confirm(f"{waiting} wait in {queue!r} and will be lost to it. Remove?", abort=True)
         lost = cast("RemovableQueues", opened).remove(queue)
+    tell_change(context, {"queue": queue, "waiting": waiting}, {"records_lost": lost})
     tell(f"removed {queue!r}; {lost} records went with it")
 
 
@@ -106,7 +107,7 @@ CHECK_COLUMNS = ("thing", "name", "problem", "argument", "found", "wanted", "mes
 
 
 @commands.command(short_help="Compare RabbitMQ's queues with what should be there.")
-@reads(Permission.PLATFORM)
+@changes(Permission.PLATFORM)
 def check(
     context: typer.Context,
     unbind: Annotated[bool, typer.Option("--unbind", help="Take away superfluous bindings.")] = False,
@@ -125,7 +126,9 @@ def check(
             return
         rabbit = cast("RabbitBroker", opened)
         if unbind:
-            tell(f"{rabbit.unbind(wanted)} bindings taken away")
+            count = rabbit.unbind(wanted)
+            tell_change(context, {"superfluous_bindings": count}, {"superfluous_bindings": 0})
+            tell(f"{count} bindings taken away")
         report = rabbit.check(wanted)
     for unseen in report.unseen:
         tell(f"not seen: {unseen}")

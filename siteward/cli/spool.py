@@ -8,7 +8,7 @@ from typing import Final
 import typer
 
 from siteward.cli.options import options
-from siteward.cli.output import show
+from siteward.cli.output import show, tell
 from siteward.cli.verbs import reads
 from siteward.server.auth import Permission
 
@@ -27,6 +27,7 @@ def spool(context: typer.Context) -> None:
     chosen = options(context)
     settings = chosen.settings
     with closing(Spool(settings.spool, settings.emitter.spool_bytes)) as opened:
+        content = opened.content()
         rows = [
             (
                 "aside" if each.reason else "waits",
@@ -36,6 +37,8 @@ def spool(context: typer.Context) -> None:
                 each.since.isoformat(timespec="seconds"),
                 each.reason,
             )
-            for each in opened.content()
+            for each in content
         ]
     show(COLUMNS, rows, chosen.output)
+    aside = sum(each.records for each in content if each.reason)
+    tell(f"{sum(each.records for each in content) - aside} records wait, {aside} are set aside")

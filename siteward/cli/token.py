@@ -17,8 +17,9 @@ from siteward.cli.verbs import notes_itself, reads
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
+    from siteward.server.auth.denied import Denial
     from siteward.server.auth.roles import Grant
-    from siteward.server.resources import Resources
+    from siteward.server.resources import Change, Resources
 
 commands = typer.Typer(help="Tokens of this installation's own issuer.", no_args_is_help=True, **PLAIN)
 SHOWN: Final = ("sub", "aud", "jti", "exp", "siteward.grants")
@@ -82,7 +83,8 @@ def deny(
 
     name = _issuer(context, issuer)
     entry = {"issuer": name, "subject": subject, "token": token, "reason": reason}
-    with _changing(context, "token deny", entry) as resources:
+    with _changing(context, "token deny", entry) as (resources, change):
+        change.before = _denial(resources, name, subject, token)
         by = f"{local_person().identity.subject} (at this machine)"
         try:
             resources.denied.deny(name, subject=subject, token=token, by=by, reason=reason)
@@ -101,7 +103,9 @@ def allow(
 ) -> None:
     """Take a denial back."""
     name = _issuer(context, issuer)
-    with _changing(context, "token allow", {"issuer": name, "subject": subject, "token": token}) as resources:
+    entry = {"issuer": name, "subject": subject, "token": token}
+    with _changing(context, "token allow", entry) as (resources, change):
+        change.before = _denial(resources, name, subject, token)
         if not resources.denied.allow(name, subject=subject, token=token):
             message = "nothing like that is denied; `siteward token denied` lists what is"
             raise typer.BadParameter(message)
@@ -119,16 +123,23 @@ def denied(context: typer.Context) -> None:
 
 
 @contextmanager
-def _changing(context: typer.Context, command: str, after: object) -> Iterator[Resources]:
-    """What a change needs, while it is noted in the audit."""
+def _changing(context: typer.Context, command: str, after: object) -> Iterator[tuple[Resources, Change]]:
+    """What a change needs, while it is noted in the audit, and where it says what was before."""
     from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # `--help` needs none of it.
     from siteward.server.resources import Resources  # noqa: PLC0415
 
     with (
         closing(Resources(options(context).settings)) as resources,
-        resources.audited(local_person(), f"siteward {command}", after),
+        resources.audited(local_person(), f"siteward {command}", after) as change,
     ):
-        yield resources
+        yield resources, change
+
+
+def _denial(resources: Resources, issuer: str, subject: str, token: str) -> Denial | None:
+    """The entry of the deny-list that is changed; None where there is none."""
+    mine = (issuer, subject, token)
+    found = (each for each in resources.denied.all() if (each.issuer, each.subject, each.token) == mine)
+    return next(found, None)
 
 
 def _issuer(context: typer.Context, name: str) -> str:

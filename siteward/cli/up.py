@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+from contextlib import closing
 from typing import Annotated, Final
 
 import typer
@@ -31,11 +32,15 @@ def up(
     # Every service needs the extra; without it the supervisor would start them again and again.
     import starlette  # noqa: F401, PLC0415  # its absence is told by the command.
 
+    from siteward.broker.opening import check_gives, open_broker  # noqa: PLC0415  # `--help` needs no broker.
     from siteward.server.auth.door import check_trust  # noqa: PLC0415  # `--help` needs no server.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
     check_trust(settings)
+    with closing(open_broker(settings)) as broker:
+        # The collector would be started again for ever.
+        check_gives(broker)
     _check_port(settings)
     stop, hurry = threading.Event(), threading.Event()
 

@@ -1,7 +1,7 @@
 """What each command declares: the permission that a caller of the same over HTTP needs, and if it changes anything.
 
 Whoever runs a command owns the files, and may do everything; what is changed is noted in the audit all the same, before
-it is done, so that nothing is done unnoted, and again with how it ended.
+it is done, so that nothing is done unnoted, and again with how it ended. So is who looks at what was refused, of all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHANGE: Final = "siteward.change"
 
 
 class Unnoted(Exception):  # noqa: N818  # reads as what it would be.
-    """A change was not made, since it could not be noted."""
+    """A command was not run, since it could not be noted."""
 
     permanent = False
 
@@ -34,11 +34,13 @@ class Verb(msgspec.Struct, frozen=True):
 
     Attributes:
         permission: what a caller needs for it.
-        is_noted: it changes something, and whoever runs it notes that.
+        is_noted: that it runs is noted, before it does.
+        is_writing: it changes something.
     """
 
     permission: Permission
     is_noted: bool = False
+    is_writing: bool = False
 
 
 def reads(permission: Permission) -> Callable[[Function], Function]:
@@ -48,12 +50,17 @@ def reads(permission: Permission) -> Callable[[Function], Function]:
 
 def changes(permission: Permission) -> Callable[[Function], Function]:
     """Declare a command that changes something: it is noted before it runs, and how it ended."""
+    return _declares(Verb(permission, is_noted=True, is_writing=True))
+
+
+def shows_all(permission: Permission) -> Callable[[Function], Function]:
+    """Declare a command that changes nothing and shows what others sent, of every VO and as it came: it is noted."""
     return _declares(Verb(permission, is_noted=True))
 
 
 def notes_itself(permission: Permission) -> Callable[[Function], Function]:
     """Declare a command that changes something and notes that itself, or sends records, which say who sent them."""
-    return _declares(Verb(permission))
+    return _declares(Verb(permission, is_writing=True))
 
 
 def tell_change(context: Any, before: object, after: object) -> None:  # noqa: ANN401  # click's classes have moved.
@@ -96,7 +103,7 @@ def verb_of(command: Any, path: str) -> Verb:  # noqa: ANN401  # as above.
 
 
 def declared(command: Any, name: str) -> Any:  # noqa: ANN401  # as above.
-    """A command, or a group of them, whose changes are noted.
+    """A command, or a group of them, whose noted ones are.
 
     Raises:
         ExtensionError: one of them declares nothing.
@@ -121,7 +128,7 @@ def _noting(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
             try:
                 change = stack.enter_context(resources.audited(local_person(), context.command_path, given))
             except (SQLAlchemyError, DatabaseError, Conflict) as error:
-                message = f"the audit cannot be written, and nothing is changed without it: {error}"
+                message = f"the audit cannot be written, and nothing is changed or shown without it: {error}"
                 raise Unnoted(message) from error
             try:
                 return run(context)

@@ -28,7 +28,7 @@ from siteward.emit.spool import Spool
 from siteward.envelope import MAX_BYTES, ZSTD, seal
 from siteward.log import get_logger
 from siteward.settings import Settings
-from siteward.telemetry import BUFFERED, CONFIRMED, EMIT_REFUSED, EMITTED, SPOOLED, Metric, telemetry
+from siteward.telemetry import ASIDE, BUFFERED, CONFIRMED, EMIT_REFUSED, EMITTED, SPOOLED, Metric, telemetry
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
@@ -189,6 +189,7 @@ class Sender:
                         broker = opening.open_declared(self._settings)
                         publisher = broker.publisher()
                     self._replay(publisher, messages)
+                telemetry.set(ASIDE, self._spool.aside())
                 pause = REPLAY_SECONDS
             except Exception as error:  # noqa: BLE001  # tried again later, whatever it was.
                 get_logger(__name__).info("spool waits for the broker", reason=str(error))

@@ -85,6 +85,10 @@ class Spool:
             self._file.declare({QUEUE: (EVERYTHING,)})
             self._file.replay(self._file.parked_numbers())
 
+    def aside(self) -> int:
+        """How many records were set aside."""
+        return self._file.parked_records() if self._path.exists() else 0
+
     def content(self) -> list[Held]:
         """What is in it, that which waits first; bodies are not read."""
         return self._file.content() if self._path.exists() else []

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from siteward.records.doors import nearest
 from siteward.server.problems import RETRY_AFTER, Problem
+from siteward.strict_json import strict_json
 
 ASKED_AT_ONCE: Final = 16
 """Questions that one store is asked at the same time, fewer than there are threads: a store that hangs must not hang
@@ -24,6 +25,8 @@ LONGEST_BODY: Final = 2**16
 """Bytes of what a person says in a request."""
 BODY_SECONDS: Final = 10.0
 """How long a body may take to come."""
+TEXT: Final = r"^[^\x00]*$"
+"""What every database keeps."""
 Form = TypeVar("Form", bound=msgspec.Struct)
 
 
@@ -71,7 +74,7 @@ async def body_of(request: Request, form: type[Form]) -> Form:
         form: what it is to be; one that forbids unknown fields refuses mistyped ones.
 
     Raises:
-        Problem: it is too long, comes too slowly, or is not that.
+        Problem: it is too long, comes too slowly, gives a name twice, or is not that.
     """
     body = bytearray()
     try:
@@ -80,10 +83,13 @@ async def body_of(request: Request, form: type[Form]) -> Form:
                 body += piece
                 if len(body) > LONGEST_BODY:
                     raise Problem(413, f"The body has at most {LONGEST_BODY} bytes.")
-        return msgspec.json.decode(bytes(body) or b"{}", type=form)
+        said = bytes(body) or b"{}"
+        # Of a name that is given twice, msgspec would take the last.
+        strict_json(said.decode())
+        return msgspec.json.decode(said, type=form)
     except (TimeoutError, ClientDisconnect) as error:
         raise Problem(408, "The body did not come in time.") from error
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Problem(422, str(error), title="Request refused", type="urn:siteward:request") from error
 
 

@@ -34,6 +34,10 @@ MOVE: Final[dict[str, Any]] = {
 }
 
 
+VOID: Final = b'{"kind": "job", "action": "void", "window": "2026-03", "reason": "x", "where": ["vo=alpha"]}'
+"""One that is taken as it is."""
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Of an installation whose ledger holds five jobs of either VO."""
@@ -60,6 +64,9 @@ class Person:
 
     def post(self, path: str = "", /, **body: Any) -> Any:
         return self._app.post(f"{ROOT}{path}", json=body, headers=self._headers)
+
+    def send(self, path: str, content: bytes) -> Any:
+        return self._app.post(f"{ROOT}{path}", content=content, headers=self._headers)
 
     def get(self, path: str, **headers: str) -> Any:
         return self._app.get(path, headers=self._headers | headers).json()
@@ -115,6 +122,36 @@ def test_accountants_correct_their_own_vo(
     assert anna.post(**{**MOVE, **body}).status_code == status
 
 
+BODIES: Final = [
+    ("", b'{"kind": "job", "action": "void", "window": "2026-03", "reason": "x", "wehre": ["vo=alpha"]}', 422),
+    ("", b'{"kind": "job", "action": "void", "window": "2026-03", "reason": "x", "author": "ben"}', 422),
+    ("", VOID[:-1] + b', "where": ["vo=beta"]}', 422),
+    ("", VOID.replace(b'"x"', b'"\\u0000"'), 422),
+    ("", VOID.replace(b'"x"', b'"\\ud800"'), 422),
+    ("", VOID.replace(b'"x"', b"7"), 422),
+    ("", VOID.replace(b'"x"', b"NaN"), 422),
+    ("", b'{"kind": ' + b"[" * 30_000, 422),
+    ("", VOID[:-1] + b" " * 2**16 + b"}", 413),
+    ("", b"", 422),
+    ("", b"\xff", 422),
+    ("/1/approval", b'{"anew": true, "anew": false}', 422),
+    ("/1/approval", b'{"reason": "x"}', 422),
+    ("/1/rejection", b'{"reason": "x", "by": "ben"}', 422),
+    ("/1/rejection", b'{"reason": "x", "reason": "y"}', 422),
+    ("/1/reversal", b"[]", 422),
+    ("/1/reversal", b'{"reason": "' + b"x" * 2**16 + b'"}', 413),
+]
+
+
+def test_bodies_are_bounded_and_mean_what_they_say(app: TestClient, settings: Settings) -> None:
+    """No mistyped member is passed over, none is said twice, who decides is never said there; nothing is decided."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    assert anna.post(**MOVE, where=["vo=alpha"]).json()["number"] == 1
+    found = [(path, body, anna.send(path, body).status_code) for path, body, _ in BODIES]
+    assert found == BODIES
+    assert [each["state"] for each in anna.get(ROOT)["corrections"]] == ["proposed"]
+
+
 def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> None:
     """Nor sees its corrections; the platform does both. Readers and operators correct nothing."""
     anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
@@ -126,8 +163,8 @@ def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> N
     number = anna.post(**MOVE, where=["vo=alpha"]).json()["number"]
     assert carl.get(ROOT)["corrections"] == []
     assert [each["number"] for each in anna.get(ROOT)["corrections"]] == [number]
-    for step in ("approval", "rejection", "reversal"):
-        assert carl.post(f"/{number}/{step}", reason="x").status_code == 403
+    for step, body in (("approval", {}), ("rejection", {"reason": "x"}), ("reversal", {"reason": "x"})):
+        assert carl.post(f"/{number}/{step}", **body).status_code == 403
     for role in (Role.READER, Role.OPERATOR, Role.REPORTER):
         assert Person(app, settings, "olga", role, "alpha").post(**MOVE, where=["vo=alpha"]).status_code == 403
     assert root.post(f"/{number}/approval").json()["state"] == "applied"

@@ -163,6 +163,8 @@ def test_what_is_not_the_time_for_it_is_a_conflict(app: TestClient, settings: Se
         (b'{"vo": "alpha", "Vo": "beta"}', 422),
         (b'{"vo": ""}', 422),
         (b'{"vo": 7}', 422),
+        (b'{"vo": "alpha", "vo": "alpha"}', 422),
+        (b'{"vo": NaN}', 422),
         (b'{"vo": "a\\u0000"}', 422),
         (b'{"vo": "\\ud800"}', 422),
         (b'{"vo": "' + b"a" * 256 + b'"}', 422),

@@ -28,11 +28,11 @@ from siteward.telemetry import WRITTEN, shared_samples
 SENT = microseconds(NOON)
 
 
-def siteward(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+def siteward(folder: Path, *arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "siteward", *arguments],
-        env={"SITEWARD_DATA": str(folder), "PATH": ""},
+        env={"SITEWARD_DATA": str(folder), "PATH": "", **environment},
         input=text,
         capture_output=True,
         text=True,
@@ -135,6 +135,15 @@ def test_wrong_use_has_an_honest_exit_code(tmp_path: Path, arguments: tuple[str,
     """2 for wrong usage, 1 for what is not there; one line says why."""
     ended = siteward(tmp_path, *arguments)
     assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("words", [("collect",), ("collect", "monitoring"), ("up",)])
+def test_a_collector_does_not_wait_for_a_broker_that_only_takes(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """An application's address is one for programs that emit: it says so and ends, whether anybody answers there."""
+    ended = siteward(tmp_path, *words, SITEWARD_BROKER__URL="https://127.0.0.1:1", SITEWARD_SERVER__PORT="0")
+    assert ended.returncode == 1
+    assert "setting broker.url: https://127.0.0.1:1 is the address of an application" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from examples import JOB, NOW, job
 from fastapi.testclient import TestClient
@@ -16,11 +17,13 @@ from collectors import api
 from collectors.dead_letters import DeadLetters, Letter, Stage, place_id
 from siteward.broker import Message
 from siteward.envelope import as_json, seal
-from siteward.query import Answer, Query
+from siteward.query import Answer, Filter, Query
 from siteward.records import Refused
 from siteward.server.app import create_app
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import EVERY, Grant, Role
 from siteward.server.resources import Resources
-from siteward.settings import Settings
+from siteward.settings import IssuerSettings, Settings
 from siteward.telemetry import EMIT_REFUSED, GATEWAY_REJECTED, WRITTEN, Telemetry, telemetry
 
 ROW = JOB.row_of(job(), NOW)
@@ -28,10 +31,11 @@ ORIGINAL = as_json(JOB, [getattr(ROW, name) for name in JOB.names])
 
 
 class CountingStore:
-    """Holds 42 jobs and counts how often it is asked; `away` makes it fail."""
+    """Holds 42 jobs, 7 of each VO, and counts how often it is asked; `away` makes it fail."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.filters: tuple[Filter, ...] = ()
         self.away = False
 
     def query(self, query: Query) -> Answer:
@@ -39,7 +43,9 @@ class CountingStore:
         if self.away:
             message = "the store is away"
             raise OSError(message)
-        return Answer(query=query, rows=(), totals=(42,), units=("1",), groups=1)
+        self.filters = query.filters
+        count = 7 if query.filters else 42
+        return Answer(query=query, rows=(), totals=(count,), units=("1",), groups=1)
 
 
 class Shared(Resources):
@@ -70,6 +76,20 @@ def client(shared: Shared) -> Iterator[TestClient]:
     app = create_app(shared.settings, routers=[api.router], resources=shared)
     with TestClient(app, "http://localhost") as opened:
         yield opened
+
+
+@pytest.fixture
+def guarded(shared: Shared) -> Iterator[TestClient]:
+    """An app that asks for tokens."""
+    issuers = {"local": IssuerSettings(profile="local")}
+    shared.settings = msgspec.structs.replace(shared.settings, issuers=issuers)
+    with TestClient(create_app(shared.settings, routers=[api.router], resources=shared), "http://localhost") as opened:
+        yield opened
+
+
+def bearer(shared: Shared, *grants: Grant) -> dict[str, str]:
+    """A token."""
+    return {"Authorization": f"Bearer {LocalIssuer(shared.settings.issuer_file).token('anna', grants, 1)}"}
 
 
 @pytest.fixture
@@ -129,6 +149,33 @@ def test_the_pipeline_is_shown_while_the_store_is_away(client: TestClient, share
     assert shared.counting.asked == 1
 
 
+def test_a_reader_of_one_vo_learns_how_the_path_does_and_nothing_of_others(
+    guarded: TestClient, shared: Shared, letters: DeadLetters
+) -> None:
+    """Stored records are counted among those that one may see; what is counted of all VOs is told to who watches."""
+    shared.memory.put([Message("other.job", seal(JOB, [ROW, ROW], "test", NOW), 2)])
+    letters.stop("monitoring", "stopped: 500 of 600 records")
+    said = guarded.get("/v1/pipeline", headers=bearer(shared, Grant(Role.READER, ("example",)))).json()
+    assert said["stored"] == {"total": 7, "kinds": {"job": 7}}
+    assert shared.counting.filters == (Filter("vo", ("example", "all")),)
+    (queue,) = said["queues"]
+    assert {name for name, value in queue.items() if value is not None} <= {"queue", "oldest"}
+    assert queue["queue"] == "monitoring"
+    assert {each for name in ("emitted", "collected", "outcomes", "refused") for each in said[name].values()} == {None}
+    assert [(each["queue"], each["reason"]) for each in said["stopped"]] == [
+        ("monitoring", "too many records were refused")
+    ]
+    watching = guarded.get("/v1/pipeline", headers=bearer(shared, Grant(Role.READER, ("example", "all")))).json()
+    assert (watching["queues"][0]["records"], watching["refused"]["dead_letters"]) == (2, 2)
+    assert watching["stored"]["total"] == 7
+    root = bearer(shared, Grant(Role.PLATFORM_ADMIN, (EVERY,)))
+    assert guarded.get("/v1/pipeline", headers=root).status_code == 400
+    assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "example"}).json()["stored"]["total"] == 7
+    assert shared.audit.find() == []
+    assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "*"}).json()["stored"]["total"] == 42
+    assert {each.action for each in shared.audit.find()} == {"see every VO"}
+
+
 def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLetters) -> None:
     """With filters, a total, and the number to go on from."""
     said = client.get("/v1/dead-letters", params={"limit": 1}).json()
@@ -139,6 +186,29 @@ def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLette
     letters.discard(1, "ann", "", NOW)
     assert client.get("/v1/dead-letters").json()["total"] == 1
     assert client.get("/v1/dead-letters", params={"state": ""}).json()["total"] == 2
+
+
+def test_who_looks_at_dead_letters_of_every_vo_says_so_and_is_noted(
+    guarded: TestClient, letters: DeadLetters, shared: Shared
+) -> None:
+    """Else one VO is named, and what is of others, or of none that is known, is not shown."""
+    assert letters.count() == 2
+    root = bearer(shared, Grant(Role.PLATFORM_ADMIN, (EVERY,)))
+    assert guarded.get("/v1/dead-letters", headers=bearer(shared, Grant(Role.ADMIN, ("example",)))).status_code == 403
+    for path in ("/v1/dead-letters", "/v1/dead-letters/1"):
+        refused = guarded.get(path, headers=root)
+        assert (refused.status_code, "* for all, which is noted" in refused.json()["detail"]) == (400, True)
+    of_one = root | {"Siteward-VO": "example"}
+    said = guarded.get("/v1/dead-letters", headers=of_one).json()
+    assert (said["total"], [each["vo"] for each in said["dead_letters"]]) == (1, ["example"])
+    assert guarded.get("/v1/dead-letters", params={"vo": "other"}, headers=of_one).status_code == 403
+    statuses = [guarded.get(f"/v1/dead-letters/{number}", headers=of_one).status_code for number in (1, 2)]
+    assert statuses == [200, 404]
+    assert shared.audit.find() == []
+    of_all = root | {"Siteward-VO": "*"}
+    assert guarded.get("/v1/dead-letters", headers=of_all).json()["total"] == 2
+    assert guarded.get("/v1/dead-letters/2", headers=of_all).json()["vo"] == "other"
+    assert [(each.subject, each.action) for each in shared.audit.find()] == [("anna", "see every VO")] * 2
 
 
 def test_a_dead_letter_is_replayed_fixed_or_discarded_once(

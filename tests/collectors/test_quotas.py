@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,16 +13,17 @@ from collectors.quotas import BURST, Quotas
 from collectors.sender import Sender
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.identity import Identity
+from siteward.server.auth.roles import Grant, Role
 from siteward.server.problems import Problem
 from siteward.settings import GatewaySettings
 
 TOO_MANY = 429
 
 
-def sender(name: str) -> Sender:
-    """One of that name."""
+def sender(name: str, *vos: str) -> Sender:
+    """One of that name, which reports for VOs."""
     identity = Identity(issuer="https://dteam.iam.example", subject=name, token="t", expires=0.0)
-    return Sender(Caller(identity, ()))
+    return Sender(Caller(identity, (Grant(Role.REPORTER, vos),) if vos else ()))
 
 
 def limited(clock: Clock, **limits: Any) -> Quotas:
@@ -96,14 +98,40 @@ def test_a_rest_earns_no_more_than_a_burst() -> None:
 def test_one_producer_does_not_hold_all_places() -> None:
     """Its further requests are refused while the others' are read; a place that is given back is free."""
     quotas = limited(Clock(), producer_at_once=2)
-    with quotas.reading("noisy", "noisy"):
-        with quotas.reading("noisy", "noisy"):
-            with pytest.raises(Problem, match="2 requests of noisy"), quotas.reading("noisy", "noisy"):
+    noisy, quiet = sender("noisy"), sender("quiet")
+    with quotas.reading(noisy):
+        with quotas.reading(noisy):
+            with pytest.raises(Problem, match="2 requests of noisy"), quotas.reading(noisy):
                 pass
-            with quotas.reading("quiet", "quiet"):
+            with quotas.reading(quiet):
                 pass
-        with quotas.reading("noisy", "noisy"):
+        with quotas.reading(noisy):
             pass
+
+
+def test_one_vo_does_not_hold_all_places_however_many_tokens_it_has() -> None:
+    """Its further senders are refused, and another VO's are not; nor is who speaks for both, by the other one."""
+    quotas = limited(Clock(), vo_at_once=3)
+    with ExitStack() as held:
+        for number in range(3):
+            held.enter_context(quotas.reading(sender(f"alpha-{number}", "alpha", "all")))
+        with (
+            pytest.raises(Problem, match="3 requests of the VO alpha") as refused,
+            quotas.reading(sender("x", "alpha")),
+        ):
+            pass
+        assert (refused.value.status, "Retry-After" in refused.value.headers) == (TOO_MANY, True)
+        for number in range(2):
+            held.enter_context(quotas.reading(sender(f"beta-{number}", "beta", "all")))
+        with quotas.reading(sender("both", "alpha", "beta")):
+            with pytest.raises(Problem, match="3 requests of the VO"), quotas.reading(sender("more", "alpha", "beta")):
+                pass
+            with quotas.reading(sender("shared", "all")):
+                pass
+        with quotas.reading(sender("beta-2", "beta")):
+            pass
+    with quotas.reading(sender("alpha-3", "alpha")):
+        pass
 
 
 def test_who_was_silent_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from fastapi.testclient import TestClient
+from gateway_server import GatewayServer
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
@@ -45,7 +48,7 @@ class Door:
     def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
         shared = MemoryResources(settings, KINDS)
-        self.broker = shared.memory
+        self.resources, self.broker = shared, shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
         self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")
 
@@ -130,17 +133,21 @@ def test_records_say_who_sent_them(door: Door) -> None:
 
 
 def test_receipts_are_for_who_sent_the_record(door: Door) -> None:
-    """Others would learn that it exists, and why it was refused; who looks after the platform sees all."""
+    """Others would learn that it exists, and why it was refused; who looks after the platform may, and is noted."""
     reporting = Grant(Role.REPORTER, ("dteam",))
     mine, other = door.bearer(reporting, name="one"), door.bearer(reporting, name="other")
     (answer,) = door.send(mine, record())
     path = f"/v1/receipts/{answer['id']}"
     assert door.client.get(path, headers=mine).status_code == 200
     assert door.client.get(path, headers=other).status_code == 404
-    assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 200
+    assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 404
+    every = door.bearer(ADMIN) | {"Siteward-VO": "*"}
+    assert door.client.get(path, headers=every).status_code == 200
+    assert "see every VO" in {each.action for each in door.resources.audit.find()}
+    assert door.client.get(path, headers=other | {"Siteward-VO": "*"}).status_code == 404
     door.send(other, record())
     assert len(door.client.get(path, headers=other).json()["submissions"]) == 1
-    assert len(door.client.get(path, headers=door.bearer(ADMIN)).json()["submissions"]) == 2
+    assert len(door.client.get(path, headers=every).json()["submissions"]) == 2
 
 
 def test_an_idempotency_key_is_its_senders_own(door: Door) -> None:
@@ -213,6 +220,42 @@ def test_a_noisy_sender_is_told_to_wait(tmp_path: Path) -> None:
         assert "noisy" in refused.json()["detail"]
         assert len(opened.send(quiet, record(number=98))) == 1
     assert len(opened.queued()) == 26
+
+
+def test_a_vo_with_many_tokens_leaves_places_for_others(tmp_path: Path) -> None:
+    """Its further requests are answered 429 while bodies of its others come slowly; another VO's pass meanwhile."""
+    body = json.dumps([record(vo="alpha")]).encode()
+    server = GatewayServer(tmp_path)
+    server.start(GatewaySettings(vo_at_once=2))
+
+    def connected(name: str, vo: str, content: bytes) -> HTTPConnection:
+        """A request of which some of the body is sent; with none of it, once the server waits for it."""
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.putrequest("POST", "/v1/records/job")
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        headers |= {} if content else {"Expect": "100-continue"}
+        token = server.token(Grant(Role.REPORTER, (vo, "all"), ("SITE-A",)), name=name)
+        for each in (headers | {"Authorization": f"Bearer {token}"}).items():
+            connection.putheader(*each)
+        connection.endheaders(content)
+        assert content or connection.sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        return connection
+
+    def status(connection: HTTPConnection) -> int:
+        with closing(connection), connection.getresponse() as response:
+            response.read()
+            return response.status
+
+    try:
+        slow = [connected(f"ce{number}", "alpha", b"") for number in range(2)]
+        assert status(connected("ce3", "alpha", body)) == 429
+        assert status(connected("ce4", "beta", body.replace(b"alpha", b"beta "))) == 200
+        for connection in slow:
+            connection.send(body)
+            assert status(connection) == 200
+        assert status(connected("ce3", "alpha", body)) == 200
+    finally:
+        server.stop()
 
 
 def test_a_vos_limit_stops_a_request_in_the_middle(tmp_path: Path) -> None:

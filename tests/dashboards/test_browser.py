@@ -288,6 +288,26 @@ def test_page_says_when_the_server_is_away(page: Page, complaints: list[str]) ->
     complaints[:] = [one for one in complaints if "ERR_INTERNET_DISCONNECTED" not in one]
 
 
+def test_what_is_not_told_is_no_zero(page: Page) -> None:
+    """Who sees some VOs only has dashes where figures are of all of them, and the rest of the page all the same."""
+
+    def untold(route: Route) -> None:
+        answer = route.fetch()
+        said = answer.json()
+        said["queues"] = [dict.fromkeys(queue) | {"queue": queue["queue"]} for queue in said["queues"]]
+        said |= {name: dict.fromkeys(said[name]) for name in ("emitted", "collected", "outcomes", "refused")}
+        route.fulfill(response=answer, json=said)
+
+    page.route("**/v1/pipeline", untold)
+    page.goto("/")
+    expect(page.locator("#live-word")).to_have_text("live")
+    for name in ("emitted", "queued", "collected", "refused-gateway", "dead-letters"):
+        expect(page.locator(f'[data-figure="{name}"]')).to_have_text("\N{EN DASH}")
+    expect(page.locator('[data-figure="stored"]')).to_have_text(re.compile(r"\d"))
+    expect(page.locator('[data-rate="emitted"]')).to_have_text("of all VOs, not shown")
+    expect(page.locator("#services")).to_contain_text("collector")
+
+
 def test_page_rests_when_told(page: Page) -> None:
     """Paused, or in a tab that nobody sees, the page asks nothing; resumed, it goes on."""
     page.goto("/")

@@ -149,7 +149,7 @@ def test_erasing_somebody_changes_no_figure(
     assert ran(monkeypatch, settings, "privacy", "erase", NAME) == 0
     assert ran(monkeypatch, settings, "privacy", "erase", ACCOUNT) == 0
     told = capsys.readouterr().err
-    assert "erased: 1 names, 2 refused records, 0 log-ins" in told
+    assert "erased: 1 name, 2 refused records, 0 log-ins" in told
     assert [figures(settings, by=by, period=period) for by in ("user", "site") for period in ("day", "whole")] == before
     assert [(each.is_right, each.signed) for each in verified_periods(ledger)] == [(True, signed.digest)]
     assert code in [row["group"][0] for row in usage(settings, by="user")["rows"]]
@@ -193,6 +193,10 @@ def test_what_is_kept_of_somebody_is_given_out(
         code = people.pseudonym("user", NAME)
     assert found["subject"] == NAME
     assert [(each["pseudonym"], each["dimension"], each["name"]) for each in found["names"]] == [(code, "user", NAME)]
+    (name,) = found["names"]
+    entered = datetime.fromisoformat(name["entered"])
+    assert (entered.utcoffset(), name["erased"]) == (timedelta(0), None)
+    assert abs(datetime.now(UTC) - entered) < timedelta(hours=1)
     assert found["dead_letters"] == [1, 2]
     assert (found["sessions"], found["denied"], found["audit"]) == ([], [], [])
     assert ran(monkeypatch, settings, "privacy", "erase", NAME) == 0

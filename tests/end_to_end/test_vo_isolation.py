@@ -161,6 +161,9 @@ def test_who_sees_every_vo_says_so_and_is_noted(app: FastAPI, client: TestClient
     assert notes() == before
     for path in (question, usage, question):
         assert client.get(path, headers=headers | {"Siteward-VO": "*"}).status_code == 200
+    for path in ("/v1/dead-letters", "/v1/audit", "/v1/accounting/completeness", "/v1/accounting/corrections"):
+        assert client.get(path, headers=headers).status_code == 400, path
+        assert client.get(path, headers=headers | {"Siteward-VO": "*"}).status_code == 200, path
     assert notes() == before + 1
     assert client.get(question, headers=bearer(settings, READERS["reader"]) | {"Siteward-VO": "*"}).json()[
         "totals"

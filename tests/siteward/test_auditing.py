@@ -19,6 +19,7 @@ from siteward.server.resources import Resources
 from siteward.settings import IssuerSettings, Settings
 
 ADMIN = Grant(Role.PLATFORM_ADMIN, ("*",))
+ALL = {"Siteward-VO": "*"}
 
 
 class Door:
@@ -58,11 +59,11 @@ class Door:
         return {"Authorization": f"Bearer {self.issuer.token(name, grants, 1)}"}
 
     def audit(self, **query: Any) -> list[dict[str, Any]]:
-        """What stands in it, asked for by the platform's administrator."""
+        """What stands in it, asked for by the platform's administrator, but that this one looked at all of it."""
         found: list[dict[str, Any]] = self.client.get(
-            "/v1/audit", params=query, headers=self.bearer(ADMIN, name="root")
+            "/v1/audit", params=query, headers=self.bearer(ADMIN, name="root") | ALL
         ).json()["audit"]
-        return found
+        return [each for each in found if each["action"] != "see every VO"]
 
 
 @pytest.fixture
@@ -122,6 +123,20 @@ def test_a_vos_administrator_sees_what_was_changed_of_the_vo(door: Door) -> None
     assert door.client.get("/v1/audit", params={"vo": "biomed"}, headers=admin).status_code == 403
     assert door.client.get("/v1/audit", headers=admin).status_code == 403
     assert door.client.get("/v1/audit", params={"vo": "dteam"}, headers=operator).status_code == 403
+
+
+def test_who_looks_at_the_whole_audit_says_so_and_is_noted(door: Door) -> None:
+    """The platform's own name a VO, or say that they want all; nobody else may."""
+    door.client.post("/operate/ban", headers=door.bearer(Grant(Role.OPERATOR, ("dteam",))))
+    root = door.bearer(ADMIN, name="root")
+    refused = door.client.get("/v1/audit", headers=root)
+    assert (refused.status_code, "which is noted" in refused.json()["detail"]) == (400, True)
+    named = door.client.get("/v1/audit", params={"vo": "dteam"}, headers=root).json()["audit"]
+    assert [each["action"] for each in named] == ["POST /operate/ban"]
+    found = door.client.get("/v1/audit", headers=root | ALL).json()["audit"]
+    assert [(each["subject"], each["action"]) for each in found[:2]] == [("root", "see every VO")] * 2
+    admin = door.bearer(Grant(Role.ADMIN, ("dteam",)), name="boris")
+    assert door.client.get("/v1/audit", headers=admin | ALL).status_code == 403
 
 
 def test_denying_is_noted(door: Door) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trustme
@@ -24,6 +24,7 @@ from siteward.broker.gateway import connection as connection_module
 from siteward.broker.gateway import publisher as publisher_module
 from siteward.broker.gateway.publisher import GatewayPublisher
 from siteward.broker.gateway.tokens import NoLibrary, token_source
+from siteward.broker.opening import open_consumed
 from siteward.broker.tls import WrongAddress
 from siteward.compression import compress_zstd
 from siteward.envelope import open_envelope, seal
@@ -48,6 +49,10 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 def publisher(server: ScriptedServer) -> Iterator[GatewayPublisher]:
     with publishing(server.url) as opened:
         yield opened
+
+
+AT: Final = "Wed, 21 Oct 2026 07:28:00 GMT"
+"""What a server's clock shows."""
 
 
 @contextmanager
@@ -109,7 +114,21 @@ def test_a_connection_that_was_ended_is_opened_again(server: ScriptedServer, pub
     [
         (problem(429, "slow down", Retry_After="7"), 7.0, "slow down"),
         (problem(503, "away", Retry_After="999999"), answers_module.LONGEST_WAIT, "away"),
-        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), 0.0, "away"),
+        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:28:40 GMT", Date=AT), 40.0, "away"),
+        (problem(503, "away", Retry_After="Wednesday, 21-Oct-26 07:28:40 GMT", Date=AT), 40.0, "away"),
+        (problem(503, "away", Retry_After="Wed, 21 Oct 2026 07:27:00 GMT", Date=AT), 0.0, "away"),
+        (
+            problem(503, "away", Retry_After="Thu, 22 Oct 2026 07:28:00 GMT", Date=AT),
+            answers_module.LONGEST_WAIT,
+            "away",
+        ),
+        (
+            problem(503, "away", Retry_After="Wed, 21 Oct 9026 07:28:00 GMT", Date="x"),
+            answers_module.LONGEST_WAIT,
+            "away",
+        ),
+        (problem(503, "away", Retry_After="Wed, 99 Oct 2026 07:28:00 GMT"), 0.0, "away"),
+        (problem(503, "away", Retry_After="in a while"), 0.0, "away"),
         (problem(500), 0.0, "500"),
         (problem(421, "only localhost"), 0.0, "only localhost"),
         (Said(502, b"<html>bad gateway"), 0.0, "502"),
@@ -347,6 +366,12 @@ def test_who_wants_to_consume_is_told_what_to_write() -> None:
             with pytest.raises(OnlyPublishes, match=r"needs the broker itself, embedded://, amqp://") as caught:
                 ask()
             assert caught.value.permanent
+
+
+def test_what_only_takes_is_refused_to_consumers_at_once() -> None:
+    """Nobody has to be reached for that."""
+    with pytest.raises(OnlyPublishes, match=r"setting broker\.url"):
+        open_consumed(Settings(broker=BrokerSettings(url="https://127.0.0.1:1")))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from siteward.settings import (
     SettingsError,
     load_settings,
 )
-from siteward.telemetry import CONFIRMED, telemetry
+from siteward.telemetry import ASIDE, CONFIRMED, telemetry
 
 PATIENCE: Final = 30.0
 AUDIENCE: Final = "https://siteward.example.org"
@@ -278,6 +278,22 @@ def test_a_command_shows_what_is_not_taken(server: GatewayServer, program: Setti
     assert [kept[name] for name in ("state", "vo", "kind", "messages", "records")] == ["aside", "dteam", "job", 1, 1]
     assert "does not report for the VO 'dteam'" in str(kept["reason"])
     assert str(kept["since"]).endswith("+00:00")
+
+
+def test_how_many_records_were_set_aside_is_counted(server: GatewayServer, program: Settings) -> None:
+    """By a metric while a program runs, and in a sentence of the command."""
+    telemetry.reset()
+    with Emitter(program) as emitter:
+        for number in range(3):
+            emitter.emit(job(number, vo="dteam"))
+        emitter.emit(job(7))
+        assert emitter.flush(PATIENCE)
+        eventually(lambda: telemetry.value(ASIDE) == 3)
+    environ = os.environ | {"SITEWARD_DATA": program.data, "SITEWARD_BROKER__URL": program.broker.url}
+    command = [sys.executable, "-m", "siteward", "spool"]
+    done = subprocess.run(command, env=environ, capture_output=True, check=True, timeout=60, text=True)
+    assert "0 records wait, 3 are set aside" in done.stderr
+    assert list(server.jobs().values()) == ["7"]
 
 
 def test_nobody_else_sends_what_waits_for_an_application(server: GatewayServer, program: Settings) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 import types
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import typer
@@ -25,7 +29,7 @@ from siteward.server.auth import Permission
 from siteward.server.auth.audit import Audited
 from siteward.server.resources import Resources
 from siteward.server.schedule import Task, load_tasks
-from siteward.settings import AccessSettings, Settings
+from siteward.settings import AccessSettings, IssuerSettings, Settings
 
 DONE: list[str] = []
 
@@ -47,7 +51,7 @@ def work(name: str, fail: bool = False, code: int = 0) -> None:  # noqa: FBT001,
     raise typer.Exit(code)
 
 
-def every() -> Iterator[tuple[str, object]]:
+def every() -> Iterator[tuple[str, Any]]:
     for name, entry in found("siteward.commands").items():
         yield from commands_below(command_of(entry), name)
 
@@ -80,6 +84,44 @@ def test_every_command_declares_its_permission() -> None:
     assert verbs["dead-letters messages discard"].is_noted
     weak = {Permission.PUBLIC, Permission.IDENTIFIED, Permission.READ, Permission.WATCH, Permission.NAMES}
     assert not [path for path, verb in verbs.items() if verb.is_noted and verb.permission in weak]
+
+
+NOTHING_BEFORE: Final = {
+    "collect": "records say who sent them",
+    "emit": "records say who sent them",
+    "import": "records say who sent them",
+    "simulate": "records say who sent them",
+    "up": "runs what others change things with",
+    "login": "is about a file of the person's own",
+    "logout": "is about a file of the person's own",
+    "token create": "there was none, and its claims are noted before anybody has it",
+    "privacy export": "shows what is kept, and that it was shown is noted",
+}
+"""Commands that write, and why none of them says what was before."""
+
+
+def tells(function: Any, seen: set[Any]) -> bool:
+    """Whether a function, or one of its module that it calls, says what was before a change."""
+    function = inspect.unwrap(function)
+    if function in seen:
+        return False
+    seen.add(function)
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    if "tell_change" in called or any(isinstance(each, ast.Attribute) and each.attr == "before" for each in targets):
+        return True
+    near = (function.__globals__.get(name) for name in called)
+    mine = [each for each in near if inspect.isfunction(each) and each.__module__ == function.__module__]
+    return any(tells(each, seen) for each in mine)
+
+
+def test_every_command_that_writes_says_what_was_before() -> None:
+    """In the audit, beside what it became; the few that have nothing to say give a reason here."""
+    writing = {path: command.callback for path, command in every() if verb_of(command, path).is_writing}
+    silent = {path for path, function in writing.items() if not tells(function, set())}
+    assert silent == set(NOTHING_BEFORE)
+    assert len(writing) > 25
 
 
 def test_a_command_that_declares_nothing_is_not_run() -> None:
@@ -169,6 +211,56 @@ def test_what_decisions_change_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (last.before, last.after["became"]) == ({"1": "open"}, {"1": "discarded"})
 
 
+def test_what_upkeep_changes_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the topology, the archive, the deny-list, stopped queues and names: what was, and what became of it."""
+    settings = Settings(data=str(tmp_path), issuers={"local": IssuerSettings(profile="local")})
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        ledger.write(batch_of(JOB, job_rows(3)))
+    with closing(DeadLetters(database_path(settings))) as letters:
+        letters.stop("ledger", "a flood")
+    file = tmp_path / "sites.csv"
+    head = "dimension,value,attribute,attribute_value,valid_from,valid_to\n"
+
+    def ended(*words: str) -> Audited:
+        assert ran(monkeypatch, settings, *words) == 0
+        last = noted(settings)[-1]
+        assert (last.action, bool(last.of)) == (f"siteward {' '.join(words[:2])}", True)
+        return last
+
+    file.write_text(f"{head}site,SITE-1,country,CH,,\n")
+    first = ended("topology", "import", str(file))
+    assert (first.before, [each["attribute_value"] for each in first.after["became"]]) == ([], ["CH"])
+    file.write_text(f"{head}site,SITE-1,country,FR,,\n")
+    second = ended("topology", "import", str(file), "--rewrite-past")
+    assert [each["attribute_value"] for each in (*second.before, *second.after["became"])] == ["CH", "FR"]
+    away = ended("ledger", "archive", "2026-04-01")
+    (name,) = away.after["became"]["files"]
+    assert away.before == {"records_in_ledger": 3}
+    back = ended("ledger", "restore", name)
+    assert (back.before, back.after["became"]) == ({"file": name}, {"records_in_ledger": 3})
+    entry = ("local", "--subject", "anna")
+    assert ended("token", "deny", *entry, "--reason", "lost").before is None
+    assert ended("token", "deny", *entry, "--reason", "lost again").before["reason"] == "lost"
+    assert ended("token", "allow", *entry).before["subject"] == "anna"
+    resumed = ended("dead-letters", "resume")
+    assert (resumed.before, resumed.after["became"]) == ({"ledger": "a flood"}, {"ledger": "goes on"})
+    assert ended("privacy", "erase", "Jane Doe").before == {}
+    allowed = ended("privacy", "allow", "Jane Doe")
+    assert (set(allowed.before.values()), allowed.after["allowed"]) == ({"erased"}, len(allowed.before))
+
+
+@pytest.mark.parametrize("words", [("list",), ("counts",), ("messages", "list")])
+def test_who_looks_at_what_was_refused_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """It is of every VO, and as it came: whoever runs the command stands in the audit, as over HTTP."""
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "dead-letters", *words) == 0
+    asked, ended = noted(settings)
+    assert asked.action == ended.action == f"siteward dead-letters {' '.join(words)}"
+    assert (asked.outcome, ended.outcome, ended.of) == ("asked", "done", asked.number)
+
+
 @pytest.mark.usefixtures("working")
 def test_nothing_is_changed_unnoted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -176,5 +268,5 @@ def test_nothing_is_changed_unnoted(
     """Where the audit cannot be written, the command does not run."""
     settings = Settings(data=str(tmp_path), access=AccessSettings(url="postgresql://nobody@127.0.0.1:1/none"))
     assert ran(monkeypatch, settings, "kinds", "lamp") == 1
-    assert "nothing is changed without it" in capsys.readouterr().err
+    assert "nothing is changed or shown without it" in capsys.readouterr().err
     assert DONE == []

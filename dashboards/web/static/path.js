@@ -30,8 +30,9 @@ export async function showPath(signal) {
   const total = (name) => pipeline.queues.reduce((sum, queue) => sum + (queue[name] ?? 0), 0);
   const now = { at, emitted: pipeline.emitted.total, collected: pipeline.collected.total, stored: pipeline.stored.total };
   remember(now);
+  const queued = countsRecords(pipeline) ? total("records") : total("ready") + total("unacked");
   const figures = {
-    emitted: now.emitted, queued: countsRecords(pipeline) ? total("records") : total("ready") + total("unacked"), collected: now.collected, stored: now.stored,
+    emitted: now.emitted, queued: isTold(pipeline) ? queued : null, collected: now.collected, stored: now.stored,
     "refused-emitters": pipeline.refused.emitters, "refused-gateway": pipeline.refused.gateway, "dead-letters": pipeline.refused.dead_letters,
   };
   for (const [name, value] of Object.entries(figures)) say(document.querySelector(`[data-figure="${name}"]`), whole(value));
@@ -58,7 +59,7 @@ function rates(name) {
   for (let i = 1; i < samples.length; i += 1) {
     const now = samples[i];
     const before = samples.slice(Math.max(0, i - SMOOTH), i).find((one) => one.at > now.at - PAUSE);
-    if (!before || now[name] < before[name]) continue;
+    if (!before || now[name] === null || before[name] === null || now[name] < before[name]) continue;
     const seconds = (now.at - before.at) / 1000;
     points.push([now.at, (now[name] - before[name]) / seconds]);
   }
@@ -76,7 +77,8 @@ function showRates() {
     const recent = samples.filter((one) => one.at >= end - 10_000);
     const seconds = (recent.at(-1).at - recent[0].at) / 1000;
     const rate = seconds > 0 ? Math.max(0, recent.at(-1)[name] - recent[0][name]) / seconds : 0;
-    say(document.querySelector(`[data-rate="${name}"]`), seconds > 0 ? `${short(rate)} /s` : "measuring …");
+    const known = recent.at(-1)[name] !== null;
+    say(document.querySelector(`[data-rate="${name}"]`), !known ? "of all VOs, not shown" : seconds > 0 ? `${short(rate)} /s` : "measuring …");
     by(`station-${name}`).classList.toggle("flowing", rate > 0);
   }
 }
@@ -86,9 +88,14 @@ function countsRecords({ queues }) {
   return queues.every((queue) => queue.records !== null);
 }
 
+/** Who sees some VOs only is not told how much waits of all of them. */
+function isTold({ queues }) {
+  return queues.every((queue) => queue.ready !== null);
+}
+
 function showQueues({ queues }, now) {
   const oldest = queues.map((queue) => queue.oldest).filter(Boolean).map((text) => Date.parse(text));
-  say(document.querySelector('[data-note="oldest"]'), oldest.length ? `oldest ${age(now - Math.min(...oldest))}` : countsRecords({ queues }) ? "nothing waits" : "messages");
+  say(document.querySelector('[data-note="oldest"]'), oldest.length ? `oldest ${age(now - Math.min(...oldest))}` : !isTold({ queues }) ? "" : countsRecords({ queues }) ? "nothing waits" : "messages");
   const parked = queues.reduce((sum, queue) => sum + queue.parked, 0);
   const names = queues.map((queue) => `${queue.queue} ${queue.bytes === null ? "" : short(queue.bytes, "B")}`.trim()).join(", ");
   say(document.querySelector('[data-note="queues"]'), [names, parked ? `${whole(parked)} unreadable ${parked === 1 ? "message" : "messages"}` : ""].filter(Boolean).join("; ") || "no queue yet");

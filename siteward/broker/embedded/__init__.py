@@ -126,6 +126,11 @@ class EmbeddedBroker:
         with self._file.reading() as connection:
             return int(connection.execute("SELECT coalesce(sum(length(body)), 0) FROM parked").fetchone()[0])
 
+    def parked_records(self) -> int:
+        """How many records all parked messages have."""
+        with self._file.reading() as connection:
+            return int(connection.execute("SELECT coalesce(sum(count), 0) FROM parked").fetchone()[0])
+
     def content(self) -> list[Held]:
         """Sums of what waits in any queue, by key, and of what is parked, by key and reason; the oldest first."""
         statement = """

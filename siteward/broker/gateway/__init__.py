@@ -75,6 +75,14 @@ class GatewayBroker:
         """
         raise OnlyPublishes(self._only_publishes())
 
+    def refuse_readers(self) -> NoReturn:
+        """Nobody can read here.
+
+        Raises:
+            OnlyPublishes: always.
+        """
+        raise OnlyPublishes(self._only_publishes())
+
     def close(self) -> None:
         """Nothing is open beside the publishers."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -79,10 +83,29 @@ def judge(answer: Answer, message: Message, place: str) -> None:
 def away(said: str, answer: Answer | None = None) -> BrokerUnavailable:
     """What says "not now", and how long the server asks to wait."""
     error = BrokerUnavailable(said)
-    wait = answer.headers.get("retry-after", "").strip() if answer else ""
-    if wait.isascii() and wait.isdecimal():
-        error.wait = min(float(wait[:9]), LONGEST_WAIT)
+    error.wait = min(_seconds(answer.headers), LONGEST_WAIT) if answer else 0.0
     return error
+
+
+def _seconds(headers: Mapping[str, str]) -> float:
+    """How long a server asks to wait (RFC 9110 §10.2.3): seconds, or an instant; 0 where it says neither.
+
+    An instant is one of the server's clock, where its answer says what that shows: ours may be another one.
+    """
+    said = headers.get("retry-after", "").strip()
+    if said.isascii() and said.isdecimal():
+        return float(said[:9])
+    until, now = _instant(said), _instant(headers.get("date", ""))
+    return 0.0 if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _instant(text: str) -> float | None:
+    """A date of HTTP in seconds since 1970 UTC; None where it is none."""
+    try:
+        found = parsedate_to_datetime(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def too_large(message: Message, place: str) -> BrokerError:

@@ -12,9 +12,10 @@ from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import MOST
 from siteward.server.auth.auditing import note_change
+from siteward.server.auth.caller import Ambiguous
 from siteward.server.auth.door import issuer_named
 from siteward.server.auth.token_text import LONGEST_NAME
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import asks_for_all, caller_of
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 
@@ -79,13 +80,25 @@ def router(resources: Resources) -> APIRouter:
         after: Annotated[int, Query(ge=0, le=INT64_MAX, description="The last number of the page before.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> Response:
-        """Answer who changed what, the newest first; of a VO for its administrators, of all for the platform's."""
-        caller = caller_of(request)
-        if not (caller.may(Permission.PLATFORM) or (vo and caller.may_in(Permission.ADMINISTER, vo))):
-            raise Problem(403, "name a VO that you administer: vo=…")
+        """Answer who changed what, the newest first; of a VO for its administrators, of all for the platform's.
+
+        Of all, and of what is no VO's, only where the header Siteward-VO says `*`, which is noted.
+        """
+        _check_audit(request, vo)
         return json_response({"audit": resources.audit.find(subject=subject, vo=vo, after=after, limit=limit)})
 
     return routes
+
+
+def _check_audit(request: Request, vo: str) -> None:
+    """Pass where the caller may see what was changed of a VO; "" is of all."""
+    caller = caller_of(request)
+    if asks_for_all(request) if not vo else caller.may_in(Permission.ADMINISTER, vo):
+        return
+    if not vo and caller.may(Permission.PLATFORM):
+        message = "name a VO, vo=…, or say * (header Siteward-VO) for what was changed of all, which is noted"
+        raise Ambiguous(message)
+    raise Problem(403, "name a VO that you administer: vo=…")
 
 
 def _issuer(resources: Resources, name: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
 import msgspec
 
 from siteward.server.auth.refusal import Reason, TokenRefused
+from siteward.strict_json import strict_json
 
 LONGEST: Final = 16 * 2**10
 """Characters of a token. Those with hundreds of groups have a few thousand."""
@@ -57,8 +57,8 @@ def read_token(text: str) -> TokenText:
 
 def _object(part: str, name: str) -> Claims:
     try:
-        found = _STRICT.decode(_decoded(part, name).decode())
-    except (ValueError, RecursionError):
+        found = strict_json(_decoded(part, name).decode())
+    except ValueError:
         # Its own message may quote the token.
         _refuse(f"has a {name} that is not strict JSON, with each name once")
     if not isinstance(found, dict):
@@ -74,21 +74,6 @@ def _decoded(part: str, name: str) -> bytes:
     if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != part:
         _refuse(f"has a {name} that is not canonical base64url")
     return data
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        message = "a name occurs twice"
-        raise ValueError(message)
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(text)
-
-
-_STRICT: Final = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)
 
 
 def _refuse(what: str) -> NoReturn:

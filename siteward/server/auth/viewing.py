@@ -11,6 +11,7 @@ from fastapi import Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from siteward.log import get_logger
+from siteward.server.auth import Permission
 from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.local_person import with_names
 from siteward.server.database import Conflict, DatabaseError
@@ -76,6 +77,23 @@ def viewer_of(request: Request, settings: Settings) -> Viewer:
             raise Ambiguous(message)
         _note(request, caller)
     return with_names(viewer, settings)
+
+
+def asks_for_all(request: Request) -> bool:
+    """Whether somebody who looks after the platform asks for what is of every VO, or of none; noted. May wait for it.
+
+    Raises:
+        Problem: 503, that it looks at every VO cannot be noted.
+    """
+    caller = caller_of(request)
+    if not caller.may(Permission.PLATFORM):
+        return False
+    if not caller.identity.issuer:
+        return True
+    if request.headers.get(VO_HEADER, "") != ALL_OF_THEM:
+        return False
+    _note(request, caller)
+    return True
 
 
 def _note(request: Request, caller: Caller) -> None:
