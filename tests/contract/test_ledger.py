@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_databases import emptied
+from ledger_databases import TIERS, emptied, retiered
+from sqlalchemy import select
 from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
@@ -343,17 +344,24 @@ few: Final = settings(
 @few
 @given(
     arrived=revisions(),
-    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    rounds=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans(), st.sampled_from(TIERS)), max_size=6
+    ),
     query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+    database: Database,
+    arrived: list[Fields],
+    rounds: list[tuple[int, int, bool, tuple[int, ...]]],
+    query: UsageQuery,
+    now: datetime,
 ) -> None:
-    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is exact."""
+    """Whatever the order, batches, duplicates, revisions, tiers now and before, compaction, window: cells are exact."""
     ledger = emptied(database, USE, now)
     rest = list(arrived)
-    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+    for size, days, is_compacted, hours in [*rounds, (len(rest), 0, False, TIERS[0])]:
+        ledger = retiered(ledger, USE, hours)
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
         # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
@@ -420,6 +428,33 @@ def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -
     ledger.write(batch([use(1000)]))
     assert compact(ledger) == 0, "a late record goes into a bucket of its day at once"
     assert ask(ledger, "records").totals == (len(records) + 1,)
+
+
+@pytest.mark.parametrize(("before", "after"), [((1, 6, 24), (1, 8, 24)), ((8, 24), (12, 24)), ((1, 12), (1, 6))])
+def test_buckets_of_other_tiers_are_left_where_they_do_not_fit(
+    database: Database, before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    """Every window says the same before and after, whatever the widths were; wider ones that all divide take all."""
+    ledger = retiered(emptied(database, USE, FIRST), USE, before)
+    hours = [1, 7, 9, 11, 13, 19]
+    starts = [microseconds(FIRST) + hour * HOUR for hour in hours]
+    ledger.write(batch([use(number, start=start, end=start + HOUR // 2) for number, start in enumerate(starts)]))
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=10))
+    compact(ledger)
+    ledger = retiered(ledger, USE, after)
+    compact(ledger)
+    for first, last in ((0, 8), (8, 16), (16, 24), (0, 12), (5, 12), (0, 24)):
+        window = {"start": FIRST + timedelta(hours=first), "end": FIRST + timedelta(hours=last)}
+        for attribution in (Attribution.PRORATED, Attribution.BY_END):
+            answer = ask(ledger, "sum:wall_time", "records", attribution=attribution, **window)
+            count = sum(first <= hour < last for hour in hours)
+            assert answer.totals == (7200 * count, count), f"from {first} to {last}"
+    ledger = retiered(ledger, USE, (1, 24))
+    ledger.clock = lambda: microseconds(LATER)
+    compact(ledger)
+    with database.read() as connection:
+        widths = connection.execute(select(ledger.tables["use"].by_end.c["_width"])).scalars().all()
+    assert widths == [DAY]
 
 
 def test_compaction_while_others_write(database: Database) -> None:
