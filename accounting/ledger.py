@@ -19,9 +19,10 @@ from accounting.booking.books import Arrived, Books
 from accounting.booking.buckets import pieces_of, tiers_at
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
 from accounting.booking.entries import Entry, enter, entry_number
+from accounting.booking.limits import beyond_limits
 from accounting.booking.parted import Parted
 from accounting.booking.parts import enter_part, newest_of
-from accounting.booking.postings import account_of, amounts_of, beyond_limits
+from accounting.booking.postings import account_of, amounts_of
 from accounting.booking.revising import Revising
 from accounting.booking.rows import account_of_rows
 from accounting.completeness.arrivals import count_arrivals

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from accounting.archive.archived_ids import day_of
 from accounting.booking.dictionary import AT_ONCE
-from accounting.booking.postings import beyond_limits
+from accounting.booking.limits import beyond_limits
 from accounting.booking.rows import Row, plain, put_rows, remove_rows, replace_rows
 from accounting.corrections.correction import series_row
 from accounting.corrections.originals import Original, layers_of, over_records

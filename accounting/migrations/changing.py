@@ -14,7 +14,8 @@ from sqlalchemy import Column, Connection, Table, bindparam, delete, func, inspe
 from accounting import LedgerError
 from accounting.booking.buckets import tiers_at
 from accounting.booking.counters import booked_columns
-from accounting.booking.postings import account_of, beyond_limits, by_end, prorated
+from accounting.booking.limits import every_excess
+from accounting.booking.postings import account_of, by_end, prorated
 from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import Change
@@ -203,7 +204,7 @@ def _refuse_missing(connection: Connection, tables: Tables) -> None:
 
 def _refuse_large(kind: Kind, rows: list[Any], names: Collection[str]) -> None:
     columns = {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
-    for position, refused in beyond_limits(kind, columns).items():
+    for position, refused in every_excess(kind, columns):
         if refused.field in kind.products and refused.field in names:
             message = f"record {bytes(rows[position][ID]).hex()}: {refused}; nothing was changed"
             raise LedgerError(message)
