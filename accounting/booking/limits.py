@@ -12,13 +12,15 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers
 from accounting.booking.measures import MOST, MOST_OF_PRODUCT, additive, factors
 from accounting.booking.postings import integers_of
-from siteward.records import Column, Kind, Measure, Refused, Type
+from siteward.records import Bound, Column, Kind, Measure, Refused, Type
 
 Columns = Mapping[str, Sequence[Any]]
+Floats = npt.NDArray[np.float64]
 
 
 def beyond_limits(kind: Kind, columns: Columns) -> dict[int, Refused]:
@@ -42,6 +44,8 @@ def every_excess(kind: Kind, columns: Columns) -> Iterator[tuple[int, Refused]]:
         yield from _too_large(kind, columns, name, limit)
     for name in kind.products:
         yield from _large_products(kind, columns, name)
+    for bound in kind.bounds:
+        yield from _out_of_bounds(kind, columns, bound)
 
 
 def _too_long(kind: Kind, columns: Columns, longest: int) -> Iterator[tuple[int, Refused]]:
@@ -99,6 +103,27 @@ def _large_products(kind: Kind, columns: Columns, name: str) -> Iterator[tuple[i
         if abs(product) > MOST_OF_PRODUCT:
             reason = f"is beyond {MOST_OF_PRODUCT}, more than a bucket holds; look at its factors"
             yield position, Refused(reason, kind=kind.name, field=name, value=product)
+
+
+def _out_of_bounds(kind: Kind, columns: Columns, bound: Bound) -> Iterator[tuple[int, Refused]]:
+    # In floats: none of these bounds is one that the last digits decide, and no product is too large.
+    most: Floats = np.full(len(columns[bound.measure]), bound.factor, np.float64)
+    if bound.lasting:
+        most = most * (_lasting(kind, columns) / 1_000_000)
+    for name in bound.of:
+        most = most * _floats(columns[name])
+    # What is unknown is above nothing, and below nothing.
+    for position in np.flatnonzero(_floats(columns[bound.measure]) > most + bound.slack).tolist():
+        reason = f"is more than {bound} = {most[position] + bound.slack:.6g} allows; mend it, or its kind's `bounds`"
+        value = columns[bound.measure][position]
+        yield position, Refused(reason, kind=kind.name, field=bound.measure, value=value)
+
+
+def _floats(values: Sequence[Any]) -> Floats:
+    """Values, NaN where they are unknown."""
+    if values.count(None) == len(values):
+        return np.full(len(values), np.nan)
+    return np.array(values, np.float64)
 
 
 def _largest(values: Sequence[Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Dimension, Interval, Measure, Ratio
+from siteward.records import Bound, Dimension, Interval, Measure, Ratio
 
 _SECONDS: Final = 400 * 86_400
 _FILES: Final = 10**9
@@ -57,3 +57,5 @@ class DataOperation(
         "registrations_done", "registrations_total", unit="1", doc="registrations that succeeded per attempted"
     )
     throughput = Ratio("size", "transfer_time", unit="B/s", doc="data moved per time spent moving it")
+
+    files_done_bound = Bound("files_done", "files_total")

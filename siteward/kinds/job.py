@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Combine, Dimension, Interval, Measure, Product, Ratio
+from siteward.records import Bound, Combine, Dimension, Interval, Measure, Product, Ratio
 
+RESTARTED: Final = 30 * 86_400
+"""Seconds that wall time may exceed the interval by: of a job that was evicted and started again, some batch systems
+tell the last start, and the wall time of all attempts."""
+OVERCOMMITTED: Final = 1000
+"""How many times its core time a job may have used: where nobody says how many processors it had it is booked as having
+one, and may have used all threads of the largest node; where nobody holds it to its share, it does."""
+UNTIMED: Final = 86_400
+"""Seconds of processor time that a job may have used whose wall time is told as nought, or in whole minutes."""
 JobState = Literal["completed", "failed", "cancelled", "timeout", "evicted", "unknown"]
 """How a job ended: by itself with success or error, by a person, by a limit, by the site, or nobody knows."""
 LONGEST: Final = timedelta(days=400)
@@ -140,3 +148,6 @@ class Job(
     power = Ratio("energy", "core_time", unit="W", doc="energy per core time")
     input_rate = Ratio("input_size", "cpu_time", unit="B/s", doc="input data per processor time")
     event_time = Ratio("cpu_time", "processed_events", unit="s", doc="processor time per event")
+
+    wall_time_bound = Bound("wall_time", lasting=True, slack=RESTARTED)
+    cpu_time_bound = Bound("cpu_time", "wall_time", "processors", factor=OVERCOMMITTED, slack=UNTIMED)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
+from math import inf
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Bound, Combine, Dimension, Measure, Product, Ratio
 from siteward.records.identity import microseconds
 from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATEST, Record, Tier
 
@@ -126,6 +127,7 @@ class Declaration(msgspec.Struct, frozen=True):
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     booked: bool = True
     since: str = ""
+    bounds: tuple[Bound, ...] = ()
     record: type[Record] | None = None
 
 
@@ -148,6 +150,7 @@ def check_declaration(declaration: Declaration) -> None:
         *_identity_problems(declaration),
         *_product_problems(declaration),
         *_ratio_problems(declaration),
+        *_bound_problems(declaration),
         *_longest_problems(declaration),
         *_tier_problems(declaration.tiers),
         *_counter_problems(declaration),
@@ -232,6 +235,20 @@ def _ratio_problems(declaration: Declaration) -> Iterator[str]:
             yield f"ratio {name!r} has the unknown unit {ratio.unit!r}; one of {', '.join(UNITS)}"
         if name in columns or name in declaration.products:
             yield f"ratio {name!r} has the name of a field or product"
+
+
+def _bound_problems(declaration: Declaration) -> Iterator[str]:
+    measures = {column.name for column in declaration.columns if isinstance(column.role, Measure)}
+    for bound in declaration.bounds:
+        for name in (bound.measure, *bound.of):
+            if name not in measures:
+                yield f"the bound of {bound.measure!r} names {name!r}, which is not a measure"
+        if not bound.of and not bound.lasting:
+            yield f"the bound of {bound.measure!r} names nothing that it depends on; give the measure a limit instead"
+        if not (0 < bound.factor < inf and 0 <= bound.slack < inf):
+            yield f"the bound of {bound.measure!r} needs a factor above 0, and a slack that is not below"
+        if bound.lasting and declaration.shape is not Shape.INTERVAL and not declaration.since:
+            yield f"the bound of {bound.measure!r} is by how long records last, and no {declaration.shape} does"
 
 
 def _adds_up(column: Column | None) -> bool:

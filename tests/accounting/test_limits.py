@@ -75,3 +75,54 @@ def test_limits_of_our_kinds_hold() -> None:
         0: ("one_way_delay", "1e+300"),
         1: ("jitter", "3601.0"),
     }
+
+
+def test_bounds_are_told_by_other_fields() -> None:
+    """Processor time by wall time and processors, wall time by start and end: with room for what sources do say."""
+    hour = 3600
+    assert jobs(cpu_time=1000 * hour + 86_400, processors=1) == {}, (
+        "a whole node, or nobody knows of how many processors"
+    )
+    assert jobs(cpu_time=1000 * hour + 86_401, processors=1) == {0: ("cpu_time", "3686401")}
+    assert jobs(cpu_time=1000 * hour + 86_401, processors=2) == {}
+    assert jobs(cpu_time=86_400, wall_time=0) == {}, "a short job whose wall time is told in whole minutes"
+    assert jobs(cpu_time=10**12) == {0: ("cpu_time", str(10**12))}
+    assert jobs(cpu_time=None, wall_time=hour + 30 * 86_400) == {}, "all attempts of a job, of which the last is timed"
+    assert jobs(cpu_time=None, wall_time=34_000_000) == {0: ("wall_time", "34000000")}
+    network = KINDS["network"]
+    records = [{"packets_sent": 10, "packets_lost": lost} for lost in (10, 11, None)]
+    assert refused(network, *records, {"packets_lost": 5}) == {1: ("packets_lost", "11")}
+    virtual = {"started": 0, "time": 100 * 10**6, "vcpus": 2000, "wall_time": 100}
+    machine = {**virtual, "cpu_time": 200_000 + 86_400}
+    assert refused(KINDS["cloud-vm"], machine, {**machine, "cpu_time": 200_000 + 86_401}) == {1: ("cpu_time", "286401")}
+    assert refused(KINDS["cloud-vm"], {**virtual, "wall_time": 100 + 31 * 86_400}) == {0: ("wall_time", "2678500")}
+
+
+def test_a_kind_of_a_community_has_bounds() -> None:
+    """Of any measures, with fractions, in a table; the reason names the bound and what it comes to."""
+    measure: dict[str, object] = {"doc": "d", "unit": "1"}
+    table: dict[str, object] = {
+        "doc": "Licences.",
+        "shape": "interval",
+        "measures": {"used": measure, "owned": measure | {"optional": True}, "load": measure | {"type": "number"}},
+        "bounds": [
+            {"measure": "used", "of": ["owned"], "factor": 10, "slack": 2},
+            {"measure": "load", "of": ["owned"], "factor": 0.5, "lasting": True},
+        ],
+    }
+    kind = kind_from_table("licence-use", table)
+    usual: dict[str, Any] = {"vo": "x", "start": 0, "end": 4_000_000, "used": 0, "owned": 1, "load": 0.0}
+    records: list[dict[str, Any]] = [
+        {"used": 12},
+        {"used": 13},
+        {"used": 13, "owned": None},
+        {"load": 2.0},
+        {"load": 2.5},
+    ]
+    rows = [{column.name: column.default for column in kind.columns} | usual | each for each in records]
+    columns = {name: [row[name] for row in rows] for name in kind.names}
+    assert {position: str(each) for position, each in beyond_limits(kind, columns).items()} == {
+        1: "licence-use.used: is more than 10 * owned + 2 = 12 allows; mend it, or its kind's `bounds` (got 13)",
+        4: "licence-use.load: is more than 0.5 * seconds that it lasts * owned = 2 allows; mend it, or its kind's "
+        "`bounds` (got 2.5)",
+    }
