@@ -45,7 +45,8 @@ def import_file(
     settings = options(context).settings
     with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
-        said = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
+        # Not as a text file, whose line ends Python would make others.
+        said = parse_topology(file.read_bytes().decode(), form, dimensions)
         entries = without_names(said, personal_names(ledger.kinds.values()), people)
         now = int(time.time())
         write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)

@@ -103,6 +103,27 @@ def test_files_say_the_same() -> None:
     assert parse_topology("\n".join(lines), "csv", ["vo", "site"]) == ENTRIES
 
 
+def test_csv_has_values_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Line breaks in quotes, and what elsewhere ends a line, are part of a value, however the lines themselves end."""
+    names = ["A\nB", "A\r\nB", "A\u2028B", "A\x0bB\x85", 'A"B,']
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    text = "\r\n".join([",".join(COLUMNS), *(f"site,{name},tier,{name},," for name in quoted), ""])
+    due = [Entry("site", name, "tier", name) for name in names]
+    assert parse_topology(text, "csv", ["site"]) == due
+    wrong = f"{','.join(COLUMNS)}\nsite,{quoted[0]},tier,1,,\nsite,A,tier,1,soon,"
+    with pytest.raises(TopologyError, match="line 4: 'soon' is not a date"):
+        parse_topology(wrong, "csv", ["site"])
+    file = tmp_path / "sites.csv"
+    file.write_bytes(text.encode())
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "topology", "import", str(file)) == 0
+    capsys.readouterr()
+    assert ran(monkeypatch, settings, "--output", "json", "topology", "list") == 0
+    assert {each["value"] for each in json.loads(capsys.readouterr().out)} == set(names)
+
+
 @pytest.mark.parametrize(
     ("form", "text", "hint"),
     [
