@@ -278,6 +278,10 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
     return draw(st.permutations(arrived))
 
 
+UNKNOWN: Final = ((Filter("code", (None,)),), (Filter("code", (None, 1), negated=True),))
+"""Conditions on what may not be known."""
+
+
 @st.composite
 def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQuery:
     """Any question whose window starts and ends so far from the starts of days."""
@@ -298,7 +302,9 @@ def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQu
         end=end,
         attribution=attribution,
         by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "code", "simulated"]), unique=True, max_size=2))),
-        filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
+        filters=draw(
+            st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),), *UNKNOWN])
+        ),
         period=draw(
             st.sampled_from(
                 [Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER]
