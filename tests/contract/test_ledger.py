@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_databases import TIERS, emptied, retiered
 from sqlalchemy import select
+from structlog.testing import capture_logs
 from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
@@ -33,6 +34,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
+from siteward.telemetry import LEDGER_DIFFERING, telemetry
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 DAY: Final = 86_400
@@ -56,6 +58,30 @@ def test_a_record_is_booked_once(ledger: Ledger) -> None:
     assert ledger.write(batch([use(), use()])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
     assert ledger.write(batch([use(), use(1)])).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
     assert ask(ledger, "sum:wall_time", "sum:core_time", "records").totals == (14400, 57600, 2)
+
+
+def test_duplicates_that_differ_are_told(ledger: Ledger) -> None:
+    """They stay duplicates, but are counted, and one of each batch is named, with who sent it."""
+
+    def counted(*records: Fields) -> int:
+        before = telemetry.value(LEDGER_DIFFERING, "use")
+        ledger.write(batch(records))
+        return round(telemetry.value(LEDGER_DIFFERING, "use") - before)
+
+    first = use(cpu_time=None, code=None)
+    assert counted(first, first, use(1)) == 0
+    assert counted(first, use(1)) == 0
+    assert counted(use(wall_time=7201), use(1, site="T"), use(2)) == 2
+    assert counted(use(cpu_time=0), use(code=0)) == 2
+    assert counted(use(3), use(3, wall_time=1), use(3)) == 1
+    assert counted(use(3, revision=1, wall_time=1), use(3, wall_time=2)) == 0, (
+        "another revision says otherwise by right"
+    )
+    assert ask(ledger, "sum:wall_time", by=("site",)).totals == (7200 * 3 + 1,)
+    with capture_logs() as said:
+        counted(use(4), use(wall_time=1), use(1, cpu_time=1, _producer="ce1"))
+    (line,) = [each for each in said if each["log_level"] == "warning"]
+    assert (line["first"], line["producer"], line["records"]) == (use()["_id"].hex(), "test", 2)
 
 
 def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
