@@ -10,6 +10,8 @@ from siteward.records import Bound, Combine, Dimension, Interval, Measure, Produ
 RESTARTED: Final = 30 * 86_400
 """Seconds that wall time may exceed the interval by: of a job that was evicted and started again, some batch systems
 tell the last start, and the wall time of all attempts."""
+TOGETHER: Final = 256
+"""How many times the interval wall time may be: what some sources call so is that of all processors together."""
 OVERCOMMITTED: Final = 1000
 """How many times its core time a job may have used: where nobody says how many processors it had it is booked as having
 one, and may have used all threads of the largest node; where nobody holds it to its share, it does."""
@@ -149,5 +151,5 @@ class Job(
     input_rate = Ratio("input_size", "cpu_time", unit="B/s", doc="input data per processor time")
     event_time = Ratio("cpu_time", "processed_events", unit="s", doc="processor time per event")
 
-    wall_time_bound = Bound("wall_time", lasting=True, slack=RESTARTED)
+    wall_time_bound = Bound("wall_time", lasting=True, factor=TOGETHER, slack=RESTARTED)
     cpu_time_bound = Bound("cpu_time", "wall_time", "processors", factor=OVERCOMMITTED, slack=UNTIMED)

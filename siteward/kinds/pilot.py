@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.kinds.job import LONGEST, OVERCOMMITTED, RESTARTED
+from siteward.kinds.job import LONGEST, OVERCOMMITTED, RESTARTED, TOGETHER
 from siteward.records import Bound, Combine, Dimension, Interval, Measure, Product, Ratio
 
 PilotState = Literal["done", "failed", "aborted", "deleted", "unknown"]
@@ -59,6 +59,6 @@ class Pilot(
     occupancy = Ratio("busy_time", "core_time", unit="1", doc="core time with a job per core time allocated")
 
     # By how long they last: wall time is nought where nobody told it.
-    wall_time_bound = Bound("wall_time", lasting=True, slack=RESTARTED)
+    wall_time_bound = Bound("wall_time", lasting=True, factor=TOGETHER, slack=RESTARTED)
     cpu_time_bound = Bound("cpu_time", "processors", lasting=True, factor=OVERCOMMITTED, slack=RESTARTED)
     busy_time_bound = Bound("busy_time", "processors", lasting=True, factor=OVERCOMMITTED, slack=RESTARTED)

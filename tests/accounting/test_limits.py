@@ -88,6 +88,7 @@ def test_bounds_are_told_by_other_fields() -> None:
     assert jobs(cpu_time=86_400, wall_time=0) == {}, "a short job whose wall time is told in whole minutes"
     assert jobs(cpu_time=10**12) == {0: ("cpu_time", str(10**12))}
     assert jobs(cpu_time=None, wall_time=hour + 30 * 86_400) == {}, "all attempts of a job, of which the last is timed"
+    assert jobs(cpu_time=None, wall_time=256 * hour) == {}, "what its source calls so is that of all processors"
     assert jobs(cpu_time=None, wall_time=34_000_000) == {0: ("wall_time", "34000000")}
     network = KINDS["network"]
     records = [{"packets_sent": 10, "packets_lost": lost} for lost in (10, 11, None)]
