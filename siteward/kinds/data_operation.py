@@ -30,7 +30,7 @@ class DataOperation(
     user: Annotated[str, Dimension("who asked for it", personal=True)] = ""
     group: Annotated[str, Dimension("that user's group or role within the VO")] = ""
     activity: Annotated[str, Dimension("purpose, such as production or rebalancing")] = ""
-    execution_site: Annotated[str, Dimension("site where the operation was run")] = ""
+    execution_site: Annotated[str, Dimension("site where the operation was run", max_length=256)] = ""
     source: Annotated[str, Dimension("storage read from")] = ""
     destination: Annotated[str, Dimension("storage written to")] = ""
     protocol: Annotated[str, Dimension("protocol used")] = ""

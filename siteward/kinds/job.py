@@ -72,9 +72,13 @@ class Job(
     job_group: Annotated[str, Dimension("production, task or bulk submission it belongs to", live=False)] = ""
     job_type: Annotated[str, Dimension("sort of work, such as simulation, merging or analysis", live=False)] = ""
     job_class: Annotated[str, Dimension("class of jobs in the workload management system", live=False)] = ""
-    processing_type: Annotated[str, Dimension("processing step or pass, such as a release", live=False)] = ""
+    processing_type: Annotated[
+        str, Dimension("processing step or pass, such as a release", max_length=256, live=False)
+    ] = ""
     status: Annotated[str, Dimension("final status in the words of the system that ran it", live=False)] = ""
-    minor_status: Annotated[str, Dimension("final status more precisely, in that system's words", live=False)] = ""
+    minor_status: Annotated[
+        str, Dimension("final status more precisely, in that system's words", max_length=256, live=False)
+    ] = ""
     reason: Annotated[str, Dimension("why it ended so, in free words", max_length=1000, bucketed=False)] = ""
     infrastructure: Annotated[str, Dimension("grid, local, cloud or hpc", live=False)] = ""
     middleware: Annotated[str, Dimension("software it came through, such as htcondor-ce or arc", live=False)] = ""
