@@ -14,7 +14,7 @@ from accounting.cli.opened import opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads
+from siteward.cli.verbs import changes, reads, tell_change
 from siteward.people import personal_names
 from siteward.server.auth import Permission
 from siteward.usage_text import bucketed
@@ -28,15 +28,18 @@ def import_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="TOML with [[site]] tables, or CSV.")],
     rewrite_past: Annotated[
-        bool, typer.Option("--rewrite-past", help="Also where it says otherwise of the past than was known.")
+        bool,
+        typer.Option("--rewrite-past", help="Also where it says otherwise of the past, or anything of closed months."),
     ] = False,
 ) -> None:
     """Take a topology: all that is known of the attributes that the file names.
 
     A site that moves has two entries: one that ends on the day of the move, and one that starts there. What was said
-    of the past stays said; a file that says otherwise is refused, unless --rewrite-past is given.
+    of the past stays said, and what was unknown of a closed month stays unknown; a file that says otherwise is
+    refused, unless --rewrite-past is given.
     """
-    from accounting.topology.naming import without_names  # noqa: PLC0415  # only this command needs it.
+    from accounting.periods.closed_months import closed_by_dimension  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology.naming import without_names  # noqa: PLC0415  # as above.
     from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # as above.
     from accounting.topology.topology_table import write_topology  # noqa: PLC0415
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
@@ -49,7 +52,11 @@ def import_file(
         said = parse_topology(file.read_bytes().decode(), form, dimensions)
         entries = without_names(said, personal_names(ledger.kinds.values()), people)
         now = int(time.time())
-        write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past)
+        closed = closed_by_dimension(ledger)
+        change = write_topology(
+            ledger.database, ledger.common.topology, entries, now, closed, rewrite_past=rewrite_past
+        )
+        tell_change(context, change.gone, change.new)
     tell(f"{file}: {len(entries)} entries")
 
 
