@@ -7,19 +7,19 @@ one that gives an id twice loses a record: somebody ought to know.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from accounting.booking.rows import Row, plain
 from accounting.tables import SERIES, is_bucketed
 from siteward.log import get_logger
 from siteward.records import Kind, id_text
+from siteward.server.database import Values
 from siteward.sinks import Batch
 from siteward.telemetry import LEDGER_DIFFERING, telemetry
 
 log = get_logger(__name__)
 
 
-def differs(kind: Kind, known: Row, rows: Mapping[str, Sequence[Any]], position: int) -> bool:
+def differs(kind: Kind, known: Row, rows: Mapping[str, Values], position: int) -> bool:
     """Whether a record says otherwise than the one that is known.
 
     Args:

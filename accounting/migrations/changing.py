@@ -21,7 +21,7 @@ from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import Change
 from accounting.migrations.meaning import Place, Spot
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, column_of, sum_column
+from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, field_columns, is_bucketed, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.server.database import Dialect
@@ -65,7 +65,8 @@ def _change_column(connection: Connection, operations: Operations, tables: Table
 def _fresh(tables: Tables, table: Table, name: str) -> Column[Any]:
     """A column like that of a table, which belongs to it already."""
     if table in (tables.series, *tables.of_records) and name in tables.kind.column:
-        return column_of(tables.kind.column[name])
+        beside = [each for each in tables.kind.columns if is_bucketed(each) is (table is tables.series)]
+        return next(column for column in field_columns(beside) if column.name == name)
     return integer_column(name, optional=True) if table.c[name].nullable else sum_column(name)
 
 

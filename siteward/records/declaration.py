@@ -23,6 +23,16 @@ LONGEST_PERSONAL: Final = 1000
 """Characters of a name in the table of people."""
 
 
+LONGEST_KIND: Final = 36
+"""Characters of a booked kind's name: with the ledger's `accounting_` and `_prorated_months` around it, a table has the
+63 that every database takes."""
+LONGEST_FIELD: Final = 63
+LONGEST_SUMMED: Final = 55
+"""Characters of a measure's or product's name: columns of the ledger have up to eight more, such as `_before_`."""
+LONGEST_RATIO: Final = 59
+"""The same of a ratio, with `_of_`."""
+
+
 class Shape(StrEnum):
     """When a record was: at an instant, in a cycle of snapshots, or over an interval."""
 
@@ -146,6 +156,7 @@ def check_declaration(declaration: Declaration) -> None:
     """
     problems = [
         *_name_problems(declaration),
+        *_long_name_problems(declaration),
         *_column_problems(declaration.columns),
         *_identity_problems(declaration),
         *_product_problems(declaration),
@@ -173,6 +184,23 @@ def _name_problems(declaration: Declaration) -> Iterator[str]:
             yield f"field {name!r}: a field's name is lower-case letters, digits and '_', starting with a letter"
         if names.count(name) > 1:
             yield f"field {name!r} is declared twice"
+
+
+def _long_name_problems(declaration: Declaration) -> Iterator[str]:
+    """Names that some database could not have in its tables, whichever this installation has."""
+    if not declaration.booked:
+        return
+    summed = [column.name for column in declaration.columns if isinstance(column.role, Measure)]
+    for what, names, longest in (
+        ("kind", [declaration.name], LONGEST_KIND),
+        ("field", [column.name for column in declaration.columns if column.name not in summed], LONGEST_FIELD),
+        ("measure", summed, LONGEST_SUMMED),
+        ("product", declaration.products, LONGEST_SUMMED),
+        ("ratio", declaration.ratios, LONGEST_RATIO),
+    ):
+        for name in names:
+            if len(name) > longest:
+                yield f"{what} {name!r} has a name of {len(name)} characters; the ledger takes {longest}"
 
 
 def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
