@@ -18,11 +18,13 @@ from accounting.booking.arithmetic import Integers
 from accounting.booking.books import Arrived, Books
 from accounting.booking.buckets import pieces_of, tiers_at
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
+from accounting.booking.differing import differing_within, tell_differing
 from accounting.booking.entries import Entry, enter, entry_number
+from accounting.booking.limits import beyond_limits
 from accounting.booking.parted import Parted
 from accounting.booking.parts import enter_part, newest_of
-from accounting.booking.postings import account_of, amounts_of, beyond_limits
-from accounting.booking.revising import Revising
+from accounting.booking.postings import account_of, amounts_of
+from accounting.booking.revising import Revised, Revising
 from accounting.booking.rows import account_of_rows
 from accounting.completeness.arrivals import count_arrivals
 from accounting.migrations.standing import digest_in
@@ -112,8 +114,12 @@ class Ledger:
         reasons = beyond_limits(batch.kind, batch.columns)
         outcomes = [Outcome.REJECTED if position in reasons else Outcome.DUPLICATE for position in range(len(batch))]
         written = Written(outcomes, reasons)
-        for chosen in self._portions(batch, newest_of(batch, reasons)):
+        newest = newest_of(batch, reasons)
+        for chosen in self._portions(batch, newest):
             enter_part(written, chosen, self._booked(batch.part(chosen)))
+        if len(newest) + len(reasons) < len(batch):
+            others = sorted({*range(len(batch))} - {*newest, *reasons})
+            tell_differing(batch, differing_within(batch, newest, others))
         return written
 
     def _portions(self, batch: Batch, chosen: Sequence[int]) -> list[Sequence[int]]:
@@ -239,6 +245,7 @@ class _Booking:
         self._batch = batch
         self._now = ledger.clock()
         self._entry = entry_number()
+        self._differing: list[int] = []
 
     def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
@@ -270,14 +277,28 @@ class _Booking:
             else:
                 reasons = self._post(connection, rows, inserted, found)
             self._count(connection, producers, found)
+        tell_differing(batch, self._differing)
         return Written(found, reasons)
+
+    def _revised(
+        self,
+        connection: Connection,
+        rows: Mapping[str, Any],
+        inserted: int,
+        found: list[Outcome],
+        reasons: dict[int, Refused],
+    ) -> Revised:
+        revising = Revising(connection, self._ledger, self._batch, rows, self._entry)
+        revised = revising.revised(inserted, found, reasons)
+        self._differing = revising.differing
+        return revised
 
     def _post(
         self, connection: Connection, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
     ) -> dict[int, Refused]:
         """Add what new records, and newer revisions, change."""
         reasons: dict[int, Refused] = {}
-        revised = Revising(connection, self._ledger, self._batch, rows, self._entry).revised(inserted, found, reasons)
+        revised = self._revised(connection, rows, inserted, found, reasons)
         pairs = ((revised.old, -1), (revised.new, 1))
         changes = [(Cause.REVISION, account_of_rows(self._kind, some, sign)) for some, sign in pairs if some]
         reasons |= self._archived(connection, found)
@@ -294,7 +315,7 @@ class _Booking:
     ) -> dict[int, Refused]:
         """The same where a record's part depends on others."""
         reasons: dict[int, Refused] = {}
-        revised = Revising(connection, self._ledger, self._batch, rows, self._entry).revised(inserted, found, reasons)
+        revised = self._revised(connection, rows, inserted, found, reasons)
         reasons |= self._archived(connection, found)
         new = np.array([outcome is Outcome.STORED for outcome in found])
         columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}

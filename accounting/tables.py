@@ -5,6 +5,7 @@ Columns of our own begin with an underscore, which no field of a kind does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Column as SqlColumn
@@ -16,6 +17,7 @@ from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
     blob_column,
     bytes_column,
+    fit_into_row,
     float_column,
     integer_column,
     number_column,
@@ -261,7 +263,7 @@ def series_table(kind: Kind, metadata: MetaData) -> Table:
         metadata,
         number_column(SERIES),
         bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-        *(column_of(column) for column in kind.columns if is_bucketed(column)),
+        *field_columns(column for column in kind.columns if is_bucketed(column)),
         **STRICT,
     )
 
@@ -300,7 +302,7 @@ def _counter_table(kind: Kind, metadata: MetaData) -> Table:
         metadata,
         number_column(COUNTER),
         bytes_column(DIGEST, DIGEST_BYTES, unique=True),
-        *map(column_of, columns),
+        *field_columns(columns),
         **STRICT,
     )
 
@@ -338,7 +340,7 @@ def _record_columns(kind: Kind) -> list[SqlColumn[Any]]:
         integer_column(ENTRY),
         integer_column(PRODUCER),
         bytes_column(MESSAGE, ID_BYTES),
-        *(column_of(column) for column in kind.columns if not is_bucketed(column)),
+        *field_columns(column for column in kind.columns if not is_bucketed(column)),
         *((integer_column(COUNTER), integer_column(SINCE)) if kind.since else ()),
         *([integer_column(PREVIOUS, optional=True)] if kind.since else ()),
         *(sum_column(before_of(name)) for name in kind.counters),
@@ -366,15 +368,22 @@ def sum_column(name: str) -> SqlColumn[int]:
     return integer_column(name, default=0)
 
 
-def column_of(column: Column) -> SqlColumn[Any]:
-    """A field's column, in the table of series or of records.
+def field_columns(columns: Iterable[Column]) -> list[SqlColumn[Any]]:
+    """The columns of all fields that one table has, that of series or of records."""
+    columns = list(columns)
+    apart = not fit_into_row(length_of(column) for column in columns if column.type is Type.STRING)
+    return [_field_column(column, apart=apart) for column in columns]
+
+
+def _field_column(column: Column, *, apart: bool) -> SqlColumn[Any]:
+    """A field's column.
 
     One that its kind loses stays, and rows that do not give it are to be possible: texts have a default, everything
     else may be null. What a kind does not allow is refused long before a record comes here.
     """
     match column.type:
         case Type.STRING:
-            return text_column(column.name, length_of(column), default=str(column.default or ""))
+            return text_column(column.name, length_of(column), default=str(column.default or ""), apart=apart)
         case Type.NUMBER:
             default_float = column.default if isinstance(column.default, int | float) else None
             return float_column(column.name, optional=True, default=default_float)

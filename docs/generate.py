@@ -115,7 +115,9 @@ def _more(kind: Kind) -> Iterator[str]:
         yield from inspect.cleandoc(kind.record.__doc__ or "").split("\n\n")[1:]
     longest = f"longer than {kind.longest // 86_400_000_000} days" if kind.longest else ""
     limited = any(isinstance(column.role, Measure) and column.role.limit is not None for column in kind.measures)
-    reasons = " or ".join(filter(None, (longest, "with a value above its limit" if limited else "")))
+    bounds = ", or ".join(f"{code(bound.measure)} above {code(str(bound))}" for bound in kind.bounds)
+    parts = (longest, "with a value above its limit" if limited else "", f"with {bounds}" if bounds else "")
+    reasons = ", or ".join(filter(None, parts))
     if kind.since:
         yield f"Counters count from {code(kind.since)} on; the ledger books what they counted since the record before."
     if not kind.booked:

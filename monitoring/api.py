@@ -202,6 +202,7 @@ def _kind(kind: Kind) -> dict[str, object]:
             }
             for name, ratio in kind.ratios.items()
         ],
+        "bounds": [{"measure": bound.measure, "most": str(bound)} for bound in kind.bounds],
         "booked": kind.booked,
         "longest": None if kind.longest is None else kind.longest // MICROSECONDS,
         "tiers": [{"until_age": age, "width": width} for age, width in kind.tiers],

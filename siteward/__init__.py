@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from siteward.kinds.storage_share import StorageShare
     from siteward.kinds.wms_history import WmsHistory
     from siteward.records import (
+        Bound,
         Combine,
         Dimension,
         Event,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "AsyncEmitter": "siteward.emit",
+    "Bound": "siteward.records",
     "Client": "siteward.client",
     "CloudVm": "siteward.kinds.cloud_vm",
     "Combine": "siteward.records",
@@ -65,6 +67,7 @@ _PLACES = {
 
 __all__ = [
     "AsyncEmitter",
+    "Bound",
     "Client",
     "CloudVm",
     "Combine",

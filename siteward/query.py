@@ -50,7 +50,8 @@ class Filter(msgspec.Struct, frozen=True):
 
     Attributes:
         field: a dimension or measure.
-        values: accepted values; a text may contain the wildcards `*` and `?` where `wildcard` is set.
+        values: accepted values, None for what is not known; a text may contain the wildcards `*` and `?` where
+            `wildcard` is set.
         negated: accept everything but these.
         wildcard: values are patterns.
         minimum: smallest accepted value, inclusive; numbers only.
@@ -58,7 +59,7 @@ class Filter(msgspec.Struct, frozen=True):
     """
 
     field: str
-    values: tuple[str | int | bool, ...] = ()
+    values: tuple[str | int | bool | None, ...] = ()
     negated: bool = False
     wildcard: bool = False
     minimum: float | int | None = None
@@ -66,7 +67,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def is_met(condition: Filter, value: str | int | None) -> bool:
-    """Whether a value meets a condition without bounds; what is not known meets negated ones only."""
+    """Whether a value meets a condition without bounds; what is not known meets None, and negated ones without it."""
     if condition.wildcard:
         met = value is not None and any(_pattern(str(each)).fullmatch(str(value)) for each in condition.values)
     else:

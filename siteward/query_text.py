@@ -24,7 +24,7 @@ _ESCAPED: Final = re.compile(r"\\(.)|(\|)", re.DOTALL)
 _TRUTH: Final = {"true": True, "false": False}
 
 Known = TypeVar("Known")
-Value = str | int | bool
+Value = str | int | bool | None
 
 
 class QueryText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +35,8 @@ class QueryText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         measures: what to compute, such as `sum:wall_time` and `count`.
         by: dimensions to group by.
         where: conditions: `state=completed|failed`, `site!=X`, `site~LCG.*`, `site!~T3*`, `wall_time>=3600`. A
-            backslash before `|` or `\` takes it as itself.
+            backslash before `|` or `\` takes it as itself. No value is the empty text, or that a number or truth value
+            is not known: `user=`, `exit_status=`.
         start: first instant: RFC 3339, a date, `now`, or relative to now, such as `-24h`.
         end: first instant after the window, in the same forms.
         width: of a bucket: seconds, `15m`, `1h`, `1d`, `auto`, or `0` for one bucket.
@@ -280,6 +281,8 @@ def format_filter(condition: Filter) -> list[str]:
 
 def escaped(value: Value) -> str:
     r"""A value as it stands in a condition: with a backslash before `|` and `\`."""
+    if value is None:
+        return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
@@ -304,6 +307,8 @@ def _value(text: str, column: Column) -> Value:
             return find_named(text, {value: value for value in column.values}, f"value of {column.name}")
         case Type.STRING:
             return text
+        case Type.INTEGER | Type.BOOLEAN if column.optional and not text:
+            return None
         case Type.INTEGER if _INTEGER.fullmatch(text) and INT64_MIN <= int(text) <= INT64_MAX:
             return int(text)
         case Type.BOOLEAN if text in _TRUTH:

@@ -117,6 +117,12 @@ LEDGER_OVERDUE = Metric(
     "Seconds for which records of a producer that counts as silent are overdue; 0 where they come as usual.",
     ("kind", "producer"),
 )
+LEDGER_DIFFERING = Metric(
+    "siteward_ledger_differing_duplicates_total",
+    _C,
+    "Records that came again in the same revision with other values; what was booked first stays.",
+    ("kind",),
+)
 QUEUE_READY = Metric("siteward_queue_ready_messages", _G, "Messages that wait for a collector.", ("queue",))
 QUEUE_UNACKED = Metric("siteward_queue_unacked_messages", _G, "Messages that a collector holds.", ("queue",))
 QUEUE_PARKED = Metric(

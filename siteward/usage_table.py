@@ -20,13 +20,20 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_TIMES: Final = 2
+"""Columns that are instants: the first ones."""
 _DIGITS: Final = 38
 """Decimal digits of the widest integers that Parquet's readers agree on."""
 
 
 def head(document: UsageDocument) -> tuple[str, ...]:
-    """The names of a table's columns: the period, the attribution, the dimensions, then what was asked for."""
-    return ("start", "end", "attribution", *document.query.by, *_other(document), *document.columns)
+    """The names of a table's columns: the period, the attribution, the dimensions, then what was asked for.
+
+    A dimension keeps its name; another column that has the same one begins with an underscore, as no field does.
+    """
+    by = document.query.by
+    first, last = ("start", "end", "attribution"), (*_other(document), *document.columns)
+    return (*(_apart(name, by) for name in first), *by, *(_apart(name, by) for name in last))
 
 
 def lines(document: UsageDocument) -> Iterator[tuple[datetime | Value | str | bool, ...]]:
@@ -108,11 +115,11 @@ def data_frame(document: UsageDocument) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  # large, and asked for by few.
 
     columns = dict(zip(head(document), zip(*lines(document), strict=True), strict=False))
-    types = dict(zip(document.columns, document.types, strict=True))
+    types = dict(zip(head(document)[-len(document.columns) :], document.types, strict=True))
     frame = pd.DataFrame(index=pd.RangeIndex(len(document.rows)))
-    for name in head(document):
+    for place, name in enumerate(head(document)):
         values = list(columns.get(name, ()))
-        if name in {"start", "end"}:
+        if place < _TIMES:
             frame[name] = pd.to_datetime(values, utc=True).as_unit("us").tz_convert(document.time_zone)
         elif types.get(name) is ValueType.NUMBER:
             frame[name] = pd.array(values, dtype="float64")
@@ -128,6 +135,10 @@ def data_frame(document: UsageDocument) -> pd.DataFrame:
         "pseudonyms": document.pseudonyms,
     }
     return frame
+
+
+def _apart(name: str, by: tuple[str, ...]) -> str:
+    return f"_{name}" if name in by else name
 
 
 def _other(document: UsageDocument) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ from siteward.records import Kind, microseconds
 from siteward.server.database import Database
 
 SORTS: Final = ("sqlite", "postgresql", "mariadb")
+TIERS: Final = ((1, 24), (1, 6, 24), (1, 8, 24), (2, 12), (3, 24))
+"""Hours of buckets, some of which do not divide others."""
 in_brief: Final = pytest.mark.parametrize("ledger_place", ["postgresql"], indirect=True)
 """Of faults that the soak repeats on every database."""
 
@@ -74,6 +76,14 @@ def emptied(database: Database, kind: Kind, now: datetime) -> Ledger:
     made.metadata.create_all(database.engine)
     clear(made)
     return made
+
+
+def retiered(ledger: Ledger, kind: Kind, hours: Sequence[int]) -> Ledger:
+    """The ledger of a process that is started with other tiers of the kind: so many hours wide after 8 and 20 days."""
+    ages = ([timedelta(days=8), timedelta(days=20)])[: len(hours) - 1]
+    tiers = tuple(zip([*ages, None], [timedelta(hours=width) for width in hours], strict=True))
+    changed = Kind(msgspec.structs.replace(kind.declaration, tiers=tiers))
+    return Ledger(ledger.database, {kind.name: changed}, ledger.clock)
 
 
 def clear(ledger: Ledger) -> None:

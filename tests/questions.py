@@ -123,6 +123,8 @@ event_filters = st.sampled_from(
         (),
         (Filter("site", ("S", "")),),
         (Filter("code", (1, 2), negated=True),),
+        (Filter("code", (None, 1)),),
+        (Filter("code", (None,), negated=True), Filter("good", (None, False))),
         (Filter("good", (True,)), Filter("amount", minimum=-10, maximum=2**62)),
         (Filter("name", ("?%", "*_*"), wildcard=True),),
         (Filter("weight", maximum=0.5),),

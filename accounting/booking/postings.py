@@ -1,10 +1,9 @@
-"""From records to what is added to buckets: limits, measures and products as columns of integers; pure."""
+"""From records to what is added to buckets: measures and products as columns of integers; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from math import prod
 from typing import Any, Final
 
 import msgspec
@@ -13,9 +12,9 @@ import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers, sums
 from accounting.booking.buckets import Tier, bucket_of, pieces_of, spread
-from accounting.booking.measures import MOST, MOST_OF_PRODUCT, additive, factors, knowable, known_of, ratio_parts
+from accounting.booking.measures import additive, factors, knowable, known_of, ratio_parts
 from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, times_of
-from siteward.records import Kind, Measure, Refused
+from siteward.records import Kind
 
 MOST_PIECES: Final = 500_000
 """Parts of records in buckets that are in memory at once, a few hundred bytes each."""
@@ -55,8 +54,9 @@ def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integer
 
     Args:
         kind: whose; what snapshots add up to, but not what was least, most or last.
-        columns: values by field; times in microseconds since 1970 UTC. Within the limits of `beyond_limits`. Of
-            counters the differences, as `accounting.booking.counters` gives them.
+        columns: values by field; times in microseconds since 1970 UTC. Within the limits of
+            `accounting.booking.limits.beyond_limits`. Of counters the differences, as `accounting.booking.counters`
+            gives them.
         series: number of each record's series.
         sign: 1 to add them, -1 to take them away.
     """
@@ -185,7 +185,7 @@ def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[
 def amounts_of(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Integers], dict[str, Known]]:
     """Values, zero where unknown, and whether they are known, of all measures and products that add up."""
     needed = {name for measure in additive(kind) for name in factors(kind, measure)}
-    fields = {name: _integers(columns[name], optional=kind.column[name].optional) for name in needed}
+    fields = {name: integers_of(columns[name], optional=kind.column[name].optional) for name in needed}
     values, known = {}, {}
     for measure in additive(kind):
         parts = [fields[name] for name in factors(kind, measure)]
@@ -194,14 +194,8 @@ def amounts_of(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[s
     return values, known
 
 
-def _largest(values: Sequence[Any]) -> int:
-    """The largest amount of any value, unknown ones left aside."""
-    known = [value for value in values if value is not None] if None in values else values
-    largest: int = max(abs(max(known, default=0)), abs(min(known, default=0)))
-    return largest
-
-
-def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+def integers_of(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known]:
+    """Whole numbers, zero where unknown, and whether they are known."""
     if len(values) and values.count(values[0]) == len(values):
         # Most measures of a wide kind are not used.
         return np.full(len(values), values[0] or 0, np.int64), np.full(len(values), values[0] is not None)
@@ -209,43 +203,3 @@ def _integers(values: Sequence[Any], *, optional: bool) -> tuple[Integers, Known
         known = np.array([value is not None for value in values])
         return np.array([value or 0 for value in values], np.int64), known
     return np.array(values, np.int64), np.ones(len(values), np.bool_)
-
-
-def beyond_limits(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> dict[int, Refused]:
-    """Records that nobody should book without a look at them, by position, each with field, value and reason.
-
-    A wall time of a million years, or a job of twenty: one of these would spoil a year's totals.
-    """
-    found: dict[int, Refused] = {}
-    if kind.longest is not None:
-        first, last = (kind.since, kind.time) if kind.since else ("start", "end")
-        starts, ends = np.array(columns[first], np.int64), np.array(columns[last], np.int64)
-        for position in np.flatnonzero(ends - starts > kind.longest).tolist():
-            seconds = (columns[last][position] - columns[first][position]) // 1_000_000
-            reason = f"lasts longer than {kind.longest // 1_000_000} s; mend it, or raise the kind's `longest`"
-            found[position] = Refused(reason, kind=kind.name, field=last, value=f"{seconds} s after its {first}")
-    for name in {name for measure in additive(kind) for name in factors(kind, measure)}:
-        role = kind.column[name].role
-        limit = role.limit if isinstance(role, Measure) and role.limit is not None else MOST
-        values, _ = _integers(columns[name], optional=kind.column[name].optional)
-        if len(values) and (int(values.max()) > limit or int(values.min()) < -limit):
-            for position in np.flatnonzero((values > limit) | (values < -limit)).tolist():
-                reason = f"is beyond {limit}; mend it, or raise the measure's `limit`"
-                found.setdefault(position, Refused(reason, kind=kind.name, field=name, value=int(values[position])))
-    for name in kind.products:
-        _find_large_products(kind, columns, name, found)
-    return found
-
-
-def _find_large_products(
-    kind: Kind, columns: Mapping[str, Sequence[Any]], name: str, found: dict[int, Refused]
-) -> None:
-    parts = [columns[factor] for factor in kind.products[name].factors]
-    bound = prod(map(_largest, parts))
-    if bound <= MOST_OF_PRODUCT:
-        return
-    for position, values in enumerate(zip(*parts, strict=True)):
-        product = reduce(lambda one, other: one * other, (value or 0 for value in values))
-        if abs(product) > MOST_OF_PRODUCT:
-            reason = f"is beyond {MOST_OF_PRODUCT}, more than a bucket holds; look at its factors"
-            found.setdefault(position, Refused(reason, kind=kind.name, field=name, value=product))

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, select
 
 from accounting.archive.archived_ids import day_of
 from accounting.booking.dictionary import AT_ONCE
-from accounting.booking.postings import beyond_limits
+from accounting.booking.differing import differs
+from accounting.booking.limits import beyond_limits
 from accounting.booking.rows import Row, plain, put_rows, remove_rows, replace_rows
 from accounting.corrections.correction import series_row
 from accounting.corrections.originals import Original, layers_of, over_records
@@ -36,7 +37,11 @@ class Revised(msgspec.Struct):
 
 
 class Revising:
-    """What one transaction does with the records of a batch that the ledger knows already."""
+    """What one transaction does with the records of a batch that the ledger knows already.
+
+    Attributes:
+        differing: positions of duplicates that say otherwise than what was booked.
+    """
 
     def __init__(
         self, connection: Connection, ledger: Ledger, batch: Batch, rows: Mapping[str, Values], entry: int
@@ -58,6 +63,7 @@ class Revising:
         self._entry = entry
         self._position = {identifier: position for position, identifier in enumerate(batch.ids)}
         self._superseded: list[Row] = []
+        self.differing: list[int] = []
 
     def revised(self, inserted: int, found: list[Outcome], reasons: dict[int, Refused]) -> Revised:
         """Replace older revisions, and take out again what is void; outcomes and reasons are entered by position."""
@@ -78,6 +84,9 @@ class Revising:
             position = self._position[identifier]
             if row["revision"] >= self._batch.columns["revision"][position]:
                 found[position] = Outcome.DUPLICATE
+                first = originals[identifier].row if identifier in originals else row
+                if differs(self._batch.kind, first, self._rows, position):
+                    self.differing.append(position)
                 continue
             if day_of(identifier) in closed:
                 found[position] = Outcome.REJECTED

@@ -48,7 +48,7 @@ def seen(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integers, tie
 
     Args:
         kind: theirs.
-        columns: values by field, within the limits of `accounting.booking.postings.beyond_limits`.
+        columns: values by field, within the limits of `accounting.booking.limits.beyond_limits`.
         series: number of each record's series. All records of a series and instant have to be among them.
         tiers: that cover all of them.
     """

@@ -1,12 +1,15 @@
 """Stretches of days within which buckets and records can be compared; pure.
 
 A record does not say in buckets of which width it was booked. So buckets that lie over each other are compared as one
-block, and where there are none, cells of the width of that day.
+block, and where there are none, cells of the width of that day. A day whose tiers were others may have buckets of which
+some lie across the ends of others: it is compared in cells that all of its buckets lie within.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from math import lcm
 
 import msgspec
 import numpy as np
@@ -58,12 +61,22 @@ def grid_of(buckets: Iterable[tuple[int, int]], days: Sequence[int], tiers: Sequ
     blocks: list[tuple[int, int]] = []
     cells: list[Tier] = []
     for day in days:
-        here = of_day.get(day, [])
+        here = _nested(of_day.get(day, []))
         width = min((width for _, width in here), default=_width_at(day, tiers))
         blocks += _without_gaps(day, here, width)
         cells = _appended(cells, Tier(day * SECOND, (day + DAY) * SECOND, width))
     starts, widths = np.array(blocks, np.int64).reshape(-1, 2).T
     return Grid(starts, widths, tuple(cells))
+
+
+def _nested(buckets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The buckets of a day; where some widths do not divide others, the cells that all lie within instead."""
+    widths = sorted({width for _, width in buckets})
+    if all(wider % width == 0 for width, wider in pairwise(widths)):
+        return buckets
+    # It divides the day as each of them does.
+    cell = lcm(*widths)
+    return [(start - start % cell, cell) for start, _ in buckets]
 
 
 def _width_at(day: int, tiers: Sequence[Tier]) -> int:

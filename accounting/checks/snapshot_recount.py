@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import lcm
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +38,7 @@ Buckets = dict[Number, dict[Cell, Row]]
 
 
 class TableRecount(msgspec.Struct):
-    """One table of buckets on one day. Where a series has buckets of several widths, they are told as the widest.
+    """One table of buckets on one day. Where a series has several widths, they are told as one that all divide.
 
     Attributes:
         table: of buckets.
@@ -141,7 +142,8 @@ def recount_day(
     for (table, of), buckets, computed in zip(
         _bucket_tables(tables), booked, (_seen(tables.kind, records), _looked(tables.kind, records, found)), strict=True
     ):
-        widths = {number: max(width for _, width in cells) for number, cells in buckets.items()}
+        # That is the widest of them, and of no bucket where the tiers were others whose widths do not divide these.
+        widths = {number: lcm(*(width for _, width in cells)) for number, cells in buckets.items()}
         wide = {number: _widened(table, cells, widths[number]) for number, cells in buckets.items()}
         found.tables.append(TableRecount(table, of, wide, computed(day, widths, newest)))
     return found

@@ -20,11 +20,12 @@ from siteward.query import QueryError
 from siteward.query_text import find_named
 from siteward.settings import Settings
 from siteward.usage_json import UsageDocument, usage_document
-from siteward.usage_table import csv_text, parquet_bytes
+from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
 from siteward.usage_text import UsageText, parse_usage
 from siteward.usage_window import parse_zone
 
-FORMATS: Final = ("table", "csv", "json", "parquet")
+FORMATS: Final = ("table", "csv", "json", "arrow", "parquet")
+_BINARY: Final = frozenset({"arrow", "parquet"})
 By = Annotated[str, typer.Option(help="Bucketed dimensions to group by, such as site,vo, or site.country.")]
 Where = Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, site~LCG.*, vo!=x.")]
 Window = Annotated[
@@ -33,7 +34,7 @@ Window = Annotated[
 Start = Annotated[str, typer.Option(help="First instant: RFC 3339, a date, -30d, or a calendar word's first.")]
 End = Annotated[str, typer.Option(help="First instant after the window; now by default.")]
 Zone = Annotated[str, typer.Option(help="Time zone in which instants are written; periods are UTC's.")]
-Form = Annotated[str, typer.Option("--format", help="table, csv, json or parquet; by default as --output says.")]
+Form = Annotated[str, typer.Option("--format", help="table, csv, json, arrow or parquet; by default as --output says.")]
 File = Annotated[Path | None, typer.Option(help="Write there, and not to standard output.")]
 Url = Annotated[str, typer.Option(help="Ask the Siteward at this address, and nobody else.")]
 
@@ -50,8 +51,10 @@ class Showing:
         self.settings = options(context).settings
         self._form = find_named(form or options(context).output, {name: name for name in FORMATS}, "format")
         self._file = file
-        if self._form == "parquet" and file is None and sys.stdout.isatty():
-            message = "format 'parquet' is not for terminals; name a file with --file, or send the output elsewhere"
+        if self._form in _BINARY and file is None and sys.stdout.isatty():
+            message = (
+                f"format {self._form!r} is not for terminals; name a file with --file, or send the output elsewhere"
+            )
             raise QueryError(message)
 
     def show(self, document: UsageDocument) -> None:
@@ -60,7 +63,7 @@ class Showing:
             self._file.write_bytes(_written(document, self._form))
             tell(f"{self._file}: {len(document.rows)} rows, {document.attribution}")
             _tell_closed(document)
-        elif self._form in {"csv", "parquet"}:
+        elif self._form in {"csv", *_BINARY}:
             sys.stdout.buffer.write(_written(document, self._form))
         elif self._form == "json":
             show_object(document)
@@ -70,6 +73,8 @@ class Showing:
 
 def _written(document: UsageDocument, form: str) -> bytes:
     match form:
+        case "arrow":
+            return arrow_bytes(document)
         case "parquet":
             return parquet_bytes(document)
         case "json":

@@ -28,31 +28,35 @@ def import_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="TOML with [[site]] tables, or CSV.")],
     rewrite_past: Annotated[
-        bool, typer.Option("--rewrite-past", help="Also where it says otherwise of the past than was known.")
+        bool,
+        typer.Option("--rewrite-past", help="Also where it says otherwise of the past, or anything of closed months."),
     ] = False,
 ) -> None:
     """Take a topology: all that is known of the attributes that the file names.
 
     A site that moves has two entries: one that ends on the day of the move, and one that starts there. What was said
-    of the past stays said; a file that says otherwise is refused, unless --rewrite-past is given.
+    of the past stays said, and what was unknown of a closed month stays unknown; a file that says otherwise is
+    refused, unless --rewrite-past is given.
     """
-    from accounting.topology.naming import without_names  # noqa: PLC0415  # only this command needs it.
+    from accounting.periods.closed_months import closed_by_dimension  # noqa: PLC0415  # only this command needs it.
+    from accounting.topology.naming import without_names  # noqa: PLC0415  # as above.
     from accounting.topology.topology_file import parse_topology  # noqa: PLC0415  # as above.
-    from accounting.topology.topology_table import read_topology, write_topology  # noqa: PLC0415
+    from accounting.topology.topology_table import write_topology  # noqa: PLC0415
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.
 
     form = "csv" if file.suffix == ".csv" else "toml"
     settings = options(context).settings
     with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         dimensions = [name for kind in ledger.kinds.values() for name in bucketed(kind)]
-        said = parse_topology(file.read_text(encoding="utf-8"), form, dimensions)
+        # Not as a text file, whose line ends Python would make others.
+        said = parse_topology(file.read_bytes().decode(), form, dimensions)
         entries = without_names(said, personal_names(ledger.kinds.values()), people)
-        with ledger.database.read() as connection:
-            old = list(read_topology(connection, ledger.common.topology))
         now = int(time.time())
-        new = list(write_topology(ledger.database, ledger.common.topology, entries, now, rewrite_past=rewrite_past))
-    # With pseudonyms in place of people's names.
-    tell_change(context, [each for each in old if each not in new], [each for each in new if each not in old])
+        closed = closed_by_dimension(ledger)
+        change = write_topology(
+            ledger.database, ledger.common.topology, entries, now, closed, rewrite_past=rewrite_past
+        )
+        tell_change(context, change.gone, change.new)
     tell(f"{file}: {len(entries)} entries")
 
 

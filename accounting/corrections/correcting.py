@@ -13,7 +13,7 @@ from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.books import Booked, Books
 from accounting.booking.counters import Change, Counters, spots_of
 from accounting.booking.dictionary import Unnumbered
-from accounting.booking.postings import beyond_limits
+from accounting.booking.limits import every_excess
 from accounting.booking.rows import Row, put_rows, remove_rows, replace_rows, rows_of
 from accounting.corrections.correction import (
     UNFINISHED,
@@ -34,7 +34,7 @@ from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
 from accounting.tables import CORRECTION, ENTRY, ID, SERIES, KindTables
 from siteward.log import get_logger
-from siteward.records import Kind
+from siteward.records import Kind, Refused
 from siteward.server.database import Columns, Conflict, Misfit
 
 PRODUCER_FIELD: Final = "producer"
@@ -95,7 +95,7 @@ def check_reversal(ledger: Ledger, correction: Correction) -> None:
             originals = originals_of(connection, ledger.common, tables, ids).values()
             rows = [each.over(each.row, without=correction.number) for each in originals]
             new = [row for row in rows if row is not None]
-            refuse_large(tables.kind, new)
+            refuse_large(tables.kind, new, [each.row for each in originals])
             if isinstance(tables, KindTables) and tables.kind.since:
                 present = list(rows_of(connection, tables, tables.records, ids).values())
                 with refused_beside_archived(connection, ledger.common, tables.kind):
@@ -172,7 +172,7 @@ class _Slice:
         at_once = at_once_of(self._kind)
         old = selected_rows(self._connection, tables, self._correction.selection, self._correction.reached, at_once)
         new = self._numbered([corrected(row, [self._layer]) for row in old])
-        self._refuse_large(new)
+        self._refuse_large(new, old)
         # The ones that another correction lies over have theirs already.
         put_rows(self._connection, self._dialect, tables.originals, old)
         ids = [bytes(row[ID]) for row in old]
@@ -195,7 +195,7 @@ class _Slice:
         refuse_archived_ids(self._connection, self._ledger.common, self._kind, concerned)
         bare = {each for each in ids if len(originals[each].layers) == 1}
         under = self._numbered([originals[each].over(originals[each].row, without=number) for each in ids])
-        self._refuse_large(under)
+        self._refuse_large(under, [each.row for each in originals.values()])
         # As it came, its entry included, where no other correction lies over it.
         after = {each: originals[each].row if each in bare else row for each, row in zip(ids, under, strict=True)}
         replace_rows(self._connection, tables.records, [row for each, row in after.items() if row and each in present])
@@ -215,8 +215,8 @@ class _Slice:
         series = iter(self._ledger.known_series(self._kind, counted))
         return [None if row is None else {**row, SERIES: next(series), ENTRY: self._correction.entry} for row in rows]
 
-    def _refuse_large(self, rows: Sequence[Row | None]) -> None:
-        refuse_large(self._kind, [row for row in rows if row is not None], self._correction.number)
+    def _refuse_large(self, rows: Sequence[Row | None], before: Sequence[Row]) -> None:
+        refuse_large(self._kind, [row for row in rows if row is not None], before, self._correction.number)
 
     def _post(self, old: Sequence[Row], new: Sequence[Row], cause: Cause) -> Booked:
         common, tables, now = self._ledger.common, self._tables, self._ledger.clock()
@@ -247,17 +247,34 @@ class _Slice:
         update_correction(self._connection, self._ledger.common.corrections, correction.number, **values)
 
 
-def refuse_large(kind: Kind, rows: Sequence[Row], number: int | None = None) -> None:
+def refuse_large(kind: Kind, rows: Sequence[Row], before: Sequence[Row], number: int | None = None) -> None:
     """Refuse to make a record what nobody would book.
+
+    Args:
+        kind: of the records.
+        rows: as they would be.
+        before: these and maybe others, as they were booked. What was beyond a limit then is not what a correction
+            makes of them: the limit has come since, and whoever mends something else need not know of it.
+        number: of the correction, where it is under way.
 
     Raises:
         CorrectionError: it names the record, the field and the limit.
     """
-    columns = {name: [row[name] for row in rows] for name in kind.names}
-    for position, refused in beyond_limits(kind, columns).items() if rows else ():
+    found = _excesses(kind, rows)
+    if found:
+        known = _excesses(kind, before)
+        found = {spot: refused for spot, refused in found.items() if spot not in known}
+    for (identifier, _), refused in found.items():
         way = f"; {_WAY_BACK}" if number else ""
-        message = f"record {bytes(rows[position][ID]).hex()} would not be booked so: {refused}{way}"
+        message = f"record {identifier.hex()} would not be booked so: {refused}{way}"
         raise CorrectionError(message)
+
+
+def _excesses(kind: Kind, rows: Sequence[Row]) -> dict[tuple[bytes, str], Refused]:
+    """What is beyond limits, by record and what is wrong with it."""
+    columns = {name: [row[name] for row in rows] for name in kind.names}
+    excesses = every_excess(kind, columns) if rows else ()
+    return {(bytes(rows[position][ID]), str(refused)): refused for position, refused in excesses}
 
 
 def moved_by(correction: Draft) -> list[str]:

@@ -55,7 +55,7 @@ def preview(ledger: Ledger, draft: Draft) -> Figures:
         most = MOST_OF_COUNTERS + 1 if tables.kind.since else AT_ONCE
         while rows := selected_rows(connection, tables, draft.selection, reached, most):
             new = [row for row in (corrected(each, [layer]) for each in rows) if row is not None]
-            refuse_large(tables.kind, new)
+            refuse_large(tables.kind, new, rows)
             with refused_beside_archived(connection, ledger.common, tables.kind):
                 booked = _booked(connection, tables, rows, new)
             differences.add(booked.old, booked.new, len(rows))

@@ -14,13 +14,14 @@ from sqlalchemy import Column, Connection, Table, bindparam, delete, func, inspe
 from accounting import LedgerError
 from accounting.booking.buckets import tiers_at
 from accounting.booking.counters import booked_columns
-from accounting.booking.postings import account_of, beyond_limits, by_end, prorated
+from accounting.booking.limits import every_excess
+from accounting.booking.postings import account_of, by_end, prorated
 from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import Change
 from accounting.migrations.meaning import Place, Spot
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, column_of, sum_column
+from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, field_columns, is_bucketed, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.server.database import Dialect
@@ -64,7 +65,8 @@ def _change_column(connection: Connection, operations: Operations, tables: Table
 def _fresh(tables: Tables, table: Table, name: str) -> Column[Any]:
     """A column like that of a table, which belongs to it already."""
     if table in (tables.series, *tables.of_records) and name in tables.kind.column:
-        return column_of(tables.kind.column[name])
+        beside = [each for each in tables.kind.columns if is_bucketed(each) is (table is tables.series)]
+        return next(column for column in field_columns(beside) if column.name == name)
     return integer_column(name, optional=True) if table.c[name].nullable else sum_column(name)
 
 
@@ -203,7 +205,7 @@ def _refuse_missing(connection: Connection, tables: Tables) -> None:
 
 def _refuse_large(kind: Kind, rows: list[Any], names: Collection[str]) -> None:
     columns = {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
-    for position, refused in beyond_limits(kind, columns).items():
+    for position, refused in every_excess(kind, columns):
         if refused.field in kind.products and refused.field in names:
             message = f"record {bytes(rows[position][ID]).hex()}: {refused}; nothing was changed"
             raise LedgerError(message)

@@ -16,6 +16,7 @@ from accounting.migrations.meaning import Place, meanings_of
 from accounting.tables import RECORDS, KindTables, is_bucketed
 from accounting.upkeep.months import month_end, month_name
 from siteward.records import Kind
+from siteward.usage_text import bucketed
 
 
 class PeriodError(Exception):
@@ -128,6 +129,16 @@ def closed_within(connection: Connection, table: Table, kind: str, start: int, e
     mine = select(table).where(table.c.kind == kind, table.c.month * SECOND < end)
     found = _read(connection.execute(mine.order_by(table.c.month, table.c.vo)).mappings())
     return [period for period in found if period.is_final and month_end(period.month) * SECOND > start]
+
+
+def closed_by_dimension(ledger: Ledger) -> dict[str, list[tuple[int, int]]]:
+    """First seconds of the closed months of any kind that has a dimension in its buckets, and of the months after."""
+    months: defaultdict[str, set[int]] = defaultdict(set)
+    for period in periods_in(ledger):
+        if period.is_final and period.kind in ledger.kinds:
+            for name in bucketed(ledger.kinds[period.kind]):
+                months[name].add(period.month)
+    return {name: [(month, month_end(month)) for month in sorted(found)] for name, found in months.items()}
 
 
 def meaning_of(kind: Kind) -> Meaning:

@@ -37,13 +37,23 @@ def _condition(column: ColumnElement[Any], condition: Filter) -> ColumnElement[b
         if condition.wildcard:
             parts.append(or_(*(column.like(_pattern(str(value)), escape="!") for value in condition.values)))
         else:
-            parts.append(column.in_([int(value) if isinstance(value, bool) else value for value in condition.values]))
+            parts.append(_is_one_of(column, condition.values))
     if condition.minimum is not None:
         parts.append(column >= condition.minimum)
     if condition.maximum is not None:
         parts.append(column <= condition.maximum)
     met = and_(*parts)
-    return or_(not_(met), column.is_(None)) if condition.negated else met
+    if not condition.negated:
+        return met
+    # What is not known is none of some values, unless it is named among them.
+    return not_(met) if None in condition.values else or_(not_(met), column.is_(None))
+
+
+def _is_one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    known = [int(value) if isinstance(value, bool) else value for value in values if value is not None]
+    options = [column.in_(known)] if known else []
+    options += [column.is_(None)] if None in values else []
+    return or_(*options)
 
 
 def _pattern(text: str) -> str:

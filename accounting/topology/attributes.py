@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
@@ -14,6 +14,9 @@ from accounting.booking.buckets import DAY
 _ALWAYS: Final = -(2**62)
 _EVER: Final = 2**62
 _DAYS: Final = "%Y-%m-%d"
+Closed = Mapping[str, Sequence[tuple[int, int]]]
+"""By dimension, the stretches of seconds of which figures by it are closed, in order."""
+NONE_CLOSED: Final[Closed] = {}
 Key = tuple[str, str, str]
 """Dimension, value, attribute."""
 
@@ -119,10 +122,10 @@ def replaced(old: Topology, entries: Sequence[Entry]) -> Topology:
     return Topology([*kept, *entries])
 
 
-def past_changes(old: Topology, new: Topology, now: int) -> list[str]:
+def past_changes(old: Topology, new: Topology, now: int, closed: Closed = NONE_CLOSED) -> list[str]:
     """What a new topology says otherwise of the time before an instant than the old one did, in words.
 
-    Where the old one said nothing, nothing is rewritten.
+    Where the old one said nothing, nothing is rewritten, but in closed months: what was unknown was a figure, too.
     """
     found = []
     for entry in old:
@@ -133,7 +136,21 @@ def past_changes(old: Topology, new: Topology, now: int) -> list[str]:
                 now_said = "unknown" if said is None else repr(said)
                 found.append(f"{_named(entry)}: {entry.attribute_value!r} becomes {now_said} from {_day(second)} on")
                 break
+    for entry in new:
+        first = next(_unknown_before(old, entry, closed.get(entry.dimension, ())), None)
+        if first is not None:
+            said = f"what was unknown becomes {entry.attribute_value!r} from {_day(first)} on, in a closed month"
+            found.append(f"{_named(entry)}: {said}")
     return found
+
+
+def _unknown_before(old: Topology, entry: Entry, stretches: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The seconds within stretches from which on a new entry says what was unknown."""
+    for first, last in stretches:
+        begin, end = max(first, entry.start), min(last, entry.end)
+        for second in sorted({begin, *old.instants(entry.key)}):
+            if begin <= second < end and old.at(entry.key, second) is None:
+                yield second
 
 
 def _check(entry: Entry) -> None:

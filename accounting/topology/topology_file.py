@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -73,7 +74,8 @@ def _of_table(dimension: str, table: dict[str, Any], where: str) -> Iterator[Ent
 
 
 def _of_csv(text: str) -> Iterator[Entry]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    # The line ends of texts in quotes are part of them, and csv itself knows which characters end a line.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if tuple(reader.fieldnames or ()) != COLUMNS:
             _refuse(f"line 1: expected the header {','.join(COLUMNS)}")

@@ -10,12 +10,32 @@ from sqlalchemy import Connection, Table, or_, select
 
 from accounting.booking.buckets import DAY
 from accounting.tables import DIGEST, DIGEST_BYTES
-from accounting.topology.attributes import Entry, Topology, TopologyError, past_changes, replaced
+from accounting.topology.attributes import (
+    NONE_CLOSED,
+    Closed,
+    Entry,
+    Topology,
+    TopologyError,
+    past_changes,
+    replaced,
+)
 from siteward.server.database import Columns, Database
 
 _FIELDS = Entry.__struct_fields__
 _SHOWN = 3
 """Changes of the past that an error names."""
+
+
+class TopologyChange(msgspec.Struct, frozen=True):
+    """What was made another.
+
+    Attributes:
+        gone: entries that are there no more.
+        new: entries that were not there.
+    """
+
+    gone: list[Entry]
+    new: list[Entry]
 
 
 def read_topology(connection: Connection, table: Table) -> Topology:
@@ -25,8 +45,14 @@ def read_topology(connection: Connection, table: Table) -> Topology:
 
 
 def write_topology(
-    database: Database, table: Table, entries: Sequence[Entry], now: int, *, rewrite_past: bool = False
-) -> Topology:
+    database: Database,
+    table: Table,
+    entries: Sequence[Entry],
+    now: int,
+    closed: Closed = NONE_CLOSED,
+    *,
+    rewrite_past: bool = False,
+) -> TopologyChange:
     """Say anew what the entries' attributes are, of all values: those that no entry names have none any more.
 
     Args:
@@ -34,6 +60,7 @@ def write_topology(
         table: of the topology.
         entries: all that is known of the attributes that they name.
         now: seconds since 1970 UTC. The past is everything before this UTC day.
+        closed: months of which the past includes what nobody said: signed figures have groups of unknown, too.
         rewrite_past: also where figures that somebody may have seen would then be of other groups.
 
     Raises:
@@ -44,7 +71,7 @@ def write_topology(
         _wait_for_turn(connection, database, table)
         old = read_topology(connection, table)
         new = replaced(old, entries)
-        changed = past_changes(old, new, now // DAY * DAY)
+        changed = past_changes(old, new, now // DAY * DAY, closed)
         if changed and not rewrite_past:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             message = f"the past would be rewritten: {'; '.join(changed[:_SHOWN])}{more}; end what was, and add what is"
@@ -54,7 +81,8 @@ def write_topology(
         connection.execute(table.delete().where(or_(*same)))
         rows = sorted((_digest(entry), entry) for entry in entries)
         database.dialect.insert_new(connection, table, _columns(rows))
-    return new
+    before, after = set(old), set(new)
+    return TopologyChange([each for each in old if each not in after], [each for each in new if each not in before])
 
 
 def _wait_for_turn(connection: Connection, database: Database, table: Table) -> None:

@@ -1,8 +1,9 @@
 """Compaction: buckets of a day become fewer and wider when their tier's age has passed, and no total changes.
 
-A slice is one UTC day of one table, and one transaction. A record that comes late is booked into wide buckets at once.
-A writer that was slow may still add narrow ones to a day that was compacted: they count like all others, and the next
-rounds look at the last days again.
+Buckets of a width that does not divide the tier's, from before the tiers were others, stay until they are as old as one
+whose width they do divide; a day's, all do. A slice is one UTC day of one table, and one transaction. A record that
+comes late is booked into wide buckets at once. A writer that was slow may still add narrow ones to a day that was
+compacted: they count like all others, and the next rounds look at the last days again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import FromClause, Select, Table, case, func, literal_column, select
+from sqlalchemy import FromClause, Integer, Select, Table, case, func, literal_column, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.buckets import DAY, SECOND, tiers_at
@@ -91,7 +92,7 @@ def _mark(ledger: Ledger, table: Table, width: int, until: int) -> None:
 def _compacted(ledger: Ledger, tables: Tables, table: Table, day: int, width: int) -> int:
     """One day's buckets put together; how many went."""
     columns = table.c
-    chosen = (columns[START] >= day) & (columns[START] < day + DAY) & (columns[WIDTH] < width)
+    chosen = (columns[START] >= day) & (columns[START] < day + DAY) & _go_into(columns[WIDTH], width)
     for _ in range(TRIES):
         try:
             with ledger.database.write(repeatable=True) as connection:
@@ -127,6 +128,11 @@ def _widening(table: Table, width: int) -> Grouped:
         ).group_by(first, source.c[of])
 
     return grouped
+
+
+def _go_into(narrow: ColumnElement[int], width: int) -> ColumnElement[bool]:
+    """Whether buckets are narrower than others, and none lies across the ends of one of those."""
+    return (narrow < width) & (literal_column(str(width), Integer) % narrow == 0)
 
 
 def _first(source: FromClause, width: int) -> ColumnElement[int]:

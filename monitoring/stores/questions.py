@@ -201,6 +201,8 @@ def _check_values(column: Column, condition: Filter) -> None:
     if condition.wildcard and column.type is not Type.STRING:
         _refuse(f"{where}: wildcards are for texts, and it is a {column.type}")
     for value in condition.values:
+        if value is None and column.optional and not condition.wildcard:
+            continue
         if not isinstance(value, _ACCEPTED[column.type]) or (
             isinstance(value, bool) and column.type is not Type.BOOLEAN
         ):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Combine, Dimension, Measure, Product, Snapshot
+from siteward.kinds.job import OVERCOMMITTED, RESTARTED, UNTIMED
+from siteward.records import Bound, Combine, Dimension, Measure, Product, Snapshot
 
 _SECONDS: Final = 20 * 366 * 86_400
 
@@ -108,3 +109,8 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), since="started
     )
     core_hs06 = Product("wall_time", "vcpus", "hs06", unit="uHS06.s", doc="core time times HEP-SPEC06", live=False)
     core_hs23 = Product("wall_time", "vcpus", "hs23", unit="uHS23.s", doc="core time times HEPscore23", live=False)
+
+    wall_time_bound = Bound("wall_time", lasting=True, slack=RESTARTED)
+    suspend_time_bound = Bound("suspend_time", lasting=True, slack=RESTARTED)
+    # Virtual processors are in thousandths.
+    cpu_time_bound = Bound("cpu_time", "wall_time", "vcpus", factor=OVERCOMMITTED / 1000, slack=UNTIMED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Dimension, Interval, Measure, Ratio
+from siteward.records import Bound, Dimension, Interval, Measure, Ratio
 
 _SECONDS: Final = 400 * 86_400
 _FILES: Final = 10**9
@@ -30,7 +30,7 @@ class DataOperation(
     user: Annotated[str, Dimension("who asked for it", personal=True)] = ""
     group: Annotated[str, Dimension("that user's group or role within the VO")] = ""
     activity: Annotated[str, Dimension("purpose, such as production or rebalancing")] = ""
-    execution_site: Annotated[str, Dimension("site where the operation was run")] = ""
+    execution_site: Annotated[str, Dimension("site where the operation was run", max_length=256)] = ""
     source: Annotated[str, Dimension("storage read from")] = ""
     destination: Annotated[str, Dimension("storage written to")] = ""
     protocol: Annotated[str, Dimension("protocol used")] = ""
@@ -57,3 +57,5 @@ class DataOperation(
         "registrations_done", "registrations_total", unit="1", doc="registrations that succeeded per attempted"
     )
     throughput = Ratio("size", "transfer_time", unit="B/s", doc="data moved per time spent moving it")
+
+    files_done_bound = Bound("files_done", "files_total")

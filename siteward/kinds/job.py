@@ -5,8 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Combine, Dimension, Interval, Measure, Product, Ratio
+from siteward.records import Bound, Combine, Dimension, Interval, Measure, Product, Ratio
 
+RESTARTED: Final = 30 * 86_400
+"""Seconds that wall time may exceed the interval by: of a job that was evicted and started again, some batch systems
+tell the last start, and the wall time of all attempts."""
+TOGETHER: Final = 256
+"""How many times the interval wall time may be: what some sources call so is that of all processors together."""
+OVERCOMMITTED: Final = 1000
+"""How many times its core time a job may have used: where nobody says how many processors it had it is booked as having
+one, and may have used all threads of the largest node; where nobody holds it to its share, it does."""
+UNTIMED: Final = 86_400
+"""Seconds of processor time that a job may have used whose wall time is told as nought, or in whole minutes."""
 JobState = Literal["completed", "failed", "cancelled", "timeout", "evicted", "unknown"]
 """How a job ended: by itself with success or error, by a person, by a limit, by the site, or nobody knows."""
 LONGEST: Final = timedelta(days=400)
@@ -62,9 +72,13 @@ class Job(
     job_group: Annotated[str, Dimension("production, task or bulk submission it belongs to", live=False)] = ""
     job_type: Annotated[str, Dimension("sort of work, such as simulation, merging or analysis", live=False)] = ""
     job_class: Annotated[str, Dimension("class of jobs in the workload management system", live=False)] = ""
-    processing_type: Annotated[str, Dimension("processing step or pass, such as a release", live=False)] = ""
+    processing_type: Annotated[
+        str, Dimension("processing step or pass, such as a release", max_length=256, live=False)
+    ] = ""
     status: Annotated[str, Dimension("final status in the words of the system that ran it", live=False)] = ""
-    minor_status: Annotated[str, Dimension("final status more precisely, in that system's words", live=False)] = ""
+    minor_status: Annotated[
+        str, Dimension("final status more precisely, in that system's words", max_length=256, live=False)
+    ] = ""
     reason: Annotated[str, Dimension("why it ended so, in free words", max_length=1000, bucketed=False)] = ""
     infrastructure: Annotated[str, Dimension("grid, local, cloud or hpc", live=False)] = ""
     middleware: Annotated[str, Dimension("software it came through, such as htcondor-ce or arc", live=False)] = ""
@@ -140,3 +154,6 @@ class Job(
     power = Ratio("energy", "core_time", unit="W", doc="energy per core time")
     input_rate = Ratio("input_size", "cpu_time", unit="B/s", doc="input data per processor time")
     event_time = Ratio("cpu_time", "processed_events", unit="s", doc="processor time per event")
+
+    wall_time_bound = Bound("wall_time", lasting=True, factor=TOGETHER, slack=RESTARTED)
+    cpu_time_bound = Bound("cpu_time", "wall_time", "processors", factor=OVERCOMMITTED, slack=UNTIMED)

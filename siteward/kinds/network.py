@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from siteward.records import Combine, Dimension, Event, Measure, Ratio
+from siteward.records import Bound, Combine, Dimension, Event, Measure, Ratio
 
 
 class Network(
@@ -54,3 +54,5 @@ class Network(
     retransmits: Annotated[int | None, Measure("packets sent again", unit="1", limit=10**12)] = None
 
     loss = Ratio("packets_lost", "packets_sent", unit="1", doc="packets that did not arrive per packets sent")
+
+    packets_lost_bound = Bound("packets_lost", "packets_sent")

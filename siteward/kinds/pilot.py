@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.kinds.job import LONGEST
-from siteward.records import Combine, Dimension, Interval, Measure, Product, Ratio
+from siteward.kinds.job import LONGEST, OVERCOMMITTED, RESTARTED, TOGETHER
+from siteward.records import Bound, Combine, Dimension, Interval, Measure, Product, Ratio
 
 PilotState = Literal["done", "failed", "aborted", "deleted", "unknown"]
 """How a pilot ended: by itself with success or error, before it ran, by a person or a limit, or nobody knows."""
@@ -57,3 +57,8 @@ class Pilot(
 
     efficiency = Ratio("cpu_time", "core_time", unit="1", doc="processor time used per core time allocated")
     occupancy = Ratio("busy_time", "core_time", unit="1", doc="core time with a job per core time allocated")
+
+    # By how long they last: wall time is nought where nobody told it.
+    wall_time_bound = Bound("wall_time", lasting=True, factor=TOGETHER, slack=RESTARTED)
+    cpu_time_bound = Bound("cpu_time", "processors", lasting=True, factor=OVERCOMMITTED, slack=RESTARTED)
+    busy_time_bound = Bound("busy_time", "processors", lasting=True, factor=OVERCOMMITTED, slack=RESTARTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from siteward.records import Dimension, Event, Measure, Ratio
+from siteward.records import Bound, Dimension, Event, Measure, Ratio
 
 
 class PilotSubmission(Event, kind="pilot-submission", identity=("reference",), retention=timedelta(days=420)):
@@ -27,3 +27,5 @@ class PilotSubmission(Event, kind="pilot-submission", identity=("reference",), r
     pilots_total: Annotated[int, Measure("pilots that were to go", unit="1", limit=1_000_000)] = 1
 
     efficiency = Ratio("pilots_done", "pilots_total", unit="1", doc="pilots that went per pilots that were to go")
+
+    pilots_done_bound = Bound("pilots_done", "pilots_total")

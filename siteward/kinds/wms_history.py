@@ -20,6 +20,8 @@ class WmsHistory(Snapshot, kind="wms-history", retention=timedelta(days=420)):
     job_type: Annotated[str, Dimension("sort of work, such as simulation, merging or analysis")] = ""
     status: Annotated[str, Dimension("their status, such as waiting, matched, running or done")]
     minor_status: Annotated[str, Dimension("their status more precisely", live=False)] = ""
-    application_status: Annotated[str, Dimension("what their program says it is doing", live=False)] = ""
+    application_status: Annotated[str, Dimension("what their program says it is doing", max_length=256, live=False)] = (
+        ""
+    )
     jobs: Annotated[int, Measure("jobs", unit="1", limit=10**9)]
     reschedules: Annotated[int, Measure("times these jobs were started over", unit="1", limit=10**9)] = 0

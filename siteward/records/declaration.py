@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
+from math import inf
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Bound, Combine, Dimension, Measure, Product, Ratio
 from siteward.records.identity import microseconds
 from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATEST, Record, Tier
 
@@ -20,6 +21,16 @@ SHORTEST_PERSONAL: Final = 51
 """Characters of a pseudonym, which records hold in place of a person's name, with its seal."""
 LONGEST_PERSONAL: Final = 1000
 """Characters of a name in the table of people."""
+
+
+LONGEST_KIND: Final = 36
+"""Characters of a booked kind's name: with the ledger's `accounting_` and `_prorated_months` around it, a table has the
+63 that every database takes."""
+LONGEST_FIELD: Final = 63
+LONGEST_SUMMED: Final = 55
+"""Characters of a measure's or product's name: columns of the ledger have up to eight more, such as `_before_`."""
+LONGEST_RATIO: Final = 59
+"""The same of a ratio, with `_of_`."""
 
 
 class Shape(StrEnum):
@@ -126,6 +137,7 @@ class Declaration(msgspec.Struct, frozen=True):
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     booked: bool = True
     since: str = ""
+    bounds: tuple[Bound, ...] = ()
     record: type[Record] | None = None
 
 
@@ -144,10 +156,12 @@ def check_declaration(declaration: Declaration) -> None:
     """
     problems = [
         *_name_problems(declaration),
+        *_long_name_problems(declaration),
         *_column_problems(declaration.columns),
         *_identity_problems(declaration),
         *_product_problems(declaration),
         *_ratio_problems(declaration),
+        *_bound_problems(declaration),
         *_longest_problems(declaration),
         *_tier_problems(declaration.tiers),
         *_counter_problems(declaration),
@@ -170,6 +184,23 @@ def _name_problems(declaration: Declaration) -> Iterator[str]:
             yield f"field {name!r}: a field's name is lower-case letters, digits and '_', starting with a letter"
         if names.count(name) > 1:
             yield f"field {name!r} is declared twice"
+
+
+def _long_name_problems(declaration: Declaration) -> Iterator[str]:
+    """Names that some database could not have in its tables, whichever this installation has."""
+    if not declaration.booked:
+        return
+    summed = [column.name for column in declaration.columns if isinstance(column.role, Measure)]
+    for what, names, longest in (
+        ("kind", [declaration.name], LONGEST_KIND),
+        ("field", [column.name for column in declaration.columns if column.name not in summed], LONGEST_FIELD),
+        ("measure", summed, LONGEST_SUMMED),
+        ("product", declaration.products, LONGEST_SUMMED),
+        ("ratio", declaration.ratios, LONGEST_RATIO),
+    ):
+        for name in names:
+            if len(name) > longest:
+                yield f"{what} {name!r} has a name of {len(name)} characters; the ledger takes {longest}"
 
 
 def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
@@ -232,6 +263,20 @@ def _ratio_problems(declaration: Declaration) -> Iterator[str]:
             yield f"ratio {name!r} has the unknown unit {ratio.unit!r}; one of {', '.join(UNITS)}"
         if name in columns or name in declaration.products:
             yield f"ratio {name!r} has the name of a field or product"
+
+
+def _bound_problems(declaration: Declaration) -> Iterator[str]:
+    measures = {column.name for column in declaration.columns if isinstance(column.role, Measure)}
+    for bound in declaration.bounds:
+        for name in (bound.measure, *bound.of):
+            if name not in measures:
+                yield f"the bound of {bound.measure!r} names {name!r}, which is not a measure"
+        if not bound.of and not bound.lasting:
+            yield f"the bound of {bound.measure!r} names nothing that it depends on; give the measure a limit instead"
+        if not (0 < bound.factor < inf and 0 <= bound.slack < inf):
+            yield f"the bound of {bound.measure!r} needs a factor above 0, and a slack that is not below"
+        if bound.lasting and declaration.shape is not Shape.INTERVAL and not declaration.since:
+            yield f"the bound of {bound.measure!r} is by how long records last, and no {declaration.shape} does"
 
 
 def _adds_up(column: Column | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from siteward.records.declaration import Column, Declaration, DeclarationError, Shape, Type
-from siteward.records.fields import Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import Bound, Combine, Dimension, Measure, Product, Ratio
 from siteward.records.kind import Kind
 from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, Event, Interval, Record, Snapshot
 
@@ -61,6 +61,7 @@ def kind_of(cls: type[Record]) -> Kind:
             _Derived(
                 {key: value for key, value in vars(cls).items() if isinstance(value, Product)},
                 {key: value for key, value in vars(cls).items() if isinstance(value, Ratio)},
+                tuple(value for value in vars(cls).values() if isinstance(value, Bound)),
             ),
             cls,
         )
@@ -103,10 +104,11 @@ def _column(kind: str, name: str, hint: Any) -> Column:  # noqa: ANN401  # a typ
 
 
 class _Derived(NamedTuple):
-    """What is computed from the fields of a kind."""
+    """What is computed from the fields of a kind, or told by them."""
 
     products: dict[str, Product]
     ratios: dict[str, Ratio]
+    bounds: tuple[Bound, ...]
 
 
 def _declaration(
@@ -138,6 +140,7 @@ def _declaration(
         identity=identity,
         products=derived.products,
         ratios=derived.ratios,
+        bounds=derived.bounds,
         retention=retention,
         time=time,
         ahead=ahead,
@@ -206,6 +209,16 @@ class RatioTable(msgspec.Struct, forbid_unknown_fields=True):
     doc: str = ""
 
 
+class BoundTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[[kinds.NAME.bounds]]`: what a measure is at most by others of the same record."""
+
+    measure: str
+    of: tuple[str, ...] = ()
+    factor: float = 1
+    slack: float = 0
+    lasting: bool = False
+
+
 class TierTable(msgspec.Struct, forbid_unknown_fields=True):
     """`[[kinds.NAME.tiers]]`: buckets of this width for records up to this age; without an age, for all older ones."""
 
@@ -222,6 +235,7 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     measures: dict[str, MeasureTable] = {}
     products: dict[str, ProductTable] = {}
     ratios: dict[str, RatioTable] = {}
+    bounds: tuple[BoundTable, ...] = ()
     identity: tuple[str, ...] | None = None
     retention_days: int | None = None
     ahead_days: int | None = None
@@ -275,6 +289,10 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
             key: Ratio(value.numerator, value.denominator, unit=value.unit, doc=value.doc)
             for key, value in declared.ratios.items()
         },
+        tuple(
+            Bound(each.measure, *each.of, factor=each.factor, slack=each.slack, lasting=each.lasting)
+            for each in declared.bounds
+        ),
     )
     moments = [declared.since] if declared.since else []
     columns = [given[field] for field in _ordered(tuple(given), declared.shape, moments)]

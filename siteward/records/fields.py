@@ -1,4 +1,4 @@
-"""The words in which a record kind is declared: dimensions, measures, products, ratios and their units."""
+"""The words in which a record kind is declared: dimensions, measures, products, ratios, bounds and their units."""
 
 from __future__ import annotations
 
@@ -112,6 +112,38 @@ class Product:
         self.unit = unit
         self.doc = doc or " times ".join(name.replace("_", " ") for name in factors)
         self.live = live
+
+
+class Bound:
+    """What a measure is at most in one record, by others of the same: processor time by wall time and processors.
+
+    Like a limit: the doors accept what lies beyond it, and the ledger sets it aside. It is for what nobody could have
+    used, so it is generous: sources differ in what they call wall time, and forget to say how many processors it was.
+    """
+
+    __slots__ = ("factor", "lasting", "measure", "of", "slack")
+
+    def __init__(self, measure: str, *of: str, factor: float = 1, slack: float = 0, lasting: bool = False) -> None:
+        """Bound a measure by the product of others, times a factor, plus a slack.
+
+        Args:
+            measure: name of the measure that is bounded.
+            of: names of measures that are multiplied; a record that lacks one of them, or the bounded one, has none.
+            factor: what their product is multiplied by.
+            slack: what is added to it, in the unit of the bounded measure.
+            lasting: multiply by the seconds that the record lasts, too: from start to end, or since a counter's start.
+        """
+        self.measure = measure
+        self.of = of
+        self.factor = factor
+        self.slack = slack
+        self.lasting = lasting
+
+    def __str__(self) -> str:
+        """For people, such as `1000 * wall_time * processors + 86400`."""
+        factor = [] if self.factor == 1 else [f"{self.factor:g}"]
+        product = " * ".join([*factor, *(["seconds that it lasts"] if self.lasting else []), *self.of])
+        return f"{product} + {self.slack:g}" if self.slack else product
 
 
 class Ratio:

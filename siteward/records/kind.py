@@ -38,6 +38,7 @@ class Kind:
         optional_identity: a record may leave all of these empty, and then has none.
         products: measures computed per record from others, by name.
         ratios: quotients of sums, by name.
+        bounds: what measures are at most by others of the same record, for the ledger to book it unseen.
         ahead: how far in the future its times may lie, microseconds.
         retention: how long the monitoring store keeps records; None is for ever.
         longest: longest interval, or time that a counter has counted, that the ledger books without a person looking
@@ -64,6 +65,7 @@ class Kind:
         self.identity = declaration.identity
         self.products = declaration.products
         self.ratios = declaration.ratios
+        self.bounds = declaration.bounds
         self.retention = declaration.retention
         self.booked = declaration.booked
         self.since = declaration.since

@@ -186,12 +186,14 @@ def test_usage_may_be_left_out(
 
 
 def test_account_into_a_file(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
-    """Any form goes into a file; Parquet's metadata say the attribution."""
-    for form in ("parquet", "csv", "json"):
+    """Any form goes into a file; the metadata of Arrow and Parquet say the attribution."""
+    for form in ("arrow", "parquet", "csv", "json"):
         target = tmp_path / f"usage.{form}"
         arguments = ("account", "job", "--window", DAY, "--attribution", "by-end", "--format", form)
         assert ran(monkeypatch, settings, *arguments, "--file", str(target)) == 0
     assert pq.read_table(tmp_path / "usage.parquet").schema.metadata[b"siteward.attribution"] == b"by-end"
+    with pa.ipc.open_stream(tmp_path / "usage.arrow") as stream:
+        assert stream.schema.metadata[b"siteward.attribution"] == b"by-end"
     assert "by-end" in (tmp_path / "usage.csv").read_text()
     assert json.loads((tmp_path / "usage.json").read_text())["totals"] == [10]
 
@@ -230,7 +232,7 @@ def test_the_manual_asks_the_same_three_times(
     [
         (["jobs"], "did you mean 'job'"),
         (["job", "--window", "2026-Q9"], "expected a year (2026)"),
-        (["job", "--format", "xml"], "there are table, csv, json, parquet"),
+        (["job", "--format", "xml"], "there are table, csv, json, arrow, parquet"),
         (["job", "--zone", "UTZ"], "is not a time zone"),
     ],
 )

@@ -94,6 +94,30 @@ def test_the_past_is_what_was_said_of_it() -> None:
     ]
 
 
+def test_what_was_unknown_of_closed_months_is_the_past_too() -> None:
+    """A new entry is told once, from the first closed day of which nothing was said; open days may be filled."""
+    march, may = APRIL - 31 * DAY, APRIL + 30 * DAY
+    old = Topology(ENTRIES)
+    closed = {"site": [(march, APRIL), (APRIL, may)]}
+
+    def changes(*entries: Entry) -> list[str]:
+        kept = [each for each in ENTRIES if each.attribute == entries[0].attribute]
+        return past_changes(old, replaced(old, [*kept, *entries]), may + 30 * DAY, closed)
+
+    of_c = "site 'SITE-C', country: what was unknown becomes 'IT' from"
+    assert changes(Entry("site", "SITE-C", "country", "IT")) == [f"{of_c} 2026-03-01 on, in a closed month"]
+    assert changes(Entry("site", "SITE-C", "country", "IT", APRIL)) == [f"{of_c} 2026-04-01 on, in a closed month"]
+    assert changes(Entry("site", "SITE-C", "country", "IT", may)) == []
+    assert changes(Entry("site", "SITE-C", "country", "IT", None, march)) == []
+    assert changes(Entry("storage", "SE", "country", "IT")) == []
+    ended = Topology([Entry("site", "A", "tier", "1", None, APRIL + DAY)])
+    longer = Topology([Entry("site", "A", "tier", "1")])
+    assert past_changes(ended, longer, may, closed) == [
+        "site 'A', tier: what was unknown becomes '1' from 2026-04-02 on, in a closed month"
+    ]
+    assert past_changes(ended, longer, may) == []
+
+
 def test_files_say_the_same() -> None:
     """TOML has a table for each value and time, CSV a line for each entry."""
     lines = [",".join(COLUMNS), "site,SITE-A,country,CH,,2026-04-01", "site,SITE-A,federation,old,,2026-04-01"]
@@ -101,6 +125,27 @@ def test_files_say_the_same() -> None:
     lines += ["site,SITE-B,country,FR,,", ""]
     assert parse_topology(TOML, "toml", ["vo", "site"]) == ENTRIES
     assert parse_topology("\n".join(lines), "csv", ["vo", "site"]) == ENTRIES
+
+
+def test_csv_has_values_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Line breaks in quotes, and what elsewhere ends a line, are part of a value, however the lines themselves end."""
+    names = ["A\nB", "A\r\nB", "A\u2028B", "A\x0bB\x85", 'A"B,']
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    text = "\r\n".join([",".join(COLUMNS), *(f"site,{name},tier,{name},," for name in quoted), ""])
+    due = [Entry("site", name, "tier", name) for name in names]
+    assert parse_topology(text, "csv", ["site"]) == due
+    wrong = f"{','.join(COLUMNS)}\nsite,{quoted[0]},tier,1,,\nsite,A,tier,1,soon,"
+    with pytest.raises(TopologyError, match="line 4: 'soon' is not a date"):
+        parse_topology(wrong, "csv", ["site"])
+    file = tmp_path / "sites.csv"
+    file.write_bytes(text.encode())
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "topology", "import", str(file)) == 0
+    capsys.readouterr()
+    assert ran(monkeypatch, settings, "--output", "json", "topology", "list") == 0
+    assert {each["value"] for each in json.loads(capsys.readouterr().out)} == set(names)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +196,25 @@ def test_topology_from_the_shell(
     assert ran(monkeypatch, settings, "account", "job", "--by", "site.country", "--where", "site.country=CH|DE") == 0
     assert ran(monkeypatch, settings, "account", "job", "--by", "site.county") == 2
     assert "did you mean 'site.country'" in capsys.readouterr().err
+
+
+def test_closed_months_keep_their_groups(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What is said of a closed month for the first time needs a person, too; the audit keeps what was and what is."""
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "ledger", "close", "job", "2026-01") == 0
+    file = tmp_path / "sites.toml"
+    text = '[[site]]\nvalue = "SITE-B"\ncountry = "DE"\n'
+    file.write_text(text, encoding="utf-8")
+    assert ran(monkeypatch, settings, "topology", "import", str(file)) == 1
+    assert "what was unknown becomes 'DE' from 2026-01-01 on, in a closed month" in capsys.readouterr().err
+    file.write_text(f"{text}from = 2026-02-01\n", encoding="utf-8")
+    assert ran(monkeypatch, settings, "topology", "import", str(file)) == 0
+    file.write_text(text, encoding="utf-8")
+    assert ran(monkeypatch, settings, "topology", "import", str(file), "--rewrite-past") == 0
+    capsys.readouterr()
+    assert ran(monkeypatch, settings, "--output", "json", "audit", "--limit", "1") == 0
+    (noted,) = json.loads(capsys.readouterr().out)
+    was, became = json.loads(noted["before"]), json.loads(noted["after"])["became"]
+    assert [[each["valid_from"] for each in entries] for entries in (was, became)] == [[APRIL - 59 * DAY], [None]]

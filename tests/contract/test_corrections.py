@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from corrected_model import (
     WANTED,
@@ -43,7 +44,7 @@ from accounting.periods.signatures import sign, verified_periods
 from accounting.upkeep.months import parse_month
 from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
-from siteward.records import microseconds
+from siteward.records import Kind, Measure, microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
@@ -272,6 +273,26 @@ def test_a_revision_beyond_limits_under_a_correction_is_set_aside(ledger: Ledger
     assert written.outcomes == [Outcome.REJECTED]
     assert f"under correction {number} that lies over it" in written.reasons[0].reason
     assert (kept(ledger, "records"), kept(ledger, "superseded")) == ([(0, 7200)], [])
+
+
+def test_what_was_booked_before_its_limit_is_corrected_all_the_same(ledger: Ledger) -> None:
+    """A limit that has become lower since stops only what would be made beyond it now."""
+    ledger.write(batch([use(wall_time=10**9)]))
+    columns = [
+        msgspec.structs.replace(each, role=Measure("elapsed", unit="s", limit=10**6))
+        if each.name == "wall_time"
+        else each
+        for each in USE.columns
+    ]
+    lower = Kind(msgspec.structs.replace(USE.declaration, columns=tuple(columns)))
+    later = Ledger(ledger.database, {"use": lower}, ledger.clock)
+    corrected_by(later, Action.MOVE, given=("site=T",))
+    with pytest.raises(CorrectionError, match=r"would not be booked so: use.wall_time: is beyond 1000000"):
+        propose(later, draft_of(Action.CHANGE, given=("wall_time=1000001",)))
+    number = corrected_by(later, Action.CHANGE, given=("wall_time=7200",)).number
+    assert totals(later) == everywhere(T=7200)
+    reverse(later, number, "carl", "it was right")
+    assert totals(later) == everywhere(T=10**9)
 
 
 def test_closed_months_are_guarded(ledger: Ledger) -> None:

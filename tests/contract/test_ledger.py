@@ -12,8 +12,10 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_databases import emptied
+from ledger_databases import TIERS, emptied, retiered
 from searching import searched
+from sqlalchemy import select
+from structlog.testing import capture_logs
 from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
 from viewers import answered
 
@@ -33,6 +35,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
+from siteward.telemetry import LEDGER_DIFFERING, telemetry
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 DAY: Final = 86_400
@@ -56,6 +59,30 @@ def test_a_record_is_booked_once(ledger: Ledger) -> None:
     assert ledger.write(batch([use(), use()])).outcomes == [Outcome.STORED, Outcome.DUPLICATE]
     assert ledger.write(batch([use(), use(1)])).outcomes == [Outcome.DUPLICATE, Outcome.STORED]
     assert ask(ledger, "sum:wall_time", "sum:core_time", "records").totals == (14400, 57600, 2)
+
+
+def test_duplicates_that_differ_are_told(ledger: Ledger) -> None:
+    """They stay duplicates, but are counted, and one of each batch is named, with who sent it."""
+
+    def counted(*records: Fields) -> int:
+        before = telemetry.value(LEDGER_DIFFERING, "use")
+        ledger.write(batch(records))
+        return round(telemetry.value(LEDGER_DIFFERING, "use") - before)
+
+    first = use(cpu_time=None, code=None)
+    assert counted(first, first, use(1)) == 0
+    assert counted(first, use(1)) == 0
+    assert counted(use(wall_time=7201), use(1, site="T"), use(2)) == 2
+    assert counted(use(cpu_time=0), use(code=0)) == 2
+    assert counted(use(3), use(3, wall_time=1), use(3)) == 1
+    assert counted(use(3, revision=1, wall_time=1), use(3, wall_time=2)) == 0, (
+        "another revision says otherwise by right"
+    )
+    assert ask(ledger, "sum:wall_time", by=("site",)).totals == (7200 * 3 + 1,)
+    with capture_logs() as said:
+        counted(use(4), use(wall_time=1), use(1, cpu_time=1, _producer="ce1"))
+    (line,) = [each for each in said if each["log_level"] == "warning"]
+    assert (line["first"], line["producer"], line["records"]) == (use()["_id"].hex(), "test", 2)
 
 
 def test_a_newer_revision_is_booked_as_the_difference(ledger: Ledger) -> None:
@@ -278,6 +305,10 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
     return draw(st.permutations(arrived))
 
 
+UNKNOWN: Final = ((Filter("code", (None,)),), (Filter("code", (None, 1), negated=True),))
+"""Conditions on what may not be known."""
+
+
 @st.composite
 def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQuery:
     """Any question whose window starts and ends so far from the starts of days."""
@@ -298,7 +329,9 @@ def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQu
         end=end,
         attribution=attribution,
         by=tuple(draw(st.lists(st.sampled_from(["vo", "site", "user", "code", "simulated"]), unique=True, max_size=2))),
-        filters=draw(st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),)])),
+        filters=draw(
+            st.sampled_from([(), (Filter("site", ("S",)),), (Filter("vo", ("two", "no"), negated=True),), *UNKNOWN])
+        ),
         period=draw(
             st.sampled_from(
                 [Period.WHOLE, Period.DAY, Period.WEEK, Period.MONTH, Period.QUARTER]
@@ -338,17 +371,24 @@ few: Final = searched(8)
 @few
 @given(
     arrived=revisions(),
-    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    rounds=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans(), st.sampled_from(TIERS)), max_size=6
+    ),
     query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+    database: Database,
+    arrived: list[Fields],
+    rounds: list[tuple[int, int, bool, tuple[int, ...]]],
+    query: UsageQuery,
+    now: datetime,
 ) -> None:
-    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is exact."""
+    """Whatever the order, batches, duplicates, revisions, tiers now and before, compaction, window: cells are exact."""
     ledger = emptied(database, USE, now)
     rest = list(arrived)
-    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+    for size, days, is_compacted, hours in [*rounds, (len(rest), 0, False, TIERS[0])]:
+        ledger = retiered(ledger, USE, hours)
         ledger.write(batch(rest[:size]))
         rest = rest[size:]
         # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
@@ -415,6 +455,33 @@ def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -
     ledger.write(batch([use(1000)]))
     assert compact(ledger) == 0, "a late record goes into a bucket of its day at once"
     assert ask(ledger, "records").totals == (len(records) + 1,)
+
+
+@pytest.mark.parametrize(("before", "after"), [((1, 6, 24), (1, 8, 24)), ((8, 24), (12, 24)), ((1, 12), (1, 6))])
+def test_buckets_of_other_tiers_are_left_where_they_do_not_fit(
+    database: Database, before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    """Every window says the same before and after, whatever the widths were; wider ones that all divide take all."""
+    ledger = retiered(emptied(database, USE, FIRST), USE, before)
+    hours = [1, 7, 9, 11, 13, 19]
+    starts = [microseconds(FIRST) + hour * HOUR for hour in hours]
+    ledger.write(batch([use(number, start=start, end=start + HOUR // 2) for number, start in enumerate(starts)]))
+    ledger.clock = lambda: microseconds(FIRST + timedelta(days=10))
+    compact(ledger)
+    ledger = retiered(ledger, USE, after)
+    compact(ledger)
+    for first, last in ((0, 8), (8, 16), (16, 24), (0, 12), (5, 12), (0, 24)):
+        window = {"start": FIRST + timedelta(hours=first), "end": FIRST + timedelta(hours=last)}
+        for attribution in (Attribution.PRORATED, Attribution.BY_END):
+            answer = ask(ledger, "sum:wall_time", "records", attribution=attribution, **window)
+            count = sum(first <= hour < last for hour in hours)
+            assert answer.totals == (7200 * count, count), f"from {first} to {last}"
+    ledger = retiered(ledger, USE, (1, 24))
+    ledger.clock = lambda: microseconds(LATER)
+    compact(ledger)
+    with database.read() as connection:
+        widths = connection.execute(select(ledger.tables["use"].by_end.c["_width"])).scalars().all()
+    assert widths == [DAY]
 
 
 def test_compaction_while_others_write(database: Database) -> None:

@@ -16,7 +16,7 @@ from at_once import all_at_once
 from examples import batch_of
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_databases import emptied
+from ledger_databases import emptied, retiered
 from searching import searched
 from sqlalchemy import Table
 from usage_model import FIRST, HOUR, LATER, SECOND, SOON, USE, batch, many, sited
@@ -107,6 +107,27 @@ def test_what_is_booked_is_what_the_records_say(open_database: Opens, tmp_path: 
     ledger.clock = lambda: microseconds(LATER)
     compact(ledger)
     assert found(ledger, tmp_path) == []
+
+
+def test_buckets_of_other_tiers_are_compared(open_database: Opens, tmp_path: Path) -> None:
+    """Also where some lie across the ends of others; and what was wrong in them is made right."""
+    ledger = retiered(emptied(open_database(), USE, FIRST + timedelta(days=50)), USE, (1, 6))
+    records = many(200)
+    ledger.write(batch(records[:100]))
+    ledger = retiered(ledger, USE, (1, 8))
+    ledger.write(batch(records[100:]))
+    compact(ledger)
+    assert found(ledger, tmp_path) == []
+    before = figures(ledger)
+    damage(ledger, 1)
+    assert found(ledger, tmp_path) != []
+    assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) > 0
+    assert found(ledger, tmp_path) == []
+    assert figures(ledger) == before
+    ledger = retiered(ledger, USE, (1, 24))
+    compact(ledger)
+    assert found(ledger, tmp_path) == []
+    assert figures(ledger) == before
 
 
 def test_a_wrong_bucket_is_named(open_database: Opens, tmp_path: Path) -> None:

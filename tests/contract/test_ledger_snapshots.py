@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_databases import emptied
+from ledger_databases import TIERS, emptied, retiered
 from searching import searched
 from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, after, ask, cells, level, level_batch, wanted
 from usage_model import FIRST, LATER, SECOND, SOON, newest
@@ -249,11 +249,16 @@ def questions(draw: st.DrawFn) -> UsageQuery:
 few: Final = searched(6)
 
 
-def arriving(database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], now: datetime) -> Ledger:
+Round = tuple[int, int, bool, tuple[int, ...]]
+"""How many records come, how many days pass, whether buckets are put together, in tiers of so many hours."""
+
+
+def arriving(database: Database, arrived: list[Fields], rounds: list[Round], now: datetime) -> Ledger:
     """A ledger to which records came in batches, some days between them, with compaction here and there."""
     ledger = emptied(database, LEVEL, now)
     rest = list(arrived)
-    for size, days, is_compacted in [*rounds, (len(rest), 0, False)]:
+    for size, days, is_compacted, hours in [*rounds, (len(rest), 0, False, TIERS[0])]:
+        ledger = retiered(ledger, LEVEL, hours)
         ledger.write(level_batch(rest[:size]))
         rest = rest[size:]
         now += timedelta(days=days)
@@ -266,14 +271,16 @@ def arriving(database: Database, arrived: list[Fields], rounds: list[tuple[int, 
 @few
 @given(
     arrived=revisions(),
-    rounds=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans()), max_size=6),
+    rounds=st.lists(
+        st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans(), st.sampled_from(TIERS)), max_size=6
+    ),
     query=questions(),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_answers_are_those_of_the_records(
-    database: Database, arrived: list[Fields], rounds: list[tuple[int, int, bool]], query: UsageQuery, now: datetime
+    database: Database, arrived: list[Fields], rounds: list[Round], query: UsageQuery, now: datetime
 ) -> None:
-    """Whatever the order, batches, duplicates, revisions, tiers, compaction, window: every cell is right."""
+    """Whatever the order, batches, duplicates, revisions, tiers now and before, compaction, window: cells are right."""
     ledger = arriving(database, arrived, rounds, now)
     answer = answered(ledger, query)
     counted = newest(arrived)

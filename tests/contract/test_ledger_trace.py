@@ -231,7 +231,12 @@ instants: Final = st.integers(-10 * 24, 50 * 24).map(lambda hours: FIRST + timed
     window=st.tuples(instants, instants).filter(lambda pair: pair[0] != pair[1]).map(sorted),
     attribution=st.sampled_from(OF_USAGE),
     filters=st.sampled_from(
-        [(), (Filter("site", ("S1",), negated=True),), (Filter("site.federation", ("A",)),)],
+        [
+            (),
+            (Filter("site", ("S1",), negated=True),),
+            (Filter("site.federation", ("A",)),),
+            (Filter("code", (None,)), Filter("site.federation", ("A",))),
+        ],
     ),
     limit=st.integers(4, 30),
 )

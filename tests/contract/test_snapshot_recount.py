@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from at_once import all_at_once
-from ledger_databases import emptied
+from ledger_databases import emptied, retiered
 from snapshot_model import LEVEL, Fields, after, ask, level, level_batch
 from usage_model import FIRST, LATER, SOON
 
@@ -96,6 +96,23 @@ def test_what_is_booked_is_what_the_snapshots_say(database: Database, tmp_path: 
     elsewhere = [each for each in found(ledger, tmp_path / "elsewhere") if not isinstance(each, BadFile)]
     days = {record["time"] // 86_400_000_000 for record in records if record["time"] < after(days=10)}
     assert sum(each.days for each in elsewhere if isinstance(each, Untold)) == len(days)
+
+
+def test_buckets_of_other_tiers_are_compared(database: Database, tmp_path: Path) -> None:
+    """Also where some lie across the ends of others; and what was wrong in them is made right."""
+    ledger = retiered(emptied(database, LEVEL, LATER), LEVEL, (1, 6))
+    records = levels(200)
+    ledger.write(level_batch(records[:100]))
+    ledger = retiered(ledger, LEVEL, (1, 8))
+    ledger.write(level_batch(records[100:]))
+    compact(ledger)
+    assert found(ledger, tmp_path) == []
+    before = figures(ledger)
+    damage(ledger, 1)
+    assert found(ledger, tmp_path) != []
+    assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) > 0
+    assert found(ledger, tmp_path) == []
+    assert figures(ledger) == before
 
 
 def test_each_wrong_value_is_told(database: Database, tmp_path: Path) -> None:

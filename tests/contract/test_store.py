@@ -178,6 +178,16 @@ def test_dimensions_of_every_type_group_and_filter(store: Store) -> None:
     assert ask(store, EVENTS, "sum:amount", filters=(Filter("good", (False,)),)).totals == (1,)
     assert ask(store, EVENTS, "sum:amount", filters=(Filter("code", (7, -1)),)).totals == (2,)
     assert ask(store, EVENTS, "count", filters=(Filter("code", (7,), negated=True),)).totals == (2,)
+    for condition, found in (
+        (Filter("code", (None,)), 1),
+        (Filter("good", (None, True)), 1),
+        (Filter("code", (None, 7), negated=True), 2),
+        (Filter("good", (None,), negated=True), 1),
+    ):
+        assert ask(store, EVENTS, "sum:amount", filters=(condition,)).totals == (found,)
+    for name in ("simulated", "site"):
+        with pytest.raises(QueryError, match="None is not a"):
+            ask(store, EVENTS, "count", filters=(Filter(name, (None,)),))
 
 
 def test_ranges_are_inclusive_and_exact(store: Store) -> None:

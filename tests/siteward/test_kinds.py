@@ -17,7 +17,7 @@ from siteward.records.schema import json_schema
 KINDS: Final = load_kinds()
 MOST_IDENTITY: Final = 13
 """Fields of an identity that the recipe of docs/reference/envelope.md has room for."""
-LONGEST_BUCKETED: Final = 255
+LONGEST_BUCKETED: Final = 256
 SINGLE: Final = frozenset(
     {"node", "reference", "local_job_id", "job_id", "pilot", "reason", "vm", "path", "file", "url", "local_user"}
 )
@@ -186,6 +186,24 @@ def test_nothing_that_others_account_is_lost(name: str, fields: dict[str, str]) 
     kind = KINDS[name]
     known = {*kind.names, *kind.products}
     assert {theirs: ours for theirs, ours in fields.items() if ours not in known} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("job", "processing_type"),
+        ("job", "minor_status"),
+        ("data-operation", "execution_site"),
+        ("wms-history", "application_status"),
+    ],
+)
+def test_the_longest_texts_of_others_have_room(name: str, field: str) -> None:
+    """DIRAC keeps 256 characters of these."""
+    kind = KINDS[name]
+    fields = smallest(kind)
+    assert getattr(row_from_mapping(kind, fields | {field: "x" * 256}, NOW), field) == "x" * 256
+    with pytest.raises(Refused, match=field):
+        row_from_mapping(kind, fields | {field: "x" * 257}, NOW)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=str)

@@ -34,7 +34,9 @@ bounds = int64 | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.lists(st.text(max_size=8), min_size=1, max_size=3).map(tuple)
 conditions = st.one_of(
     st.builds(Filter, st.sampled_from(["site", "user"]), texts, st.booleans(), st.booleans()),
-    st.builds(Filter, st.just("exit_status"), st.lists(int64, min_size=1, max_size=3).map(tuple), st.booleans()),
+    st.builds(
+        Filter, st.just("exit_status"), st.lists(int64 | st.none(), min_size=1, max_size=3).map(tuple), st.booleans()
+    ),
     st.builds(Filter, st.just("simulated"), st.booleans().map(lambda value: (value,)), st.booleans()),
     st.builds(Filter, st.just("state"), st.just(("failed", "completed")), st.booleans()),
 )
@@ -110,6 +112,8 @@ def test_any_text_is_understood_or_refused(text: QueryText) -> None:
         ("user=C:\\x", Filter("user", ("C:\\x",))),
         ("user==", Filter("user", ("=",))),
         ("exit_status=-1|0", Filter("exit_status", (-1, 0))),
+        ("exit_status=", Filter("exit_status", (None,))),
+        ("exit_status!=|1", Filter("exit_status", (None, 1), negated=True)),
         ("simulated=true", Filter("simulated", (True,))),
     ],
 )
@@ -131,6 +135,9 @@ def test_bounds_of_one_field_are_one_filter() -> None:
         ("state=complete", "did you mean 'completed'"),
         ("site", "= != ~ !~ >= <="),
         ("exit_status=one", "an integer"),
+        ("exit_status=None", "an integer"),
+        ("processors=", "an integer"),
+        ("simulated=", "true or false"),
         ("exit_status=99999999999999999999", "64 bits"),
         ("exit_status~1*", "patterns are for texts"),
         ("site>=A", "for integers and numbers"),

@@ -17,6 +17,7 @@ from siteward.kinds.cloud_vm import CloudVm
 from siteward.kinds.downtime import Downtime
 from siteward.kinds.host import Host
 from siteward.records import (
+    Bound,
     DeclarationError,
     Dimension,
     Event,
@@ -222,11 +223,18 @@ TABLE = tomllib.loads(
     numerator = "shot_dose"
     denominator = "shots"
     unit = "1"
+    [[bounds]]
+    measure = "dose"
+    of = ["shots"]
+    factor = 2.5
+    slack = 10
+    lasting = true
     """
 )
 
 
 MEAN_SHOTS = TABLE["ratios"]["mean_shots"]
+BOUND = TABLE["bounds"][0]
 
 
 def tiers(*pairs: tuple[int | None, int]) -> list[dict[str, int]]:
@@ -253,6 +261,7 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         dose: Annotated[float | None, Measure("energy deposited", unit="J")] = None
         shot_dose = Product("shots", "shots", unit="1")
         mean_shots = Ratio("shot_dose", "shots", unit="1")
+        dose_bound = Bound("dose", "shots", factor=2.5, slack=10, lasting=True)
 
     by_class, by_table = kind_of(Beam), kind_from_table("beam", TABLE)
     assert by_class.columns == by_table.columns
@@ -293,6 +302,15 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"ratios": {"r": MEAN_SHOTS | {"unit": "%"}}}, "unknown unit '%'"),
         ({"ratios": {"shots": MEAN_SHOTS}}, "name of a field or product"),
         ({"ratios": {"shot_dose": MEAN_SHOTS}}, "name of a field or product"),
+        ({"bounds": [BOUND | {"measure": "instrument"}]}, "bound of 'instrument' names 'instrument', which is not a"),
+        ({"bounds": [BOUND | {"of": ["shot_dose"]}]}, "bound of 'dose' names 'shot_dose', which is not a measure"),
+        ({"bounds": [{"measure": "dose"}]}, "names nothing that it depends on"),
+        ({"bounds": [BOUND | {"factor": 0}]}, "needs a factor above 0"),
+        ({"bounds": [BOUND | {"slack": -1}]}, "a slack that is not below"),
+        (
+            {"shape": "event", "identity": [], "longest_days": None, "bounds": [BOUND]},
+            "and no event does",
+        ),
         ({"tiers": []}, "the last tier"),
         ({"tiers": [{"age_days": 1, "width_minutes": 60}]}, "the last tier"),
         ({"tiers": [{"width_minutes": 15}, {"width_minutes": 60}]}, "the last tier"),

@@ -40,6 +40,28 @@ def document(zone: str = "UTC", **changes: Any) -> UsageDocument:
     return usage_document(msgspec.structs.replace(answer, **changes), 1.0, ZoneInfo(zone))
 
 
+def test_dimensions_keep_names_that_other_columns_have() -> None:
+    """A kind may call a dimension as a table calls its own columns: these have an underscore then, in every form."""
+    by = ("start", "other", "records", "attribution")
+    wanted = (WantedUsage(Quantity.RECORDS), WantedUsage(Quantity.SUM, "used"))
+    query = UsageQuery(kind="x", wanted=wanted, start=START, end=END, attribution=Attribution.BY_END, by=by, top=1)
+    group = ("Monday", "none", None, 7)
+    rows = (UsageRow(START, END, group, (3, 4)), UsageRow(START, END, (), (1, EXACT), other=True))
+    types = (ValueType.INTEGER, ValueType.INTEGER)
+    answer = UsageAnswer(query=query, rows=rows, totals=(4, EXACT), units=("1", "s"), groups=2, types=types)
+    said = usage_document(answer, 1.0, ZoneInfo("UTC"))
+    names = ["_start", "end", "_attribution", *by, "_other", "_records", "sum:used"]
+    assert list(head(said)) == names
+    first = [START, END, "by-end", *group, False, 3, 4]
+    table = pq.read_table(io.BytesIO(parquet_bytes(said)))
+    assert [table.column_names, [column[0].as_py() for column in table]] == [names, first]
+    frame = data_frame(said)
+    assert list(frame) == names
+    assert list(frame.iloc[0].astype(object).where(frame.iloc[0].notna(), None)) == first
+    assert str(frame["_records"].dtype) == "Int64"
+    assert next(csv.reader(io.StringIO(csv_text(said)))) == names
+
+
 def test_json_has_its_members_in_one_order() -> None:
     """Integers travel exactly, whatever their size, and the attribution stands beside the question."""
     text = msgspec.json.encode(document())

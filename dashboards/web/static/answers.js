@@ -42,8 +42,8 @@ export function ranked(whole) {
   return [...whole.rows].sort((a, b) => a.other - b.other || Number(b.values[0] ?? -Infinity) - Number(a.values[0] ?? -Infinity));
 }
 
-/** The condition that a dimension has a value, as the API takes it. */
-export const condition = (dimension, value) => `${dimension}=${String(value).replace(/[\\|]/g, "\\$&")}`;
+/** The condition that a dimension has a value, or that it is unknown, as the API takes it. */
+export const condition = (dimension, value) => `${dimension}=${String(value ?? "").replace(/[\\|]/g, "\\$&")}`;
 
 /** How far an answer's figures may be off, such as "≈ ±0.1 %"; "" where they are exact. */
 export const roughly = ({ errors: [error] }) => (error ? `≈ ±${Number((error * 100).toPrecision(2))} %` : "");

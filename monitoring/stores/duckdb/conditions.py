@@ -99,7 +99,10 @@ class Conditions:
         if condition.wildcard:
             patterns = (str(value).translate(_PATTERN) for value in condition.values)
             return " OR ".join(f"{name} LIKE {self.bind(pattern)} ESCAPE '{_ESCAPE}'" for pattern in patterns)
-        return f"{name} IN ({', '.join(self.bind(value) for value in condition.values)})"
+        known = [value for value in condition.values if value is not None]
+        options = [f"{name} IN ({', '.join(map(self.bind, known))})"] if known else []
+        options += [f"{name} IS NULL"] if None in condition.values else []
+        return " OR ".join(options)
 
 
 def _ceiling(bound: float) -> float | int:

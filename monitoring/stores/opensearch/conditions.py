@@ -102,8 +102,11 @@ def _accepted(condition: Filter, *, whole: bool) -> Clause:
         patterns = [str(value).translate(_ESCAPED) for value in condition.values]
         return any_of([{"wildcard": {condition.field: {"value": pattern}}} for pattern in patterns])
     # An integer beyond 64 bits is no record's, but would be an error.
-    values = [value for value in condition.values if not whole or INT64_MIN <= int(value) <= INT64_MAX]
-    return among(condition.field, values) if values else NOTHING
+    known = [value for value in condition.values if value is not None]
+    values = [value for value in known if not whole or INT64_MIN <= int(value) <= INT64_MAX]
+    clauses = [among(condition.field, values)] if values else []
+    clauses += [lacking(condition.field)] if None in condition.values else []
+    return any_of(clauses) if clauses else NOTHING
 
 
 def _range(field: str, bounds: dict[str, float | int], *, whole: bool) -> Clause:

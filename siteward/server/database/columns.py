@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Double, LargeBinary, String, text
@@ -9,6 +10,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 _WITHIN_ROW: Final = 1000
 """Characters of a text that MariaDB keeps within the row, which holds 65,535 bytes, four for each character."""
+_MOST_WITHIN_ROW: Final = 15_000
+"""Characters of all such texts of a table; if they may be more, none of them is kept there."""
 # SQLite's strict tables know five types only, and refuse what does not fit, as the others do.
 _INTEGER: Final = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 
@@ -42,9 +45,19 @@ def blob_column(name: str) -> Column[bytes]:
     return Column(name, kind, nullable=False)
 
 
-def text_column(name: str, length: int, *, key: bool = False, default: str | None = None) -> Column[str]:
-    """Texts, equal only if every character is: neither case nor accents nor blanks at the end are folded."""
-    varchar = mysql.VARCHAR if length <= _WITHIN_ROW else mysql.TEXT
+def fit_into_row(lengths: Iterable[int]) -> bool:
+    """Whether a table's texts of at most so many characters each fit into its rows in every database."""
+    return sum(length for length in lengths if length <= _WITHIN_ROW) <= _MOST_WITHIN_ROW
+
+
+def text_column(
+    name: str, length: int, *, key: bool = False, default: str | None = None, apart: bool = False
+) -> Column[str]:
+    """Texts, equal only if every character is: neither case nor accents nor blanks at the end are folded.
+
+    Those of a table in whose rows they do not all fit are kept apart from them.
+    """
+    varchar = mysql.TEXT if apart or length > _WITHIN_ROW else mysql.VARCHAR
     kind = (
         String(length)
         .with_variant(sqlite.TEXT(), "sqlite")
