@@ -117,9 +117,7 @@ class Ledger:
         newest = newest_of(batch, reasons)
         for chosen in self._portions(batch, newest):
             enter_part(written, chosen, self._booked(batch.part(chosen)))
-        if len(newest) + len(reasons) < len(batch):
-            others = sorted({*range(len(batch))} - {*newest, *reasons})
-            tell_differing(batch, differing_within(batch, newest, others))
+        tell_differing(batch, differing_within(batch, newest, reasons))
         return written
 
     def _portions(self, batch: Batch, chosen: Sequence[int]) -> list[Sequence[int]]:
@@ -245,7 +243,6 @@ class _Booking:
         self._batch = batch
         self._now = ledger.clock()
         self._entry = entry_number()
-        self._differing: list[int] = []
 
     def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
@@ -272,51 +269,40 @@ class _Booking:
             enter(connection, ledger.common.entries, self._entry, entry)
             entries = np.full(len(batch), self._entry, np.int64)
             inserted = self._dialect.insert_new(connection, self._tables.records, {**rows, ENTRY: entries})
+            reasons: dict[int, Refused] = {}
+            revising = Revising(connection, ledger, batch, rows, self._entry)
+            revised = revising.revised(inserted, found, reasons)
+            reasons |= self._archived(connection, found)
             if books.are_needed:
-                reasons = self._book(connection, books, rows, inserted, found)
+                self._book(connection, books, rows, revised, found)
             else:
-                reasons = self._post(connection, rows, inserted, found)
+                self._post(connection, rows, revised, found)
             self._count(connection, producers, found)
-        tell_differing(batch, self._differing)
+        tell_differing(batch, revising.differing)
         return Written(found, reasons)
 
-    def _revised(
-        self,
-        connection: Connection,
-        rows: Mapping[str, Any],
-        inserted: int,
-        found: list[Outcome],
-        reasons: dict[int, Refused],
-    ) -> Revised:
-        revising = Revising(connection, self._ledger, self._batch, rows, self._entry)
-        revised = revising.revised(inserted, found, reasons)
-        self._differing = revising.differing
-        return revised
-
     def _post(
-        self, connection: Connection, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
-    ) -> dict[int, Refused]:
+        self, connection: Connection, rows: Mapping[str, Any], revised: Revised, found: Sequence[Outcome]
+    ) -> None:
         """Add what new records, and newer revisions, change."""
-        reasons: dict[int, Refused] = {}
-        revised = self._revised(connection, rows, inserted, found, reasons)
         pairs = ((revised.old, -1), (revised.new, 1))
         changes = [(Cause.REVISION, account_of_rows(self._kind, some, sign)) for some, sign in pairs if some]
-        reasons |= self._archived(connection, found)
         new = np.array([outcome is Outcome.STORED for outcome in found])
         if new.any():
             columns = rows if new.all() else {name: _picked(rows[name], new) for name in rows}
             series = np.array(columns[SERIES], np.int64)
             changes.append((Cause.LATE, account_of(self._kind, columns, series)))
         self._posting(connection, self._ledger.tables[self._kind.name]).post(changes)
-        return reasons
 
     def _book(
-        self, connection: Connection, books: Books, rows: Mapping[str, Any], inserted: int, found: list[Outcome]
-    ) -> dict[int, Refused]:
+        self,
+        connection: Connection,
+        books: Books,
+        rows: Mapping[str, Any],
+        revised: Revised,
+        found: Sequence[Outcome],
+    ) -> None:
         """The same where a record's part depends on others."""
-        reasons: dict[int, Refused] = {}
-        revised = self._revised(connection, rows, inserted, found, reasons)
-        reasons |= self._archived(connection, found)
         new = np.array([outcome is Outcome.STORED for outcome in found])
         columns = rows if new.all() else {name: _picked(values, new) for name, values in rows.items()}
         columns = {name: [*values, *(row[name] for row in revised.new)] for name, values in columns.items()}
@@ -324,7 +310,6 @@ class _Booking:
             arrived = Arrived(columns[ID], columns, np.array(columns[SERIES], np.int64), self._entry)
             posting = self._posting(connection, self._tables) if isinstance(self._tables, KindTables) else None
             books.post(arrived, revised.old, self._now, posting)
-        return reasons
 
     def _posting(self, connection: Connection, tables: KindTables) -> Posting:
         common = self._ledger.common

@@ -6,7 +6,7 @@ one that gives an id twice loses a record: somebody ought to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from accounting.booking.rows import Row, plain
 from accounting.tables import SERIES, is_bucketed
@@ -34,15 +34,19 @@ def differs(kind: Kind, known: Row, rows: Mapping[str, Values], position: int) -
     return any(known[name] != plain(rows[name][position]) for name in names)
 
 
-def differing_within(batch: Batch, chosen: Sequence[int], others: Sequence[int]) -> list[int]:
-    """Which of some records of a batch say otherwise than those of the same id and revision that were chosen."""
-    place_of = {batch.ids[place]: place for place in chosen}
+def differing_within(batch: Batch, newest: Sequence[int], refused: Collection[int]) -> list[int]:
+    """Positions of records of a batch that say otherwise than those of the same id and revision that stand for them."""
+    if len(newest) + len(refused) == len(batch):
+        return []
+    place_of = {batch.ids[place]: place for place in newest}
     columns = [batch.columns[name] for name in batch.kind.names]
+    pairs = ((place, place_of.get(identifier, place)) for place, identifier in enumerate(batch.ids))
     revisions = batch.columns["revision"]
     return [
         place
-        for place in others
-        if (first := place_of.get(batch.ids[place])) is not None
+        for place, first in pairs
+        if place != first
+        and place not in refused
         and revisions[first] == revisions[place]
         and any(values[first] != values[place] for values in columns)
     ]

@@ -180,7 +180,7 @@ def test_dimensions_of_every_type_group_and_filter(store: Store) -> None:
     assert ask(store, EVENTS, "count", filters=(Filter("code", (7,), negated=True),)).totals == (2,)
     for condition, found in (
         (Filter("code", (None,)), 1),
-        (Filter("good", (None, True)), 1),
+        (Filter("good", (None, True)), 2),
         (Filter("code", (None, 7), negated=True), 2),
         (Filter("good", (None,), negated=True), 1),
     ):
