@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Final
 
-from siteward.records import Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
+from siteward.records import Combine, Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
 from siteward.sinks import Batch
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
@@ -26,6 +26,8 @@ class Use(Interval, kind="use", identity=("name", "end"), longest=timedelta(days
     wall_time: Annotated[int, Measure("elapsed", unit="s", limit=10**9)]
     cpu_time: Annotated[int | None, Measure("used", unit="s")] = None
     processors: Annotated[int, Measure("allocated", unit="1")] = 1
+    score: Annotated[int | None, Measure("of a processor, in thousandths", unit="m1", combine=Combine.MEAN)] = None
+    memory: Annotated[int, Measure("most at once", unit="B", combine=Combine.MAX)] = 0
     core_time = Product("wall_time", "processors", unit="s")
     efficiency = Ratio("cpu_time", "core_time", unit="1")
 
@@ -63,6 +65,8 @@ def use(number: int = 0, **changes: Any) -> Fields:
         "wall_time": 7200,
         "cpu_time": 7000,
         "processors": 4,
+        "score": None,
+        "memory": 0,
         "simulated": False,
         "revision": 0,
     } | changes

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
-from accounting.archive.archive_file import File, checked_columns, fields_of, steps_in
+from accounting.archive.archive_file import File, checked_columns, fields_of, former_of, steps_in
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
@@ -70,8 +70,9 @@ class ArchiveReading:
             ArchiveError: it is missing, or not what was written.
         """
         bucketed = [column.name for column in kind.columns if is_bucketed(column)]
-        wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else ()
-        stored = checked_columns(self._folder, file, wanted)
+        wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else set[str]()
+        formers = {former.name for name in names if (former := former_of(kind.column[name]))}
+        stored = checked_columns(self._folder, file, wanted | formers)
         return {**stored, **fields_of(kind, stored, wanted), **steps_in(kind, stored)}
 
     def booked(self, kind: Kind, file: File, names: Collection[str]) -> dict[str, Sequence[Any]]:

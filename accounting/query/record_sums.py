@@ -12,7 +12,7 @@ from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.arithmetic import Integers, shares, sums
 from accounting.booking.counters import counted
-from accounting.booking.measures import additive, factors
+from accounting.booking.measures import factors, held
 from accounting.booking.postings import Account, account_of, joined
 from accounting.query.bucket_sums import GroupSums
 from accounting.query.conditions import Group, conditions_of, groups_of
@@ -71,7 +71,7 @@ class RecordSums:
         Raises:
             QueryError: they are too many.
         """
-        names = dict.fromkeys(name for measure in additive(self._kind) for name in factors(self._kind, measure))
+        names = dict.fromkeys(name for measure in held(self._kind) for name in factors(self._kind, measure))
         accounts = [
             account_of(self._kind, columns, of_record)
             for of_record, columns in self._columns(stretch, [*times_of(self._kind), *names], MOST_READ)
@@ -245,7 +245,7 @@ class Part:
         return found
 
     def _by_end(self, account: Account, here: Integers) -> Mapping[str, Integers]:
-        values = account.amounts | account.counts
+        values = account.amounts | account.whole
         return {
             name: np.ones(len(here), np.int64) if name == RECORDS else _values(values, name, here)
             for name in self._names

@@ -303,7 +303,7 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
-    check_as_of(query)
+    check_as_of(kind, query)
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

@@ -43,7 +43,9 @@ def test_what_does_not_add_up_has_single_values_only() -> None:
     kind = kind_of(Heated)
     day: dict[str, Any] = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 2, tzinfo=UTC)}
     query = UsageQuery(kind="heated", wanted=(WantedUsage(Quantity.SUM, "temperature"),), **day)
-    with pytest.raises(QueryError, match="'temperature' is not a measure that adds up of heated; there are none"):
+    with pytest.raises(
+        QueryError, match="'temperature' is not a measure that adds up of heated: only whole numbers have exact sums"
+    ):
         check_wanted(kind, query)
     largest = WantedUsage(Quantity.MAX, "temperature")
     with pytest.raises(QueryError, match="a part of a record has no max; ask with attribution by-end"):

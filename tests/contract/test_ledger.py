@@ -21,18 +21,20 @@ from accounting.archive.archiving import archive, files
 from accounting.archive.restoring import restore
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.periods.closing import close
 from accounting.query import answers, record_sums
 from accounting.query.calendar import periods_of
 from accounting.topology.attributes import Entry, TopologyError
 from accounting.topology.topology_table import read_topology, write_topology
 from accounting.upkeep.month_marks import marked_months
 from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.months import parse_month
 from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 DAY: Final = 86_400
 
@@ -177,6 +179,30 @@ def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Da
         ask(ledger, "p50:wall_time", attribution=Attribution.BY_END)
 
 
+def test_means_of_what_does_not_add_up_last(database: Database, tmp_path: Path) -> None:
+    """Of a score and a peak, by records that know them: when they are revised, compacted, archived, closed and late."""
+    ledger = emptied(database, USE, LATER)
+    known = [use(1, score=10, memory=5), use(2, score=None, memory=8, site="T"), use(3, score=13, memory=9)]
+    ledger.write(batch(known))
+    ledger.write(batch([use(1, score=20, memory=6, revision=1)]))
+    asked = partial(ask, ledger, "mean:score", "mean:memory", attribution=Attribution.BY_END, by=("site",))
+    before = asked()
+    assert [(row.group, row.values) for row in before.rows] == [(("S",), (16.5, 7.5)), (("T",), (None, 8.0))]
+    assert before.totals == (16.5, 23 / 3)
+    with pytest.raises(QueryError, match="'score' is not a measure that adds up"):
+        ask(ledger, "sum:score", attribution=Attribution.BY_END)
+    with pytest.raises(QueryError, match="a part of a record has no mean"):
+        ask(ledger, "mean:score")
+    compact(ledger)
+    archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    assert asked() == before
+    close(ledger, "use", parse_month("2026-01"), "anna")
+    ledger.write(batch([use(4, score=100, memory=1)]))
+    assert asked().totals == (133 / 3, 24 / 4)
+    january = {"start": FIRST - timedelta(days=29), "end": FIRST + timedelta(days=2)}
+    assert asked(as_of=AsOf.CLOSING, **january).totals == before.totals
+
+
 def test_an_archived_bucket_is_cut_again_once_it_is_restored(database: Database, tmp_path: Path) -> None:
     """While its records are in a file, a part of a bucket is refused; back in their table, they answer as before."""
     ledger = emptied(database, USE, LATER)
@@ -270,6 +296,8 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
                 wall_time=draw(st.integers(0, 10**6) | st.just(10**9)),
                 cpu_time=draw(st.none() | st.integers(0, 10**6) | st.just(2**53)),
                 processors=draw(st.sampled_from([1, 8, 1000])),
+                score=draw(st.none() | st.integers(0, 1000)),
+                memory=draw(st.integers(0, 10)),
                 revision=draw(st.integers(0, 2)),
             )
             for _ in range(draw(st.integers(1, 3)))
@@ -286,7 +314,8 @@ def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQu
     wanted = []
     for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
         of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN, *SHARES}
-        measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time"])) if of_measure else ""
+        not_added = ["score", "memory"] if quantity is Quantity.MEAN or quantity in SHARES else []
+        measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time", *not_added])) if of_measure else ""
         wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
     start = FIRST + timedelta(days=draw(st.integers(-25, 30))) + draw(offsets)
     end = start + timedelta(days=draw(st.integers(1, 70))) + draw(offsets)
