@@ -28,7 +28,7 @@ from accounting.query.derivation import Derivation
 from accounting.query.observed import Observed
 from accounting.query.record_sums import Part, RecordSums, id_from, id_times
 from accounting.query.snapshot_quantities import is_of_cycles
-from accounting.query.usage import Held, Usage
+from accounting.query.usage import Held, Usage, said_by_records
 from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import (
     CARRIED,
@@ -77,6 +77,9 @@ def trace(usage: Usage, query: UsageQuery, page: Page, viewer: Viewer) -> Trace:
     """
     ledger = usage.ledger
     query = msgspec.structs.replace(query, by=(), period=Period.WHOLE, top=0)
+    said = said_by_records(ledger.kinds[query.kind], query) if query.kind in ledger.kinds else ()
+    if said:
+        _refuse(f"{said[0]} is in no bucket, and a figure is followed through buckets; ask without it")
     if not 1 <= page.limit <= MOST_LISTED:
         _refuse(f"limit: expected 1 to {MOST_LISTED}, got {page.limit}")
     with ledger.database.read() as connection:
@@ -208,9 +211,9 @@ class _Tracing:
         try:
             for piece in self._pieces:
                 query = msgspec.structs.replace(self._query, filters=piece.filters)
-                found = RecordSums(self._connection, self._tables, query, self._names, self._sight.conditions).part_of(
-                    piece.stretch
-                )
+                visible = self._sight.conditions
+                records = RecordSums(self._connection, self._ledger, self._tables, query, self._names, visible)
+                found = records.part_of(piece.stretch)
                 here = found.groups(piece.stretch, self._window[0]).get((), {})
                 sums = {name: value + here.get(name, 0) for name, value in sums.items()}
         except QueryError as error:

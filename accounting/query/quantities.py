@@ -47,7 +47,8 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
 
 def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
     if is_sampled(kind, wanted):
-        check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products), "measure")
+        of_records = kind.ratios if wanted.quantity in SAMPLED else ()
+        check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products, *of_records), "measure")
     elif wanted.quantity is Quantity.MEAN:
         check_known(kind, wanted, held(kind), "measure")
     elif wanted.quantity in _OF_MEASURES:
@@ -141,7 +142,7 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
 
 def unit_of(kind: Kind, wanted: WantedUsage) -> str:
     """The unit of a column."""
-    if wanted.quantity is Quantity.RATIO:
+    if wanted.measure in kind.ratios:
         return kind.ratios[wanted.measure].unit
     if not wanted.measure:
         return "1"
@@ -157,7 +158,8 @@ def type_of(kind: Kind, wanted: WantedUsage) -> ValueType:
         return snapshot_type(kind, wanted)
     match wanted.quantity:
         case Quantity.MIN | Quantity.MAX:
-            is_whole = wanted.measure in kind.products or kind.column[wanted.measure].type is Type.INTEGER
+            column = kind.column.get(wanted.measure)
+            is_whole = wanted.measure in kind.products or (column is not None and column.type is Type.INTEGER)
         case _:
             is_whole = wanted.quantity in {Quantity.SUM, Quantity.CUMULATIVE, Quantity.RECORDS, Quantity.STARTED}
     return ValueType.INTEGER if is_whole else ValueType.NUMBER

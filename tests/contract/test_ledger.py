@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -315,6 +317,7 @@ def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQu
     for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
         of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN, *SHARES}
         not_added = ["score", "memory"] if quantity is Quantity.MEAN or quantity in SHARES else []
+        not_added += ["efficiency"] if quantity in SHARES else []
         measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time", *not_added])) if of_measure else ""
         wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
     start = FIRST + timedelta(days=draw(st.integers(-25, 30))) + draw(offsets)
@@ -399,6 +402,57 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+@few
+@given(
+    arrived=revisions(),
+    query=questions(whole_days) | questions(odd),
+    by=st.permutations(["name", "site", "simulated"]),
+    few_names=st.booleans(),
+    now=st.sampled_from([SOON, LATER]),
+)
+def test_what_only_records_say_is_as_exact(
+    database: Database, arrived: list[Fields], query: UsageQuery, by: list[str], *, few_names: bool, now: datetime
+) -> None:
+    """Groups and conditions of a dimension that is in no bucket: every cell, also of records that are in files."""
+    ledger = emptied(database, USE, now)
+    ledger.write(batch(arrived))
+    named = (Filter("name", ("1", "3", "5")),) if few_names else ()
+    groups = by[: 1 + by.index("name")] if not few_names else [name for name in by if name != "name"]
+    asked = UsageQuery(**{**_fields(query), "by": tuple(groups), "filters": (*query.filters, *named)})
+    due = cells(newest(arrived), asked, periods_of(asked.start, asked.end, asked.period))
+    answer = answered(ledger, asked)
+    assert {(row.start, row.group): row.values for row in answer.rows} == due
+    assert answer.of_records == ("name",)
+    with TemporaryDirectory() as folder:
+        list(archive(ledger, Path(folder), LATER))
+        assert answered(ledger, asked, archive=Path(folder)) == answer
+
+
+def test_what_only_records_say_needs_all_of_them(database: Database, tmp_path: Path) -> None:
+    """Without the archive at hand its files are named; a percentile of a year comes from them where they are."""
+    ledger = emptied(database, USE, LATER)
+    ledger.write(batch([use(1, cpu_time=7200), use(2, cpu_time=14_400), use(3, end=microseconds(FIRST) + 30 * HOUR)]))
+    asked = partial(UsageQuery, kind="use", start=FIRST, end=LATER, attribution=Attribution.BY_END)
+    named = asked(wanted=(WantedUsage(Quantity.RECORDS),), by=("name",))
+    median = asked(wanted=(WantedUsage(Quantity.P50, "efficiency"), WantedUsage(Quantity.MAX, "wall_time")))
+    before = answered(ledger, named), answered(ledger, median)
+    assert before[1].totals == (0.25, 7200)
+    assert [str(each) for each in before[1].types] == ["number", "integer"]
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    with pytest.raises(QueryError, match=f"only records say name, and those in 1 files of the archive .*{file.file}"):
+        answered(ledger, named)
+    with pytest.raises(QueryError, match=r"not all records from .* only they tell p50:efficiency"):
+        answered(ledger, median)
+    assert (answered(ledger, named, archive=tmp_path), answered(ledger, median, archive=tmp_path)) == before
+    assert answered(ledger, msgspec.structs.replace(named, start=FIRST + timedelta(days=1))).groups == 1
+    (tmp_path / file.file).write_bytes(b"other bytes")
+    with pytest.raises(QueryError, match=f"{file.file} of the archive holds records that are asked for"):
+        answered(ledger, median, archive=tmp_path)
+    closing = msgspec.structs.replace(named, as_of=AsOf.CLOSING)
+    with pytest.raises(QueryError, match="name is in no bucket, and what has changed since closing"):
+        answered(ledger, closing)
 
 
 @few
