@@ -36,7 +36,7 @@ from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, attributions_of, groupable, parse_usage
+from siteward.usage_text import UsageText, attributions_of, groupable, of_records, parse_usage
 from siteward.usage_window import parse_zone
 from siteward.viewer import Visible
 
@@ -170,7 +170,7 @@ def answer_usage(  # noqa: PLR0913, PLR0917  # FastAPI reads the question's part
     in_zone = parse_zone(zone)
     ledger = ledger_of(request)
     settings = request.app.state.resources.settings
-    usage = Usage(ledger, request.app.state.resources.people)
+    usage = Usage(ledger, request.app.state.resources.people, archive_folder(settings))
     query = parse_usage(text, ledger.kinds, datetime.now(UTC), answered(lambda: attributes_of(ledger)))
     began = time.perf_counter()
     answer = answered(lambda: usage.ask(query, viewer_of(request, settings)))
@@ -229,7 +229,8 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         raise QueryError(message)
     ledger = ledger_of(request)
     settings = request.app.state.resources.settings
-    usage, viewer = Usage(ledger, request.app.state.resources.people), viewer_of(request, settings)
+    people = request.app.state.resources.people
+    usage, viewer = Usage(ledger, people, archive_folder(settings)), viewer_of(request, settings)
     if record:
         identifier = parse_record_id(record)
         return json_response(answered(lambda: trace_record(usage, archive_folder(settings), identifier, viewer)))
@@ -269,6 +270,7 @@ def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, obje
         "attributions": [str(each) for each in attributions_of(kind)],
         "doc": kind.doc,
         "dimensions": list(groupable(kind, attributes)),
+        "record_dimensions": list(of_records(kind)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],
         "values": [column.name for column in kind.measures if column.name not in additive(kind)],
         "ratios": [{"name": name, "unit": ratio.unit} for name, ratio in kind.ratios.items()],

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Column, MetaData, Table
 
-from accounting.booking.measures import additive, knowable, known_of
+from accounting.booking.measures import averaged, combine_of, held, knowable, known_of
 from accounting.tables import (
     BY_KEY,
     PRODUCER,
@@ -24,7 +24,7 @@ from accounting.tables import (
     superseded_table,
     table_name,
 )
-from siteward.records import Kind
+from siteward.records import Combine, Kind
 from siteward.server.database.columns import integer_column
 from siteward.server.database.merging import Merge, Rule, merged_by
 
@@ -49,8 +49,22 @@ def most_of(measure: str) -> str:
 
 
 def last_of(measure: str) -> str:
-    """The column of the sum at the latest instant; unknown where no record of then knows it."""
+    """The column of what records of the latest instant come to: their sum, of a peak or the latest value the largest.
+
+    Unknown where no record of then knows it.
+    """
     return f"_last_{measure}"
+
+
+def lasts_of(measure: str) -> str:
+    """The column of how many records of the latest instant know a measure; only of one that combines by its mean."""
+    return f"_lasts_{measure}"
+
+
+def last_columns(kind: Kind, measure: str) -> tuple[str, ...]:
+    """The columns from which it is told what a measure was at the latest instant."""
+    is_mean = combine_of(kind, measure) is Combine.MEAN
+    return (last_of(measure), lasts_of(measure)) if is_mean else (last_of(measure),)
 
 
 class SnapshotTables:
@@ -80,8 +94,8 @@ class SnapshotTables:
             metadata,
             # Time first, as in all buckets.
             *(integer_column(name, key=True) for name in (START, SERIES, WIDTH)),
-            *map(sum_column, (RECORDS, INSTANTS, *sums_of(kind), *map(known_of, knowable(kind)))),
-            *(column for measure in additive(kind) for column in _extremes(measure)),
+            *map(sum_column, (RECORDS, INSTANTS, *sums_of(kind), *averaged(kind), *map(known_of, knowable(kind)))),
+            *(column for measure in held(kind) for column in _extremes(kind, measure)),
             _greatest(LAST),
             **BY_KEY,
         )
@@ -118,12 +132,9 @@ def tables_for(kind: Kind, metadata: MetaData) -> Tables:
     return SnapshotTables(kind, metadata) if kind.of_instants else KindTables(kind, metadata)
 
 
-def _extremes(measure: str) -> tuple[Column[int], ...]:
-    rules = {
-        least_of(measure): Rule(Merge.LEAST),
-        most_of(measure): Rule(Merge.GREATEST),
-        last_of(measure): Rule(Merge.LATEST, LAST),
-    }
+def _extremes(kind: Kind, measure: str) -> tuple[Column[int], ...]:
+    rules = {least_of(measure): Rule(Merge.LEAST), most_of(measure): Rule(Merge.GREATEST)}
+    rules |= dict.fromkeys(last_columns(kind, measure), Rule(Merge.LATEST, LAST))
     return tuple(merged_by(integer_column(name, optional=True), rule) for name, rule in rules.items())
 
 

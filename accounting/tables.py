@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Column as SqlColumn
 from sqlalchemy import Index, MetaData, Table
 
-from accounting.booking.measures import additive, knowable, known_of, ratio_parts
+from accounting.booking.measures import additive, averaged, knowable, known_of, ratio_parts
 from siteward.records import Column, Dimension, Kind, Shape, Type
 from siteward.records.identity import ID_BYTES
 from siteward.server.database.columns import (
@@ -211,7 +211,7 @@ class KindTables:
         self.counters = _counter_table(kind, metadata) if kind.since else None
         self.corrected = corrected_table(kind, metadata)
         self.prorated = _buckets(f"{name}_prorated", metadata, [STARTED, CARRIED, *sums])
-        whole = [RECORDS, *sums, *map(known_of, knowable(kind))]
+        whole = [RECORDS, *sums, *averaged(kind), *map(known_of, knowable(kind))]
         self.by_end = _buckets(f"{name}_by_end", metadata, whole)
         self.months = (
             (self.prorated, _months(f"{name}_prorated_months", metadata, [STARTED, CARRIED, *sums])),

@@ -91,8 +91,8 @@ class Quantity(StrEnum):
     STARTED = "started"
     """Prorated only: the records that started."""
     MIN = "min"
-    """By end only, as all that follow: of the single records' values, also where they do not add up. Of snapshots the
-    least and most that one record says."""
+    """By end only, as all that follow: of the single records' values, also where they do not add up, or of their
+    ratios. Of snapshots the least and most that one record says."""
     MAX = "max"
     P50 = "p50"
     P90 = "p90"
@@ -101,6 +101,8 @@ class Quantity(StrEnum):
     """Percentile of the records' values, by linear interpolation between neighbours."""
 
 
+OF_SINGLE: Final = (Quantity.MIN, Quantity.MAX, Quantity.P50, Quantity.P90, Quantity.P95, Quantity.P99)
+"""What single records tell; also of a ratio of each."""
 OF_RECORDS: Final = (Quantity.RATE, Quantity.CUMULATIVE)
 """What is computed of the number of records, too, as if that were a measure: `rate:records`."""
 
@@ -126,8 +128,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         start: first instant of the window.
         end: first instant after it.
         attribution: to which time usage belongs; AT_INSTANT for snapshots.
-        by: bucketed dimensions to group by.
-        filters: conditions on bucketed dimensions.
+        by: dimensions to group by. Of those that are in no bucket only records tell, which have to be there.
+        filters: conditions on the same.
         period: one row for each calendar period within the window.
         as_of: which figures of closed periods; those of now by default.
         top: number of groups kept, by the first wanted column over the whole window; all others become one exact
@@ -195,6 +197,7 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         pseudonyms: what was grouped by and has pseudonyms in place of people's names.
         closed: the closed months within the window of a question by end, by month and VO.
         unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
+        of_records: dimensions asked for that are in no bucket: everything was computed from the records.
     """
 
     query: UsageQuery
@@ -207,3 +210,4 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     pseudonyms: tuple[str, ...] = ()
     closed: tuple[ClosedPeriod, ...] = ()
     unfinished: tuple[int, ...] = ()
+    of_records: tuple[str, ...] = ()

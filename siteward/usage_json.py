@@ -43,6 +43,7 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         pseudonyms: what has pseudonyms in place of people's names.
         closed: the closed months within the window of a question by end, and whether what was asked has changed since.
         unfinished: corrections of the kind that are half applied or half reversed.
+        of_records: dimensions asked for that are in no bucket: everything was computed from the records.
         took_ms: milliseconds that the ledger took.
     """
 
@@ -59,6 +60,7 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
     pseudonyms: tuple[str, ...] = ()
     closed: tuple[ClosedPeriod, ...] = ()
     unfinished: tuple[int, ...] = ()
+    of_records: tuple[str, ...] = ()
     took_ms: float = 0.0
 
 
@@ -88,5 +90,6 @@ def usage_document(answer: UsageAnswer, took_ms: float, zone: tzinfo = UTC) -> U
         pseudonyms=answer.pseudonyms,
         closed=answer.closed,
         unfinished=answer.unfinished,
+        of_records=answer.of_records,
         took_ms=round(took_ms, 3),
     )

@@ -12,7 +12,7 @@ from siteward.query import QueryError
 from siteward.query_text import check_top, each_once, find_kind, find_named, format_filters, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
-from siteward.usage import OF_RECORDS, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_RECORDS, OF_SINGLE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
@@ -37,7 +37,8 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         measures: what to compute: a measure or product alone is its sum, of snapshots its mean, a ratio itself; else
             `rate:core_time`, `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`; of
             snapshots also `mean-present:used`, `last:used`, `last-known:used`, `instants`, `cycles`, `incomplete`.
-        by: bucketed dimensions to group by, or attributes of theirs in the topology, such as `site.country`.
+        by: dimensions to group by, or attributes in the topology of those in buckets, such as `site.country`. Of
+            others, such as `node`, records have to be there.
         where: conditions on the same, as in siteward.query_text.QueryText.
         window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
         start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
@@ -82,7 +83,7 @@ def parse_usage(
     if not text.measures:
         message = "measures: ask for at least one, such as records"
         raise QueryError(message)
-    fields = groupable(kind, attributes)
+    fields = groupable(kind, attributes) | of_records(kind)
     start = text.start or ("" if text.window or text.end else "this-month")
     first, last = parse_usage_window(text.window, start, text.end, now)
     return UsageQuery(
@@ -137,6 +138,14 @@ def bucketed(kind: Kind) -> dict[str, Column]:
     }
 
 
+def of_records(kind: Kind) -> dict[str, Column]:
+    """The dimensions of which only the records tell; what was at instants is asked by those in buckets."""
+    if kind.of_instants:
+        return {}
+    known = bucketed(kind)
+    return {column.name: column for column in kind.dimensions if column.name not in known}
+
+
 def bases_of(kind: Kind, name: str) -> tuple[str, ...]:
     """The dimensions from which a group of a name is told: of `site.country` the site, of `channel` both ends."""
     first = name.partition(".")[0]
@@ -164,7 +173,7 @@ def _told(kind: Kind, name: str) -> Column:
 
 
 def _find_dimension(name: str, kind: Kind, fields: Mapping[str, Column]) -> Column:
-    return find_named(name, fields, f"dimension in the ledger's buckets of {kind.name}")
+    return find_named(name, fields, f"dimension of {kind.name} in the ledger")
 
 
 def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
@@ -190,6 +199,8 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
         return WantedUsage(quantity)
     counted = [str(Quantity.RECORDS)] if quantity in OF_RECORDS else []
     known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else ([*measures, *counted], "measure")
+    if quantity in OF_SINGLE and not kind.of_instants:
+        known += kind.ratios
     if not measure:
         hint = f", such as {quantity}:{known[0]}" if known else ""
         message = f"{text[:80]!r}: of which {what}? Write {quantity}:{what.upper()}{hint}"

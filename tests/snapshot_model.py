@@ -11,7 +11,7 @@ from usage_model import FIRST
 from viewers import answered
 
 from accounting.ledger import Ledger
-from siteward.records import Dimension, Measure, Product, Ratio, Snapshot, kind_of, microseconds
+from siteward.records import Combine, Dimension, Measure, Product, Ratio, Snapshot, kind_of, microseconds
 from siteward.sinks import Batch
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
@@ -27,12 +27,17 @@ class Level(Snapshot, kind="level", identity=("name", "time")):
     used: Annotated[int, Measure("taken", unit="B")]
     files: Annotated[int | None, Measure("known or not", unit="1")] = None
     copies: Annotated[int, Measure("of each", unit="1")] = 1
+    quota: Annotated[int | None, Measure("allowed", unit="B", combine=Combine.LAST)] = None
+    peak: Annotated[int, Measure("most at once", unit="B", combine=Combine.MAX)] = 0
+    load: Annotated[int | None, Measure("how busy, in thousandths", unit="m1", combine=Combine.MEAN)] = None
     stored = Product("used", "copies", unit="B")
     size = Ratio("used", "files", unit="B")
 
 
 LEVEL: Final = kind_of(Level)
 MEASURES: Final = ("used", "files", "stored")
+NOT_ADDED: Final = {"quota": Combine.LAST, "peak": Combine.MAX, "load": Combine.MEAN}
+"""How series are put together that do not add up."""
 OF_MEASURES: Final = (
     Quantity.SUM,
     Quantity.MEAN,
@@ -58,6 +63,9 @@ def level(number: int = 0, **changes: Any) -> Fields:
         "used": 100,
         "files": 10,
         "copies": 2,
+        "quota": None,
+        "peak": 0,
+        "load": None,
         "simulated": False,
         "revision": 0,
     } | changes
@@ -136,9 +144,10 @@ def value_in(records: Sequence[Fields], everything: Sequence[Fields], wanted: Wa
         case Quantity.MAX:
             found = max(values, default=None)
         case Quantity.MEAN | Quantity.MEAN_PRESENT:
-            found = _mean(series, looks, wanted)
+            is_added = wanted.measure not in NOT_ADDED
+            found = _mean(series, looks, wanted) if is_added else _quotient(values)
         case Quantity.LAST | Quantity.LAST_KNOWN:
-            found = _last(series, looks, wanted)
+            found = (_together if wanted.measure in NOT_ADDED else _last)(series, looks, wanted)
         case _:
             found = _counted(series, looks, wanted.quantity)
     return found
@@ -176,6 +185,31 @@ def _mean(series: Any, looks: Any, wanted: WantedUsage) -> float | None:
         if known:
             shares.append(Fraction(sum(known), cycles if wanted.quantity is Quantity.MEAN else len(known)))
     return float(sum(shares)) if shares else None
+
+
+def _together(series: Any, looks: Any, wanted: WantedUsage) -> float | None:
+    """The last records of each series, as the measure combines."""
+    last: list[tuple[int, int]] = []
+    for records in series.values():
+        at = max(record["time"] for record in records)
+        if wanted.quantity is Quantity.LAST_KNOWN or max(looks[records[0]["producer"]]) == at:
+            last += [
+                (at, value)
+                for record in records
+                if record["time"] == at
+                if (value := record[wanted.measure]) is not None
+            ]
+    values = [value for _, value in last]
+    match NOT_ADDED[wanted.measure]:
+        case Combine.MEAN:
+            return _quotient(values)
+        case Combine.MAX:
+            return max(values, default=None)
+    return max(last)[1] if last else None
+
+
+def _quotient(values: Sequence[int]) -> float | None:
+    return float(Fraction(sum(values), len(values))) if values else None
 
 
 def _last(series: Any, looks: Any, wanted: WantedUsage) -> int | None:

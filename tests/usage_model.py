@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Final
 
-from siteward.records import Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
+from siteward.records import Combine, Dimension, Interval, Measure, Product, Ratio, kind_of, microseconds
 from siteward.sinks import Batch
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
@@ -26,6 +26,8 @@ class Use(Interval, kind="use", identity=("name", "end"), longest=timedelta(days
     wall_time: Annotated[int, Measure("elapsed", unit="s", limit=10**9)]
     cpu_time: Annotated[int | None, Measure("used", unit="s")] = None
     processors: Annotated[int, Measure("allocated", unit="1")] = 1
+    score: Annotated[int | None, Measure("of a processor, in thousandths", unit="m1", combine=Combine.MEAN)] = None
+    memory: Annotated[int, Measure("most at once", unit="B", combine=Combine.MAX)] = 0
     core_time = Product("wall_time", "processors", unit="s")
     efficiency = Ratio("cpu_time", "core_time", unit="1")
 
@@ -63,6 +65,8 @@ def use(number: int = 0, **changes: Any) -> Fields:
         "wall_time": 7200,
         "cpu_time": 7000,
         "processors": 4,
+        "score": None,
+        "memory": 0,
         "simulated": False,
         "revision": 0,
     } | changes
@@ -116,6 +120,14 @@ def measured(record: Fields, measure: str) -> int | None:
     return value
 
 
+def single(record: Fields, measure: str) -> float | None:
+    """The same, or a ratio of a record."""
+    if measure != "efficiency":
+        return measured(record, measure)
+    below = measured(record, "core_time")
+    return record["cpu_time"] / below if below and record["cpu_time"] is not None else None
+
+
 def share(record: Fields, value: int, start: int, end: int) -> int:
     """The part of a record's value between two instants."""
     first, lasting = record["start"], max(record["end"] - record["start"], 1)
@@ -127,7 +139,7 @@ def share(record: Fields, value: int, start: int, end: int) -> int:
 def value_in(records: Iterable[Fields], query: UsageQuery, wanted: WantedUsage, start: int, end: int) -> Any:
     """One wanted value over records, between two instants."""
     if wanted.quantity in SHARES:
-        ended = [measured(record, wanted.measure) for record in records if start <= record["end"] < end]
+        ended = [single(record, wanted.measure) for record in records if start <= record["end"] < end]
         return interpolated(ended, SHARES[wanted.quantity])
     return _computed(list(records), query, wanted, start, end)
 
@@ -165,14 +177,15 @@ def _computed(records: list[Fields], query: UsageQuery, wanted: WantedUsage, sta
     return found
 
 
-def interpolated(values: list[int | None], share: Fraction) -> int | float | None:
+def interpolated(values: list[float | None], share: Fraction) -> int | float | None:
     """What lies at a share of the way through the ordered values; the smallest and the largest as they are."""
     ordered = sorted(value for value in values if value is not None)
     if not ordered or share in {0, 1}:
         return (ordered[0] if share == 0 else ordered[-1]) if ordered else None
     place = (len(ordered) - 1) * share
     below = ordered[math.floor(place)]
-    return float(below + (place - math.floor(place)) * (ordered[math.ceil(place)] - below))
+    rest, step = place - math.floor(place), ordered[math.ceil(place)] - below
+    return below + step * float(rest) if isinstance(below, float) else float(below + rest * Fraction(step))
 
 
 def _touches(record: Fields, start: int, end: int) -> bool:

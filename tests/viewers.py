@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -61,11 +62,13 @@ def without_names(batch: Batch) -> Batch:
     return msgspec.structs.replace(batch, columns=batch.columns | replaced)
 
 
-def answered(ledger: Ledger, query: UsageQuery, viewer: Viewer = EVERYTHING) -> UsageAnswer:
+def answered(
+    ledger: Ledger, query: UsageQuery, viewer: Viewer = EVERYTHING, archive: Path | None = None
+) -> UsageAnswer:
     """The answer to a question."""
-    return asking(ledger).ask(query, viewer)
+    return asking(ledger, archive).ask(query, viewer)
 
 
-def asking(ledger: Ledger) -> Usage:
-    """What answers questions to a ledger."""
-    return Usage(ledger, PEOPLE)
+def asking(ledger: Ledger, archive: Path | None = None) -> Usage:
+    """What answers questions to a ledger, with its archive at hand or without."""
+    return Usage(ledger, PEOPLE, archive)

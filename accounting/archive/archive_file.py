@@ -18,7 +18,7 @@ import numpy as np
 
 from accounting.booking.arithmetic import Integers
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed, step_columns
-from siteward.records import Column, Kind, Type
+from siteward.records import Column, Former, Kind, Measure, Type
 from siteward.records.identity import ID_BYTES, record_ids
 
 if TYPE_CHECKING:
@@ -269,17 +269,29 @@ def _listed(column: pa.ChunkedArray) -> list[Any]:
 
 
 def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
-    """The fields of the records of a file, or some of them; those that the kind has gained since have their default."""
+    """The fields of the records of a file, or some of them; those that the kind has gained since have their default.
+
+    One that took another's place says what that one did.
+    """
     count = len(stored[ID])
     fields: dict[str, Sequence[Any]] = {}
     for column in kind.columns:
         if names and column.name not in names:
+            continue
+        former = former_of(column)
+        if column.name not in stored and former and former.name in stored:
+            fields[column.name] = [former.value(each) for each in stored[former.name]]
             continue
         values = stored.get(column.name, [column.default] * count)
         # The series of a record is known by its values and their types; databases and files hold truth as integers.
         is_truth = column.type is Type.BOOLEAN
         fields[column.name] = [None if each is None else bool(each) for each in values] if is_truth else values
     return fields
+
+
+def former_of(column: Column) -> Former | None:
+    """The field whose place a field has taken."""
+    return column.role.former if isinstance(column.role, Measure) else None
 
 
 def steps_in(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
-from accounting.archive.archive_file import File, checked_columns, fields_of, steps_in
+from accounting.archive.archive_file import File, checked_columns, fields_of, former_of, steps_in
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
@@ -50,13 +50,13 @@ class ArchiveReading:
     def files(self, connection: Connection, kind: Kind, stretch: Stretch) -> list[File]:
         """The files of a kind whose records may have a part in a stretch, as a transaction sees the archive."""
         found = (file for file in files_in(connection, self._ledger) if file.kind == kind.name)
-        return [file for file in found if _meet(self.reach(kind, file), stretch)]
+        return [file for file in found if meet(self.reach(kind, file), stretch)]
 
     def reach(self, kind: Kind, file: File) -> Stretch:
         """The time in which records of a file may have a part: as it says itself, else what the kind allows."""
         if file.file not in self._reaches:
             self._reaches[file.file] = _told(self._folder / file.file, kind)
-        return self._reaches[file.file] or _possible(kind, file)
+        return self._reaches[file.file] or possible(kind, file)
 
     def columns(self, kind: Kind, file: File, names: Collection[str] = ()) -> dict[str, Sequence[Any]]:
         """The records of a file, with their ids and where they came from.
@@ -70,8 +70,10 @@ class ArchiveReading:
             ArchiveError: it is missing, or not what was written.
         """
         bucketed = [column.name for column in kind.columns if is_bucketed(column)]
-        wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else ()
-        stored = checked_columns(self._folder, file, wanted)
+        wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else set[str]()
+        gained = [kind.column[name] for name in names if name in kind.column]
+        formers = {former.name for column in gained if (former := former_of(column))}
+        stored = checked_columns(self._folder, file, wanted | formers)
         return {**stored, **fields_of(kind, stored, wanted), **steps_in(kind, stored)}
 
     def booked(self, kind: Kind, file: File, names: Collection[str]) -> dict[str, Sequence[Any]]:
@@ -84,7 +86,8 @@ class ArchiveReading:
         return np.array(self._ledger.series_of(kind, bucketed), np.int64)
 
 
-def _meet(one: Stretch, other: Stretch) -> bool:
+def meet(one: Stretch, other: Stretch) -> bool:
+    """Whether two stretches have any time in common."""
     return one[0] < other[1] and other[0] < one[1]
 
 
@@ -106,8 +109,8 @@ def _told(path: Path, kind: Kind) -> Stretch | None:
     return min(low.min_raw for low, _ in ranges), max(high.max_raw for _, high in ranges) + 1
 
 
-def _possible(kind: Kind, file: File) -> Stretch:
-    """The same by the day of the partition times, and the longest that a record may last."""
+def possible(kind: Kind, file: File) -> Stretch:
+    """The time in which records of a file may have a part: by the day of their partition times, and the longest."""
     first, last = file.day * SECOND, (file.day + DAY) * SECOND
     if kind.longest is None:
         return first, last

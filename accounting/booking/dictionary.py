@@ -101,11 +101,16 @@ class Dictionary:
         return found
 
     def _digest(self, row: Row) -> bytes:
-        named = zip(self._names, row, self._defaults, strict=True)
-        said = sorted(
-            (name, value) for name, value, default in named if value != default or type(value) is not type(default)
-        )
-        return blake2b(_encode(said), digest_size=DIGEST_BYTES).digest()
+        return digest_of(self._names, row, self._defaults)
+
+
+def digest_of(names: Sequence[str], row: Row, defaults: Sequence[Any]) -> bytes:
+    """By what a row is known: the values of its columns that are not their defaults."""
+    named = zip(names, row, defaults, strict=True)
+    said = sorted(
+        (name, value) for name, value, default in named if value != default or type(value) is not type(default)
+    )
+    return blake2b(_encode(said), digest_size=DIGEST_BYTES).digest()
 
 
 AT_ONCE: Final = 1_000

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers
-from accounting.booking.measures import MOST, MOST_OF_PRODUCT, additive, factors
+from accounting.booking.measures import MOST, MOST_OF_PRODUCT, factors, held
 from accounting.booking.postings import integers_of
 from siteward.records import Bound, Column, Kind, Measure, Refused, Type
 
@@ -67,8 +67,8 @@ def _lasting(kind: Kind, columns: Columns) -> Integers:
 
 
 def _limits(kind: Kind) -> dict[str, int]:
-    """What is limited: what adds up in any case, since buckets have to hold it, and what the kind says of others."""
-    limits = {name: MOST for measure in additive(kind) for name in factors(kind, measure)}
+    """What is limited: that of which sums are held in any case, since these have bounds, and what the kind says."""
+    limits = {name: MOST for measure in held(kind) for name in factors(kind, measure)}
     roles = {column.name: column.role for column in kind.columns}
     return limits | {
         name: role.limit for name, role in roles.items() if isinstance(role, Measure) and role.limit is not None

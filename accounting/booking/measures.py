@@ -1,4 +1,4 @@
-"""Which of a kind's measures the ledger adds up, and what it keeps beside them; pure."""
+"""Which of a kind's measures the ledger holds sums of, and what it keeps beside them; pure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def additive(kind: Kind) -> list[str]:
-    """Measures and products that buckets hold: whole numbers that add up over records.
+    """Measures and products of which a sum means something: whole numbers that add up over records.
 
-    Peaks, scores and fractions mean nothing as a sum; they are asked of the records. Where a kind has counters, nothing
-    else of it adds up over time.
+    Where a kind has counters, nothing else of it adds up over time.
     """
     measures = [
         column.name
@@ -42,6 +41,35 @@ def additive(kind: Kind) -> list[str]:
     if kind.since:
         measures = list(kind.counters)
     return [*measures, *kind.products]
+
+
+def averaged(kind: Kind) -> list[str]:
+    """Measures that do not add up and whose sums are held nevertheless, for their mean: peaks, scores, delays.
+
+    Whole numbers only: no sum of others is the same in every order. A counter's records tell of everything since its
+    start: a mean over them would mean nothing.
+    """
+    if kind.since:
+        return []
+    return [
+        column.name
+        for column in kind.measures
+        if column.type is Type.INTEGER
+        and isinstance(column.role, Measure)
+        and column.role.combine is not Combine.SUM
+        and column.role.averaged
+    ]
+
+
+def held(kind: Kind) -> list[str]:
+    """Measures and products of which buckets hold a sum; prorated ones only of those that add up."""
+    return [*additive(kind), *averaged(kind)]
+
+
+def combine_of(kind: Kind, measure: str) -> Combine:
+    """How values of a measure combine over series; products add up."""
+    role = kind.column[measure].role if measure in kind.column else None
+    return role.combine if isinstance(role, Measure) else Combine.SUM
 
 
 def factors(kind: Kind, measure: str) -> tuple[str, ...]:
@@ -55,8 +83,8 @@ def is_knowable(kind: Kind, measure: str) -> bool:
 
 
 def knowable(kind: Kind) -> list[str]:
-    """Additive measures that records may lack: for a mean, those that know them are counted."""
-    return [measure for measure in additive(kind) if is_knowable(kind, measure)]
+    """Measures of `held` that records may lack: for a mean, those that know them are counted."""
+    return [measure for measure in held(kind) if is_knowable(kind, measure)]
 
 
 def known_of(measure: str) -> str:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers, sums
 from accounting.booking.buckets import Tier, bucket_of, pieces_of, spread
-from accounting.booking.measures import additive, factors, knowable, known_of, ratio_parts
+from accounting.booking.measures import (
+    additive,
+    averaged,
+    factors,
+    held,
+    knowable,
+    known_of,
+    ratio_parts,
+)
 from accounting.tables import CARRIED, RECORDS, SERIES, START, STARTED, WIDTH, times_of
 from siteward.records import Kind
 
@@ -31,7 +39,8 @@ class Account(msgspec.Struct):
         end: the same; not before the start.
         sign: 1 to add the record, -1 to take it away.
         amounts: what is summed of each record, by bucket column; columns that are zero throughout are left out.
-        counts: 1 or 0 for each record, by bucket column; those that know a measure.
+        whole: what is summed where the record ends and nowhere else, by bucket column: measures of which means are
+            made, and 1 or 0 for whether the record knows a measure.
     """
 
     series: Integers
@@ -39,7 +48,7 @@ class Account(msgspec.Struct):
     end: Integers
     sign: Integers
     amounts: dict[str, Integers]
-    counts: dict[str, Integers]
+    whole: dict[str, Integers]
 
 
 class Postings(msgspec.Struct):
@@ -66,7 +75,8 @@ def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integer
         here = np.where(known[part.condition], values[part.measure], 0)
         if here.any():
             amounts[part.name] = here
-    counts = {known_of(name): known[name].astype(np.int64) for name in knowable(kind) if known[name].any()}
+    whole = {name: values[name] for name in averaged(kind) if values[name].any()}
+    whole |= {known_of(name): known[name].astype(np.int64) for name in knowable(kind) if known[name].any()}
     first, last = times_of(kind)
     return Account(
         series=series,
@@ -74,7 +84,7 @@ def account_of(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integer
         end=np.array(columns[last], np.int64),
         sign=np.full(len(series), sign, np.int64),
         amounts=amounts,
-        counts=counts,
+        whole=whole,
     )
 
 
@@ -87,14 +97,14 @@ def joined(accounts: Sequence[Account]) -> Account:
             [each.get(name, np.zeros(length, np.int64)) for each, length in zip(chosen, lengths, strict=True)]
         )
 
-    amounts, counts = [each.amounts for each in accounts], [each.counts for each in accounts]
+    amounts, whole = [each.amounts for each in accounts], [each.whole for each in accounts]
     return Account(
         series=np.concatenate([each.series for each in accounts]),
         start=np.concatenate([each.start for each in accounts]),
         end=np.concatenate([each.end for each in accounts]),
         sign=np.concatenate([each.sign for each in accounts]),
         amounts={name: column(amounts, name) for name in dict.fromkeys(name for each in amounts for name in each)},
-        counts={name: column(counts, name) for name in dict.fromkeys(name for each in counts for name in each)},
+        whole={name: column(whole, name) for name in dict.fromkeys(name for each in whole for name in each)},
     )
 
 
@@ -106,7 +116,7 @@ def chosen(account: Account, which: Known) -> Account:
         end=account.end[which],
         sign=account.sign[which],
         amounts={name: values[which] for name, values in account.amounts.items()},
-        counts={name: values[which] for name, values in account.counts.items()},
+        whole={name: values[which] for name, values in account.whole.items()},
     )
 
 
@@ -159,7 +169,7 @@ def by_end(account: Account, tiers: Sequence[Tier]) -> Postings:
     """What records add to the bucket of their end, whole."""
     start, width = bucket_of(account.end, tiers)
     columns = {RECORDS: account.sign}
-    columns |= {name: account.sign * amounts for name, amounts in (account.amounts | account.counts).items()}
+    columns |= {name: account.sign * amounts for name, amounts in (account.amounts | account.whole).items()}
     return posted(start, account.series, width, columns)
 
 
@@ -183,11 +193,11 @@ def posted(start: Integers, series: Integers, width: Integers, columns: Mapping[
 
 
 def amounts_of(kind: Kind, columns: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Integers], dict[str, Known]]:
-    """Values, zero where unknown, and whether they are known, of all measures and products that add up."""
-    needed = {name for measure in additive(kind) for name in factors(kind, measure)}
+    """Values, zero where unknown, and whether they are known, of all measures and products whose sums are held."""
+    needed = {name for measure in held(kind) for name in factors(kind, measure)}
     fields = {name: integers_of(columns[name], optional=kind.column[name].optional) for name in needed}
     values, known = {}, {}
-    for measure in additive(kind):
+    for measure in held(kind):
         parts = [fields[name] for name in factors(kind, measure)]
         values[measure] = reduce(np.multiply, (value for value, _ in parts))
         known[measure] = reduce(np.logical_and, (is_known for _, is_known in parts))

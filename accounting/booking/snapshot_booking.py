@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers, sums
 from accounting.booking.buckets import Tier, bucket_of
-from accounting.booking.measures import is_knowable, known_of, ratio_parts
+from accounting.booking.measures import combine_of, is_knowable, known_of, ratio_parts
 from accounting.booking.postings import Known, Postings, amounts_of
-from accounting.snapshot_tables import COMPLETE, CYCLES, INSTANTS, LAST, last_of, least_of, most_of
+from accounting.snapshot_tables import COMPLETE, CYCLES, INSTANTS, LAST, last_of, lasts_of, least_of, most_of
 from accounting.tables import PRODUCER, RECORDS, SERIES, START, WIDTH
-from siteward.records import Kind
+from siteward.records import Combine, Kind
 
 _LARGEST: Final = np.iinfo(np.int64).max
 _SMALLEST: Final = np.iinfo(np.int64).min
@@ -29,7 +29,7 @@ class _Instants(msgspec.Struct):
         time: microseconds since 1970 UTC.
         records: how many there are.
         totals: by bucket column, summed over the records that know it.
-        known: by measure, whether any record knows it.
+        knowing: by measure, how many records know it.
         least: by measure, the smallest value of a record that knows it.
         most: by measure, the largest.
     """
@@ -38,7 +38,7 @@ class _Instants(msgspec.Struct):
     time: Integers
     records: Integers
     totals: dict[str, npt.NDArray[Any]]
-    known: dict[str, Known]
+    knowing: dict[str, Integers]
     least: dict[str, Integers]
     most: dict[str, Integers]
 
@@ -67,13 +67,19 @@ def seen(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integers, tie
         LAST: instants.time[order][lasts],
     }
     values |= {name: sums(totals[order], firsts) for name, totals in instants.totals.items()}
-    for measure, known in instants.known.items():
-        count = np.add.reduceat(known[order].astype(np.int64), firsts)
+    for measure, each in instants.knowing.items():
+        combine, knowing = combine_of(kind, measure), each[order]
+        # What adds up is averaged over instants, anything else over records.
+        count = np.add.reduceat(np.minimum(knowing, 1) if combine is Combine.SUM else knowing, firsts)
         if is_knowable(kind, measure):
             values[known_of(measure)] = count
         values[least_of(measure)] = _where(count > 0, np.minimum.reduceat(instants.least[measure][order], firsts))
         values[most_of(measure)] = _where(count > 0, np.maximum.reduceat(instants.most[measure][order], firsts))
-        values[last_of(measure)] = _where(known[order][lasts], instants.totals[measure][order][lasts])
+        is_added = combine in {Combine.SUM, Combine.MEAN}
+        at_last = (instants.totals if is_added else instants.most)[measure][order][lasts]
+        values[last_of(measure)] = _where(knowing[lasts] > 0, at_last)
+        if combine is Combine.MEAN:
+            values[lasts_of(measure)] = _where(knowing[lasts] > 0, knowing[lasts])
     return Postings({name: each[firsts] for name, each in keys.items()}, values)
 
 
@@ -90,7 +96,7 @@ def _instants(kind: Kind, columns: Mapping[str, Sequence[Any]], series: Integers
         time=time[order][firsts],
         records=np.diff(np.r_[firsts, len(order)]),
         totals=totals,
-        known={name: np.logical_or.reduceat(each[order], firsts) for name, each in known.items()},
+        knowing={name: np.add.reduceat(each[order].astype(np.int64), firsts) for name, each in known.items()},
         least={
             name: np.minimum.reduceat(np.where(known[name], each, _LARGEST)[order], firsts)
             for name, each in values.items()

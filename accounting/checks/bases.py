@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from accounting.booking.buckets import SECOND
-from accounting.booking.measures import is_knowable, known_of, ratio_parts
+from accounting.booking.measures import combine_of, is_knowable, known_of, ratio_parts
 from accounting.query.quantities import columns_of, is_sampled
-from accounting.query.snapshot_quantities import needed_of
+from accounting.query.snapshot_quantities import is_added, needed_of
 from accounting.tables import CARRIED, RECORDS, STARTED
-from siteward.records import Kind, microseconds
+from siteward.records import Combine, Kind, microseconds
 from siteward.usage import Quantity, UsageQuery, WantedUsage
 
 _SINGLE: Final = {
@@ -34,6 +34,18 @@ _OF_INSTANTS: Final = {
     Quantity.INCOMPLETE: "those of them of which not all records are there, or too many; added up",
 }
 """How snapshots are told, by what is wanted."""
+_NOT_ADDED: Final = {
+    Quantity.MEAN: "the mean of {0} over the records that know it",
+    Quantity.MEAN_PRESENT: "the mean of {0} over the records that know it",
+    Quantity.LAST: "of each series {0} when its producer looked last; {1}",
+    Quantity.LAST_KNOWN: "of each series {0} when it was last there; {1}",
+}
+"""The same of what does not add up."""
+_TOGETHER: Final = {
+    Combine.MEAN: "the mean over those records",
+    Combine.MAX: "the largest",
+    Combine.LAST: "the latest, and of several the largest",
+}
 
 
 class Basis(msgspec.Struct, frozen=True):
@@ -62,7 +74,8 @@ def formula_of(kind: Kind, query: UsageQuery, wanted: WantedUsage) -> str:
     first, *others = (basis.name for basis in _of_wanted(kind, query, wanted))
     measure = wanted.measure
     if kind.of_instants and wanted.quantity in _OF_INSTANTS:
-        return _OF_INSTANTS[wanted.quantity].format(measure)
+        told = _OF_INSTANTS if is_added(kind, measure) else _NOT_ADDED
+        return told[wanted.quantity].format(measure, _TOGETHER.get(combine_of(kind, measure)))
     if kind.of_instants and wanted.quantity in _SINGLE:
         return f"{_SINGLE[wanted.quantity]} {measure} of a record"
     if is_sampled(kind, wanted):

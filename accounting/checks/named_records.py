@@ -7,7 +7,7 @@ from functools import reduce
 from operator import mul
 from typing import Any, Final
 
-from sqlalchemy import Connection, FromClause, and_, false, func, or_, select
+from sqlalchemy import Connection, Double, FromClause, and_, cast, false, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.counters import counted
@@ -102,7 +102,12 @@ class NamedRecords:
         return _named(found)
 
     def _value(self, measure: str) -> tuple[ColumnElement[Any], ColumnElement[bool]]:
-        """A measure or product of a record, and whether it is known."""
+        """A measure, product or ratio of a record, and whether it is known."""
+        ratio = self._tables.kind.ratios.get(measure)
+        if ratio is not None:
+            above, above_known = self._value(ratio.numerator)
+            below, below_known = self._value(ratio.denominator)
+            return cast(above, Double) / below, and_(above_known, below_known, below != 0)
         fields = [counted(self._tables, name) for name in factors(self._tables.kind, measure)]
         return reduce(mul, fields), and_(*(field.is_not(None) for field in fields))
 

@@ -15,7 +15,7 @@ from accounting.archive.archive_reading import FOR_EVER, NEVER, ArchiveReading, 
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND, tiers_at
 from accounting.booking.counters import counted
-from accounting.booking.measures import additive, factors
+from accounting.booking.measures import factors, held
 from accounting.booking.postings import Account, Postings, account_of, by_end, column_of, merged, posted, prorated
 from accounting.checks.grids import Grid, grid_of
 from accounting.ledger import Ledger
@@ -203,7 +203,7 @@ def _accounts(
 ) -> Iterator[Account]:
     """All records that have a part in the days; what of the archive cannot be read is appended to a list."""
     kind = tables.kind
-    names = list(dict.fromkeys([*times_of(kind), *(each for name in additive(kind) for each in factors(kind, name))]))
+    names = list(dict.fromkeys([*times_of(kind), *(each for name in held(kind) for each in factors(kind, name))]))
     for rows in _pages(connection, tables, days, names):
         _, series, *values = zip(*rows, strict=True)
         yield account_of(kind, dict(zip(names, values, strict=True)), np.array(series, np.int64))

@@ -16,7 +16,7 @@ from accounting.archive.archived_ids import day_of
 from accounting.archive.archiving import files_in
 from accounting.booking.buckets import DAY, SECOND, Tier, tiers_at
 from accounting.booking.dictionary import AT_ONCE
-from accounting.booking.measures import additive, factors
+from accounting.booking.measures import factors, held
 from accounting.booking.postings import Postings
 from accounting.booking.snapshot_booking import looked, seen
 from accounting.booking.snapshots import of_day
@@ -167,9 +167,7 @@ def _records(
     connection: Connection, tables: SnapshotTables, reading: ArchiveReading, day: int, found: DayRecount
 ) -> _Records:
     kind, table = tables.kind, tables.records
-    needed = dict.fromkeys(
-        [kind.time, "cycle_size", *(each for name in additive(kind) for each in factors(kind, name))]
-    )
+    needed = dict.fromkeys([kind.time, "cycle_size", *(each for name in held(kind) for each in factors(kind, name))])
     records = _Records({name: [] for name in needed}, [])
     question = select(table.c[SERIES], *(table.c[name] for name in needed)).where(of_day(table, day))
     for rows in connection.execute(question.execution_options(stream_results=True)).partitions(ROWS_AT_ONCE):

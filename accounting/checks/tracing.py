@@ -14,7 +14,7 @@ from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import SECOND
 from accounting.booking.counters import booked_columns
-from accounting.booking.measures import additive
+from accounting.booking.measures import additive, held
 from accounting.booking.postings import account_of
 from accounting.checks.bases import bases_of, formula_of
 from accounting.checks.named_records import SINGLE, NamedRecords
@@ -27,8 +27,8 @@ from accounting.query.cuts import Stretch
 from accounting.query.derivation import Derivation
 from accounting.query.observed import Observed
 from accounting.query.record_sums import Part, RecordSums, id_from, id_times
-from accounting.query.snapshot_reading import OF_CYCLES
-from accounting.query.usage import Held, Usage
+from accounting.query.snapshot_quantities import is_of_cycles
+from accounting.query.usage import Held, Usage, said_by_records
 from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import (
     CARRIED,
@@ -77,6 +77,9 @@ def trace(usage: Usage, query: UsageQuery, page: Page, viewer: Viewer) -> Trace:
     """
     ledger = usage.ledger
     query = msgspec.structs.replace(query, by=(), period=Period.WHOLE, top=0)
+    said = said_by_records(ledger.kinds[query.kind], query) if query.kind in ledger.kinds else ()
+    if said:
+        _refuse(f"{said[0]} is in no bucket, and a figure is followed through buckets; ask without it")
     if not 1 <= page.limit <= MOST_LISTED:
         _refuse(f"limit: expected 1 to {MOST_LISTED}, got {page.limit}")
     with ledger.database.read() as connection:
@@ -193,7 +196,7 @@ class _Tracing:
 
     def cycles(self) -> tuple[TracedCycles, ...]:
         """How often producers of snapshots looked, where the question depends on it."""
-        if not self._kind.of_instants or not any(wanted.quantity in OF_CYCLES for wanted in self._wanted):
+        if not self._kind.of_instants or not any(is_of_cycles(self._kind, wanted) for wanted in self._wanted):
             return ()
         producers = sorted({seen.producer for seen in self._observed.series.values()})
         found = [(producer, self._observed.cycles[producer]) for producer in producers]
@@ -208,9 +211,9 @@ class _Tracing:
         try:
             for piece in self._pieces:
                 query = msgspec.structs.replace(self._query, filters=piece.filters)
-                found = RecordSums(self._connection, self._tables, query, self._names, self._sight.conditions).part_of(
-                    piece.stretch
-                )
+                visible = self._sight.conditions
+                records = RecordSums(self._connection, self._ledger, self._tables, query, self._names, visible)
+                found = records.part_of(piece.stretch)
                 here = found.groups(piece.stretch, self._window[0]).get((), {})
                 sums = {name: value + here.get(name, 0) for name, value in sums.items()}
         except QueryError as error:
@@ -359,11 +362,13 @@ class _Tracing:
 
 
 def _with_sums(ledger: Ledger, query: UsageQuery) -> UsageQuery:
-    """A question with the sums of the measures of which it wants single values, to be followed."""
+    """A question with what holds the sums of the measures of which it wants single values, to be followed."""
     kind = ledger.kinds.get(query.kind)
-    summed = additive(kind) if kind else ()
-    measures = [wanted.measure for wanted in query.wanted if wanted.quantity in SINGLE and wanted.measure in summed]
-    sums = (WantedUsage(Quantity.SUM, measure) for measure in measures)
+    singles = [wanted.measure for wanted in query.wanted if kind and wanted.quantity in SINGLE]
+    sums = [WantedUsage(Quantity.SUM, measure) for measure in singles if kind and measure in additive(kind)]
+    if kind and kind.of_instants:
+        averaged = (measure for measure in singles if measure in held(kind) and measure not in additive(kind))
+        sums += [WantedUsage(Quantity.MEAN_PRESENT, measure) for measure in averaged]
     return msgspec.structs.replace(query, wanted=(*query.wanted, *sums))
 
 

@@ -122,6 +122,8 @@ def _tell_closed(document: UsageDocument) -> None:
         tell("as of closing, without what has changed since")
     elif adjusted:
         tell(f"changed since it was closed: {', '.join(adjusted)}; --as-of closing shows what was closed")
+    if document.of_records:
+        tell(f"computed from the records, all of which are there: {', '.join(document.of_records)} is in no bucket")
     for number in document.unfinished:
         tell(f"correction {number} is half done: the figures hold a part of it")
 
@@ -143,6 +145,7 @@ def ask(text: UsageText, zone: str, settings: Settings, url: str = "") -> UsageD
 
 
 def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument:
+    from accounting.opening import archive_folder  # noqa: PLC0415  # as below.
     from accounting.query.usage import Usage, attributes_of  # noqa: PLC0415  # only where no app answers.
     from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415
@@ -151,5 +154,5 @@ def _ask_ledger(text: UsageText, zone: str, settings: Settings) -> UsageDocument
     with opened(settings) as ledger, closing(PeopleTable(settings)) as people:
         query = parse_usage(text, ledger.kinds, datetime.now(UTC), attributes_of(ledger))
         began = time.perf_counter()
-        answer = Usage(ledger, people).ask(query, local_viewer(settings))
+        answer = Usage(ledger, people, archive_folder(settings)).ask(query, local_viewer(settings))
         return usage_document(answer, (time.perf_counter() - began) * 1000, in_zone)

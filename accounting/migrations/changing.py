@@ -18,8 +18,9 @@ from accounting.booking.limits import every_excess
 from accounting.booking.postings import account_of, by_end, prorated
 from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
-from accounting.migrations.differences import Change
+from accounting.migrations.differences import FROM, Change
 from accounting.migrations.meaning import Place, Spot
+from accounting.migrations.sources import enter_series, take_over
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, field_columns, is_bucketed, sum_column
 from siteward.records import Kind
@@ -31,7 +32,7 @@ AT_ONCE: Final = 10_000
 """Records in memory while sums are computed anew."""
 
 
-def change_tables(connection: Connection, tables: Tables, changes: Collection[Change]) -> None:
+def change_tables(connection: Connection, dialect: Dialect, tables: Tables, changes: Collection[Change]) -> None:
     """Make missing tables and columns, and room for longer texts.
 
     What is there already is left as it is: a process that died may have come half way.
@@ -50,16 +51,27 @@ def change_tables(connection: Connection, tables: Tables, changes: Collection[Ch
     for change in changes:
         if change.spot:
             _change_column(connection, operations, tables, change, change.spot)
+    # After all columns are there: a series is made of all of its dimensions.
+    for change in filter(is_moved, changes):
+        assert change.spot is not None
+        enter_series(connection, dialect, tables, change.spot[1])
 
 
 def _change_column(connection: Connection, operations: Operations, tables: Tables, change: Change, spot: Spot) -> None:
     if change.what.startswith("length"):
         for table in _tables(tables, spot[0]):
             _widen(operations, connection, table, change)
+    elif spot[0] is Place.RECORDS and change.present.startswith(FROM):
+        take_over(connection, tables, spot[1])
     elif spot[1] == PREVIOUS:
         _link(connection, tables)
     elif change.present == "left" and spot[0] is not Place.SUMS:
         _fill(connection, tables, *spot)
+
+
+def is_moved(change: Change) -> bool:
+    """Whether a dimension of records enters their series, so that all of them are booked anew."""
+    return change.spot is not None and change.spot[0] is Place.SERIES and change.present.startswith(FROM)
 
 
 def _fresh(tables: Tables, table: Table, name: str) -> Column[Any]:
@@ -125,14 +137,14 @@ def recompute(
 ) -> int:
     """Set some sums anew from the records, all in the caller's transaction; how many records there were.
 
-    Of snapshots all sums: what was last, least and most goes with them.
+    Of snapshots all buckets: what was last, least and most goes with the sums.
 
     Args:
         connection: of the transaction.
         dialect: of the database.
         tables: of the kind.
         summed: the table of months whose sums are kept.
-        names: of the sums.
+        names: of the sums; () for all buckets, where records have got other series.
         now: microseconds since 1970 UTC; buckets are as wide as they are then.
 
     Raises:
@@ -143,19 +155,24 @@ def recompute(
     if isinstance(tables, SnapshotTables):
         return _remake(connection, dialect, tables, names, now)
     for table in (tables.prorated, tables.by_end):
-        if mine := [name for name in names if name in table.c]:
+        mine = [name for name in names if name in table.c]
+        if mine:
             connection.execute(update(table).values(dict.fromkeys(mine, 0)))
+        if not names:
+            connection.execute(delete(table))
+        if mine or not names:
             connection.execute(delete(summed).where(summed.c.bucket_table == table.name))
+    wanted = names or {str(column.name) for table in tables.bucket_tables for column in table.columns}
     tiers, count = tiers_at(now, kind.tiers), 0
     for rows in _portions(connection, tables.records):
         count += len(rows)
-        _refuse_large(kind, rows, names)
+        _refuse_large(kind, rows, wanted)
         columns = booked_columns(kind, rows)
         account = account_of(kind, columns, np.array([row[SERIES] for row in rows], np.int64))
-        account.amounts = {name: values for name, values in account.amounts.items() if name in names}
-        account.counts = {name: values for name, values in account.counts.items() if name in names}
+        account.amounts = {name: values for name, values in account.amounts.items() if name in wanted}
+        account.whole = {name: values for name, values in account.whole.items() if name in wanted}
         for table, posted in ((tables.prorated, prorated(account, tiers)), (tables.by_end, by_end(account, tiers))):
-            sums = {name: values for name, values in posted.sums.items() if name in names}
+            sums = {name: values for name, values in posted.sums.items() if name in wanted}
             if sums:
                 dialect.accumulate(connection, table, posted.keys, sums)
     return count

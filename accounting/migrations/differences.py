@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
+from accounting.archive.archive_file import former_of
 from accounting.migrations.meaning import Meaning, Place, Spot, meanings_of, used_by
 from accounting.tables import PREVIOUS
 from siteward.records import Kind
+
+FROM: Final = "in records as "
+"""Before the name of the column from which another one is filled."""
 
 
 class Step(StrEnum):
@@ -72,7 +77,7 @@ def differences(kind: Kind, standing: Mapping[Spot, Standing], *, is_empty: bool
         if spot[0] is Place.SUMS:
             found += _of_sum(kind, standing, spot, meaning, is_empty=is_empty)
         elif known is None or known.lost:
-            found += _gained(kind, known, spot, meaning, is_empty=is_empty)
+            found += _gained(kind, standing, spot, meaning, is_empty=is_empty)
         if known is not None and spot[0] is not Place.SUMS:
             found += _changed(kind, known.meaning, spot, meaning, is_empty=is_empty)
     for spot, known in standing.items():
@@ -86,7 +91,23 @@ def _change(kind: Kind, spot: Spot, present: str, wanted: str, step: Step, of: s
     return Change(f"{kind.name} {place}", f"{of} of {name}" if of else name, present, wanted, step, spot)
 
 
-def _gained(kind: Kind, known: Standing | None, spot: Spot, meaning: Meaning, *, is_empty: bool) -> Iterator[Change]:
+def source_of(kind: Kind, standing: Collection[Spot], spot: Spot) -> Spot | None:
+    """The column of records from which a new one is filled: of a dimension that enters buckets, or a former field."""
+    column = kind.column.get(spot[1])
+    former = former_of(column) if column and spot[0] is Place.RECORDS else None
+    source = (Place.RECORDS, former.name if former else spot[1])
+    return source if (former or spot[0] is Place.SERIES) and source in standing else None
+
+
+def _gained(
+    kind: Kind, standing: Mapping[Spot, Standing], spot: Spot, meaning: Meaning, *, is_empty: bool
+) -> Iterator[Change]:
+    known = standing.get(spot)
+    source = None if known else source_of(kind, standing, spot)
+    if source:
+        step = Step.AT_START if is_empty else Step.BY_UPGRADE
+        yield Change(f"{kind.name} {spot[0]}", spot[1], f"{FROM}{source[1]}", str(meaning), step, spot)
+        return
     if spot[1] == PREVIOUS:
         # Of each record the one before it has to be found.
         step = Step.AT_START if is_empty else Step.BY_UPGRADE
@@ -130,7 +151,11 @@ def _of_sum(
 def _is_nothing(kind: Kind, standing: Mapping[Spot, Standing], name: str) -> bool:
     """Whether a new sum is zero over all records of before: they have nothing in a field that is new as well."""
     multiplied, known = used_by(kind, name)
-    new = {each for each in (*multiplied, *known) if (Place.RECORDS, each) not in standing}
+    new = {
+        each
+        for each in (*multiplied, *known)
+        if (spot := (Place.RECORDS, each)) not in standing and not source_of(kind, standing, spot)
+    }
     if kind.of_instants:
         # What is zero was once the least; what is unknown was not.
         return any(kind.column[each].default is None for each in (*multiplied, *known) if each in new)

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from accounting.booking.measures import additive, factors, knowable, known_of, ratio_parts
+from accounting.booking.measures import factors, held, knowable, known_of, ratio_parts
 from accounting.tables import DIGEST_BYTES, PREVIOUS, is_bucketed, length_of
 from siteward.records import Kind, Type
 
@@ -83,7 +83,7 @@ def used_by(kind: Kind, name: str) -> tuple[list[str], list[str]]:
 
 
 def _formulas(kind: Kind) -> dict[str, str]:
-    names = [*additive(kind), *(part.name for part in ratio_parts(kind)), *map(known_of, knowable(kind))]
+    names = [*held(kind), *(part.name for part in ratio_parts(kind)), *map(known_of, knowable(kind))]
     return {name: _formula(*used_by(kind, name)) for name in names}
 
 

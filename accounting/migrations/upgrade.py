@@ -14,7 +14,7 @@ from sqlalchemy import Connection, MetaData, select
 
 from accounting import LedgerError
 from accounting.migrations import revisions, standing
-from accounting.migrations.changing import change_tables, recompute
+from accounting.migrations.changing import change_tables, is_moved, recompute
 from accounting.migrations.differences import Change, Step, differences
 from accounting.migrations.meaning import Place, digest_of, meanings_of
 from accounting.snapshot_tables import Tables, tables_for
@@ -100,9 +100,11 @@ def _bring(connection: Connection, database: Database, kind: Kind, changes: Iter
         return
     tables = tables_for(kind, MetaData())
     standing.begin(connection, kind.name)
-    change_tables(connection, tables, changes)
+    change_tables(connection, database.dialect, tables, changes)
     anew = {change.spot[1] for change in changes if change.spot and _is_computed(change)}
-    if anew:
+    if all_anew := any(map(is_moved, changes)):
+        anew = set()
+    if anew or all_anew:
         count = recompute(
             connection, database.dialect, tables, CommonTables(MetaData()).summed, anew, time.time_ns() // 1000
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from math import fsum
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ SAMPLED: Final = {
     Quantity.MAX: 100,
 }
 """What is computed from single values, as the hundredth at which it lies."""
+_AT_ONCE: Final = 100_000
 
 
 class Amounts(msgspec.Struct, frozen=True):
@@ -57,26 +59,31 @@ def together(parts: Sequence[Amounts]) -> Amounts:
 def percentile(sample: Sample, hundredths: int) -> Value:
     """The value at so many hundredths of the way through the ordered values; None without any.
 
-    Between two of them by linear interpolation, rounded once. The first and the last are what they are.
+    Between two of them by linear interpolation, rounded once. The first and the last are what they are. Values are put
+    into another order where they are: of millions there is no second copy.
     """
     if not len(sample):
         return None
     place, rest = divmod((len(sample) - 1) * hundredths, 100)
-    ordered = np.partition(sample, [place, min(place + 1, len(sample) - 1)])
-    low: int | float = ordered[place].item()
+    following = min(place + 1, len(sample) - 1)
+    sample.partition([place, following])
+    low: int | float = sample[place].item()
     if hundredths in {0, 100}:
         return low
-    high: int | float = ordered[min(place + 1, len(sample) - 1)].item()
+    high: int | float = sample[following].item()
     # Of integers the numerator is exact, whatever their size.
     return (low * 100 + (high - low) * rest) / 100 if isinstance(low, int) else low + (high - low) * (rest / 100)
 
 
 def mean(sample: Sample) -> Value:
     """The sum divided by the number, rounded once, so that no order matters; None without any."""
-    values = sample.tolist()
-    return (sum(values) if sample.dtype.kind == "i" else fsum(values)) / len(values) if values else None
+    if not len(sample):
+        return None
+    slices = (sample[first : first + _AT_ONCE].tolist() for first in range(0, len(sample), _AT_ONCE))
+    values = chain.from_iterable(slices)
+    return (sum(values) if sample.dtype.kind == "i" else fsum(values)) / len(sample)
 
 
 def _joined(samples: Sequence[Sample]) -> Sample:
     known = [sample for sample in samples if len(sample)]
-    return np.concatenate(known) if known else NO_SAMPLE
+    return known[0] if len(known) == 1 else np.concatenate(known) if known else NO_SAMPLE

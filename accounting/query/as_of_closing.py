@@ -12,14 +12,14 @@ from sqlalchemy.sql import ColumnElement
 from accounting.booking.buckets import DAY, SECOND
 from accounting.ledger import Ledger
 from accounting.periods.closed_months import ClosedMonth, closed_within, meaning_of, period_text
-from accounting.query.amounts import SAMPLED
 from accounting.query.bucket_sums import BucketSums, GroupSums
 from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
+from accounting.query.quantities import is_sampled
 from accounting.tables import CLOSING, KindTables
 from accounting.upkeep.months import month_end, month_name, months_within
 from siteward.query import QueryError
-from siteward.records import microseconds
+from siteward.records import Kind, microseconds
 from siteward.server.database import Dialect
 from siteward.usage import AsOf, Attribution, ClosedPeriod, Period, UsageQuery
 
@@ -139,7 +139,7 @@ class ClosedMonths:
         return AdjustmentSums(self._connection, self._dialect, self._tables, self._base, names, self._summed, closings)
 
 
-def check_as_of(query: UsageQuery) -> None:
+def check_as_of(kind: Kind, query: UsageQuery) -> None:
     """Refuse what is not known as of closing.
 
     Raises:
@@ -149,7 +149,7 @@ def check_as_of(query: UsageQuery) -> None:
         return
     if query.attribution is not Attribution.BY_END:
         _refuse("periods are closed by end; ask as of closing with attribution by-end")
-    if any(wanted.quantity in SAMPLED for wanted in query.wanted):
+    if any(is_sampled(kind, wanted) for wanted in query.wanted):
         _refuse("records tell single values as they are now; ask as of closing for sums, means, ratios and records")
     is_whole = all(microseconds(instant) % (DAY * SECOND) == 0 for instant in (query.start, query.end))
     if not is_whole or query.period is Period.HOUR:

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Table, and_, not_, or_
 from sqlalchemy.sql import ColumnElement
 
-from siteward.query import Filter
+from accounting.snapshot_tables import Tables
+from siteward.query import Filter, is_met
 from siteward.records import Kind, Type
 
 Group = tuple[Any, ...]
@@ -18,6 +19,17 @@ Group = tuple[Any, ...]
 def conditions_of(series: Table, filters: Iterable[Filter]) -> list[ColumnElement[bool]]:
     """What a series has to meet; each filter one condition."""
     return [_condition(series.c[each.field], each) for each in filters]
+
+
+def conditions_in(tables: Tables, filters: Iterable[Filter]) -> list[ColumnElement[bool]]:
+    """The same of records joined with their series, where some filters are on what only records say."""
+    return [_condition(column_in(tables, each.field), each) for each in filters]
+
+
+def column_in(tables: Tables, name: str) -> ColumnElement[Any]:
+    """A dimension's column, in the series or in the records."""
+    column: ColumnElement[Any] = tables.series.c[name] if name in tables.series.c else tables.records.c[name]
+    return column
 
 
 def groups_of(kind: Kind, by: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Group]:
@@ -54,6 +66,16 @@ def _is_one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnEleme
     options = [column.in_(known)] if known else []
     options += [column.is_(None)] if None in values else []
     return or_(*options)
+
+
+def meets(condition: Filter, value: Any) -> bool:  # noqa: ANN401  # of any dimension.
+    """Whether a value meets a condition, as the database would say."""
+    bounds = condition.minimum, condition.maximum
+    if bounds == (None, None):
+        return is_met(condition, value)
+    met = value is not None and not (condition.values and value not in condition.values)
+    met = met and (bounds[0] is None or value >= bounds[0]) and (bounds[1] is None or value <= bounds[1])
+    return met is not condition.negated
 
 
 def _pattern(text: str) -> str:

@@ -18,7 +18,7 @@ class Seen(msgspec.Struct, frozen=True):
         sums: by bucket column.
         least: the smallest value of a record, by measure; None where none is known.
         most: the largest.
-        lasts: the sum at the latest instant, by measure; None where it is not known.
+        lasts: what was at the latest instant, by bucket column; None where it is not known.
     """
 
     producer: str

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NoReturn
 
 from accounting.booking.buckets import SECOND
-from accounting.booking.measures import additive, is_knowable, known_of, ratio_columns
+from accounting.booking.measures import additive, held, is_knowable, known_of, ratio_columns
 from accounting.query.amounts import SAMPLED, Amounts, mean, percentile
 from accounting.query.observed import Observed
-from accounting.query.snapshot_quantities import check_snapshots, snapshot_type, snapshot_value
+from accounting.query.snapshot_quantities import check_known, check_snapshots, snapshot_type, snapshot_value
 from accounting.tables import CARRIED, RECORDS, STARTED
 from siteward.query import QueryError, Value
 from siteward.records import Kind, Type
-from siteward.records.doors import nearest
 from siteward.usage import OF_RECORDS, Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
 Sums = Mapping[str, int]
 """Exact sums by bucket column."""
-_PER_SECOND: Final = {"s": "1", "ms": "m1", "1": "1/s", "J": "W", "B": "B/s"}
+_PER_SECOND: Final = {"s": "1", "ms": "m1", "us": "u1", "1": "1/s", "J": "W", "B": "B/s"}
 _ALONE: Final = frozenset({Quantity.RECORDS, Quantity.STARTED})
-_OF_MEASURES: Final = frozenset({Quantity.SUM, Quantity.RATE, Quantity.MEAN, Quantity.CUMULATIVE})
+_OF_MEASURES: Final = frozenset({Quantity.SUM, Quantity.RATE, Quantity.CUMULATIVE})
 
 
 def check_wanted(kind: Kind, query: UsageQuery) -> None:
@@ -48,11 +47,14 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
 
 def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
     if is_sampled(kind, wanted):
-        _check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products), "measure")
+        of_records = kind.ratios if wanted.quantity in SAMPLED else ()
+        check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products, *of_records), "measure")
+    elif wanted.quantity is Quantity.MEAN:
+        check_known(kind, wanted, held(kind), "measure")
     elif wanted.quantity in _OF_MEASURES:
-        _check_known(kind, wanted, additive(kind), "measure that adds up")
+        check_known(kind, wanted, additive(kind), "measure that adds up")
     elif wanted.quantity is Quantity.RATIO:
-        _check_known(kind, wanted, kind.ratios, "ratio")
+        check_known(kind, wanted, kind.ratios, "ratio")
     elif wanted.quantity not in _ALONE:
         _refuse(f"{wanted.name}: only snapshots have {wanted.quantity}")
     elif wanted.measure:
@@ -64,13 +66,6 @@ def _check_prorated(kind: Kind, wanted: WantedUsage) -> None:
         _refuse(f"{wanted.name}: a part of a record has no {wanted.quantity}; ask with attribution by-end")
     if _is_of_records(kind, wanted):
         _refuse(f"{wanted.name}: a record runs in many periods; ask with attribution by-end: it ends in one")
-
-
-def _check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: str) -> None:
-    names = tuple(known)
-    if wanted.measure not in names:
-        hint = nearest(wanted.measure, names) or f"; there are {', '.join(names) or 'none'}"
-        _refuse(f"{wanted.measure!r} is not a {what} of {kind.name}{hint}")
 
 
 def columns_of(kind: Kind, query: UsageQuery) -> list[str]:
@@ -89,10 +84,10 @@ def sampled_of(kind: Kind, query: UsageQuery) -> list[str]:
 
 
 def is_sampled(kind: Kind, wanted: WantedUsage) -> bool:
-    """Whether only single records tell it: all percentiles, and the mean of what does not add up."""
+    """Whether only single records tell it: all percentiles, and the mean of what buckets hold no sum of."""
     if wanted.quantity is not Quantity.MEAN:
         return wanted.quantity in SAMPLED
-    return wanted.measure in kind.column and wanted.measure not in additive(kind)
+    return wanted.measure in kind.column and wanted.measure not in held(kind)
 
 
 def _is_of_records(kind: Kind, wanted: WantedUsage) -> bool:
@@ -147,7 +142,7 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
 
 def unit_of(kind: Kind, wanted: WantedUsage) -> str:
     """The unit of a column."""
-    if wanted.quantity is Quantity.RATIO:
+    if wanted.measure in kind.ratios:
         return kind.ratios[wanted.measure].unit
     if not wanted.measure:
         return "1"
@@ -160,10 +155,11 @@ def unit_of(kind: Kind, wanted: WantedUsage) -> str:
 def type_of(kind: Kind, wanted: WantedUsage) -> ValueType:
     """What the values of a column are."""
     if kind.of_instants:
-        return snapshot_type(wanted)
+        return snapshot_type(kind, wanted)
     match wanted.quantity:
         case Quantity.MIN | Quantity.MAX:
-            is_whole = wanted.measure in kind.products or kind.column[wanted.measure].type is Type.INTEGER
+            column = kind.column.get(wanted.measure)
+            is_whole = wanted.measure in kind.products or (column is not None and column.type is Type.INTEGER)
         case _:
             is_whole = wanted.quantity in {Quantity.SUM, Quantity.CUMULATIVE, Quantity.RECORDS, Quantity.STARTED}
     return ValueType.INTEGER if is_whole else ValueType.NUMBER

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, Row, Select, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from accounting.archive.archive_file import ArchiveError, File
+from accounting.archive.archive_reading import ArchiveReading, meet, possible
+from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers, shares, sums
+from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.counters import counted
-from accounting.booking.measures import additive, factors
+from accounting.booking.measures import factors, held
 from accounting.booking.postings import Account, account_of, joined
+from accounting.ledger import Ledger
 from accounting.query.bucket_sums import GroupSums
-from accounting.query.conditions import Group, conditions_of, groups_of
+from accounting.query.conditions import Group, conditions_in, conditions_of, meets
 from accounting.query.cuts import Stretch
-from accounting.query.samples import Samples
+from accounting.query.record_groups import RecordGroups
+from accounting.query.samples import Samples, fields_of
 from accounting.snapshot_tables import Tables
 from accounting.tables import CARRIED, ID, RECORDS, SERIES, STARTED, times_of
+from siteward.log import get_logger
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, Shape
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.usage import Attribution, UsageQuery
 
-MOST_LOOKED_AT: Final = 8_000_000
+MOST_LOOKED_AT: Final = 12_000_000
 """Records of the stretch of ids within which a question looks; beyond it a person would wait for minutes."""
 MOST_READ: Final = 500_000
 """Records whose parts one question takes into memory, some hundred bytes each."""
-MOST_VALUES: Final = 4_000_000
-"""Single values that one question takes into memory, some eighty bytes each while they are put in order."""
+MOST_VALUES: Final = 10_000_000
+"""Single values that one question takes into memory, some thirty bytes each while they are put in order."""
 _AT_ONCE: Final = 20_000
 _MILLISECOND: Final = 1_000
+log = get_logger(__name__)
 
 
 class RecordSums:
@@ -41,20 +51,26 @@ class RecordSums:
     def __init__(
         self,
         connection: Connection,
+        ledger: Ledger,
         tables: Tables,
         query: UsageQuery,
         names: Sequence[str],
         visible: Sequence[Filter],
+        archive: Path | None = None,
     ) -> None:
         """Choose them.
 
         Args:
             connection: a transaction that sees one state.
+            ledger: whose.
             tables: of the kind asked.
             query: the question, with the conditions of what is visible.
             names: the bucket columns to sum.
             visible: those conditions alone: the number of other records is nobody's to know.
+            archive: folder of the archive's files, whose records are looked at, too; None for those of the database.
         """
+        self._ledger = ledger
+        self._archive = archive
         self._connection = connection
         self._tables = tables
         self._kind = tables.kind
@@ -71,7 +87,7 @@ class RecordSums:
         Raises:
             QueryError: they are too many.
         """
-        names = dict.fromkeys(name for measure in additive(self._kind) for name in factors(self._kind, measure))
+        names = dict.fromkeys(name for measure in held(self._kind) for name in factors(self._kind, measure))
         accounts = [
             account_of(self._kind, columns, of_record)
             for of_record, columns in self._columns(stretch, [*times_of(self._kind), *names], MOST_READ)
@@ -79,41 +95,92 @@ class RecordSums:
         account = joined(accounts) if accounts else None
         return Part(self._groups.names, account, self._names, is_prorated=self._is_prorated)
 
-    def samples(self, stretch: Stretch, measures: Sequence[str]) -> Samples:
-        """The values of the records that end in a stretch.
+    def samples(self, pieces: Sequence[Stretch], measures: Sequence[str]) -> Samples:
+        """The values of the records that end in some stretches.
+
+        Args:
+            pieces: stretches that follow each other.
+            measures: measures, products and ratios.
 
         Raises:
             QueryError: they are too many.
         """
         end = times_of(self._kind)[1]
-        needed = dict.fromkeys([end, *(name for measure in measures for name in factors(self._kind, measure))])
-        found = Samples(self._kind, measures, self._groups.names)
-        for of_record, columns in self._columns(stretch, list(needed), MOST_VALUES // len(measures)):
+        needed = dict.fromkeys([end, *(name for measure in measures for name in fields_of(self._kind, measure))])
+        found = Samples(self._kind, measures, self._groups.names, pieces)
+        whole = pieces[0][0], pieces[-1][1]
+        for of_record, columns in self._columns(whole, list(needed), MOST_VALUES // len(measures)):
             found.add(of_record, np.array(columns[end], np.int64), columns)
         return found
 
+    def archived(self, stretch: Stretch) -> list[File]:
+        """The files of the archive that may hold a part of it."""
+        found = (file for file in files_in(self._connection, self._ledger) if file.kind == self._kind.name)
+        if self._kind.time == times_of(self._kind)[1] and not self._is_prorated:
+            return [file for file in found if file.day * SECOND < stretch[1] and (file.day + DAY) * SECOND > stretch[0]]
+        return [file for file in found if meet(possible(self._kind, file), stretch)]
+
     @cached_property
-    def _groups(self) -> _Numbered:
-        """The groups of the series that the question is about."""
-        series, by = self._tables.series, self._query.by
-        chosen = select(*(series.c[name] for name in by), series.c[SERIES])
-        rows = self._connection.execute(chosen.where(*conditions_of(series, self._query.filters))).all() if by else []
-        return _Numbered(groups_of(self._kind, by, rows), [row[-1] for row in rows])
+    def _groups(self) -> RecordGroups:
+        return RecordGroups(self._connection, self._tables, self._query)
 
     def _columns(
         self, stretch: Stretch, names: Sequence[str], most: int
     ) -> Iterator[tuple[Integers, dict[str, Sequence[Any]]]]:
         """Numbers of groups, and columns of the records, some at a time."""
         records, series = self._tables.records, self._tables.series
-        question = select(records.c[SERIES], *(counted(self._tables, name) for name in names))
+        said = self._groups.said
+        fields = (*(counted(self._tables, name) for name in names), *(records.c[name] for name in said))
+        question = select(records.c[SERIES], *fields)
         if self._query.filters:
             question = question.select_from(records.join(series, records.c[SERIES] == series.c[SERIES]))
-        question = question.where(*self._within(stretch), *conditions_of(series, self._query.filters))
+        question = question.where(*self._within(stretch), *conditions_in(self._tables, self._query.filters))
         self._check_number(stretch)
-        groups = self._groups
         for rows in self._partitions(question, most):
             values = list(zip(*rows, strict=True))
-            yield groups.of(np.array(values[0], np.int64)), dict(zip(names, values[1:], strict=True))
+            columns: dict[str, Sequence[Any]] = dict(zip(names, values[1:], strict=False))
+            told = dict(zip(said, values[1 + len(names) :], strict=True))
+            yield self._groups.of(np.array(values[0], np.int64), told), columns
+        if self._archive is not None:
+            yield from self._from_archive(self._archive, stretch, names, most)
+
+    def _from_archive(
+        self, archive: Path, stretch: Stretch, names: Sequence[str], most: int
+    ) -> Iterator[tuple[Integers, dict[str, Sequence[Any]]]]:
+        """The same of records in files."""
+        reading = ArchiveReading(self._ledger, archive)
+        needed = {*names, *times_of(self._kind), *self._query.by, *(each.field for each in self._query.filters)}
+        for file in self.archived(stretch):
+            try:
+                columns = reading.booked(self._kind, file, needed)
+            except ArchiveError as error:
+                log.warning("a file of the archive cannot be read", reason=str(error))
+                message = f"{file.file} of the archive holds records that are asked for, and cannot be read; restore it"
+                raise QueryError(message) from error
+            self._looked_at += int(np.count_nonzero(_meeting(self._visible, columns, len(columns[ID]))))
+            if self._looked_at > MOST_LOOKED_AT:
+                _refuse(MOST_LOOKED_AT)
+            here = self._chosen(stretch, columns)
+            self._taken += len(here)
+            if self._taken > most:
+                _refuse(most)
+            if here:
+                wanted = dict.fromkeys([*names, *self._query.by])
+                told: dict[str, Sequence[Any]] = {name: [columns[name][place] for place in here] for name in wanted}
+                yield self._groups.of_values(told, len(here)), told
+
+    def _chosen(self, stretch: Stretch, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The places of the records that meet the conditions."""
+        start, end = (np.array(columns[name], np.int64) for name in times_of(self._kind))
+        here = self._lies_within(stretch, start, end) & _meeting(self._query.filters, columns, len(start))
+        found: list[int] = np.flatnonzero(here).tolist()
+        return found
+
+    def _lies_within(self, stretch: Stretch, start: Integers, end: Integers) -> npt.NDArray[np.bool_]:
+        first, last = stretch
+        if self._is_prorated:
+            return (start < last) & ((end > first) | (start >= first))
+        return (end >= first) & (end < last)
 
     def _partitions(self, question: Select[Any], most: int) -> Iterator[Sequence[Row[Any]]]:
         left = max(most - self._taken, 0)
@@ -158,29 +225,6 @@ class RecordSums:
         self._looked_at += self._connection.execute(select(func.count()).select_from(some)).scalar_one()
         if self._looked_at > MOST_LOOKED_AT:
             _refuse(MOST_LOOKED_AT)
-
-
-class _Numbered:
-    """Groups by number, and the number of each series' group."""
-
-    def __init__(self, groups: Sequence[Group], series: Sequence[int]) -> None:
-        """Number them.
-
-        Args:
-            groups: of each series; none where nothing is grouped by, and every series is of the one group.
-            series: their numbers.
-        """
-        numbers: dict[Group, int] = {} if groups else {(): 0}
-        of_series = np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
-        order = np.argsort(np.array(series, np.int64))
-        self._series, self._of_series = np.array(series, np.int64)[order], of_series[order]
-        self.names = list(numbers)
-
-    def of(self, series: Integers) -> Integers:
-        """The number of the group of each series."""
-        if not len(self._series):
-            return np.zeros_like(series)
-        return self._of_series[np.searchsorted(self._series, series)]
 
 
 class Part:
@@ -245,7 +289,7 @@ class Part:
         return found
 
     def _by_end(self, account: Account, here: Integers) -> Mapping[str, Integers]:
-        values = account.amounts | account.counts
+        values = account.amounts | account.whole
         return {
             name: np.ones(len(here), np.int64) if name == RECORDS else _values(values, name, here)
             for name in self._names
@@ -274,6 +318,14 @@ def id_times(kind: Kind, stretch: Stretch, *, is_prorated: bool) -> tuple[int | 
 def id_from(time: int) -> bytes:
     """The smallest record id of a partition time, microseconds since 1970 UTC; of a negative one, that of 1970."""
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
+
+
+def _meeting(filters: Sequence[Filter], columns: Mapping[str, Sequence[Any]], count: int) -> npt.NDArray[np.bool_]:
+    """Which of so many records meet all conditions."""
+    here = np.ones(count, np.bool_)
+    for each in filters:
+        here &= np.array([meets(each, value) for value in columns[each.field]], np.bool_)
+    return here
 
 
 def _values(amounts: Mapping[str, Integers], name: str, here: Integers) -> Integers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from accounting.booking.measures import additive
+from accounting.booking.measures import additive, held
 from accounting.ledger import Ledger
 from accounting.query.quantities import unit_of
 from accounting.query.usage import attributes_of
@@ -62,7 +62,7 @@ def reports_of(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str,
 
 def _of_snapshots(kind: Kind) -> Iterator[Part]:
     at = str(Attribution.AT_INSTANT)
-    for name in additive(kind):
+    for name in held(kind):
         doc = kind.products[name].doc if name in kind.products else kind.column[name].doc
         yield f"{name}/mean", f"{doc}, on average", (f"mean:{name}",), at, Period.DAY
         yield f"{name}/last", f"{doc}, when last seen", (f"last:{name}",), at, Period.WHOLE

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from operator import itemgetter
 from typing import Final, NoReturn
 
 import msgspec
 
-from accounting.booking.measures import additive, is_knowable, known_of, ratio_columns
+from accounting.booking.measures import additive, combine_of, held, is_knowable, known_of, ratio_columns
 from accounting.query.observed import Observed, Seen
-from accounting.snapshot_tables import INSTANTS
+from accounting.snapshot_tables import INSTANTS, last_columns
 from accounting.tables import RECORDS
 from siteward.query import QueryError, Value
-from siteward.records import Kind
+from siteward.records import Combine, Kind, Type
 from siteward.records.doors import nearest
 from siteward.usage import Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
@@ -28,7 +29,9 @@ OF_MEASURES: Final = frozenset(
         Quantity.MAX,
     }
 )
+OF_CYCLES: Final = frozenset({Quantity.LAST, Quantity.RATIO, Quantity.CYCLES, Quantity.INCOMPLETE})
 ALONE: Final = frozenset({Quantity.RECORDS, Quantity.INSTANTS, Quantity.CYCLES, Quantity.INCOMPLETE})
+_LASTS: Final = frozenset({Quantity.LAST, Quantity.LAST_KNOWN})
 _NUMBERS: Final = frozenset({Quantity.MEAN, Quantity.MEAN_PRESENT, Quantity.RATIO})
 
 
@@ -44,10 +47,12 @@ def check_snapshots(kind: Kind, query: UsageQuery) -> None:
             f"attribution {Attribution.AT_INSTANT}"
         )
     for wanted in query.wanted:
-        if wanted.quantity in OF_MEASURES:
-            _check_known(kind, wanted, additive(kind), "whole-number measure that adds up")
+        if wanted.quantity is Quantity.SUM:
+            check_known(kind, wanted, additive(kind), "whole-number measure that adds up")
+        elif wanted.quantity in OF_MEASURES:
+            check_known(kind, wanted, held(kind), "whole-number measure")
         elif wanted.quantity is Quantity.RATIO:
-            _check_known(kind, wanted, kind.ratios, "ratio")
+            check_known(kind, wanted, kind.ratios, "ratio")
         elif wanted.quantity not in ALONE:
             names = ", ".join(sorted(map(str, (*OF_MEASURES, *ALONE, Quantity.RATIO))))
             _refuse(f"{wanted.name}: snapshots have no {wanted.quantity} in the ledger; there are {names}")
@@ -55,11 +60,21 @@ def check_snapshots(kind: Kind, query: UsageQuery) -> None:
             _refuse(f"{wanted.quantity} takes no measure; write it alone")
 
 
-def _check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: str) -> None:
+def check_known(kind: Kind, wanted: WantedUsage, known: Iterable[str], what: str) -> None:
+    """Refuse what is none of those of which the quantity is told.
+
+    Raises:
+        QueryError: with the nearest one, or what to declare.
+    """
     names = tuple(known)
-    if wanted.measure not in names:
-        hint = nearest(wanted.measure, names) or f"; there are {', '.join(names) or 'none'}"
-        _refuse(f"{wanted.measure!r} is not a {what} of {kind.name}{hint}")
+    if wanted.measure in names:
+        return
+    hint = nearest(wanted.measure, names) or f"; there are {', '.join(names) or 'none'}"
+    if wanted.measure in kind.column and kind.column[wanted.measure].type is Type.NUMBER:
+        hint = (
+            ": only whole numbers have exact sums; declare it as an integer in a finer unit, such as ms in place of s"
+        )
+    _refuse(f"{wanted.measure!r} is not a {what} of {kind.name}{hint}")
 
 
 class Needed(msgspec.Struct, frozen=True):
@@ -68,7 +83,7 @@ class Needed(msgspec.Struct, frozen=True):
     Attributes:
         sums: columns to add up.
         extremes: measures of which least and most are wanted.
-        lasts: measures of which the last is.
+        lasts: columns of what was last.
     """
 
     sums: tuple[str, ...]
@@ -93,17 +108,28 @@ def needed_of(kind: Kind, query: UsageQuery) -> Needed:
     return Needed(
         tuple(sums),
         _measures(query, {Quantity.MIN, Quantity.MAX}),
-        _measures(query, {Quantity.LAST, Quantity.LAST_KNOWN}),
+        tuple(name for measure in _measures(query, _LASTS) for name in last_columns(kind, measure)),
     )
 
 
-def _measures(query: UsageQuery, quantities: set[Quantity]) -> tuple[str, ...]:
+def is_of_cycles(kind: Kind, wanted: WantedUsage) -> bool:
+    """Whether it depends on the cycles that a producer looked in."""
+    return wanted.quantity in OF_CYCLES or (wanted.quantity is Quantity.MEAN and is_added(kind, wanted.measure))
+
+
+def is_added(kind: Kind, measure: str) -> bool:
+    """Whether series add up; else what they are is put together as the measure is declared to combine."""
+    return combine_of(kind, measure) is Combine.SUM
+
+
+def _measures(query: UsageQuery, quantities: Collection[Quantity]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted.measure for wanted in query.wanted if wanted.quantity in quantities))
 
 
-def snapshot_type(wanted: WantedUsage) -> ValueType:
+def snapshot_type(kind: Kind, wanted: WantedUsage) -> ValueType:
     """What the values of a column are."""
-    return ValueType.NUMBER if wanted.quantity in _NUMBERS else ValueType.INTEGER
+    is_mean = wanted.quantity in _LASTS and combine_of(kind, wanted.measure) is Combine.MEAN
+    return ValueType.NUMBER if wanted.quantity in _NUMBERS or is_mean else ValueType.INTEGER
 
 
 def snapshot_value(kind: Kind, wanted: WantedUsage, observed: Observed) -> Value:
@@ -114,19 +140,21 @@ def snapshot_value(kind: Kind, wanted: WantedUsage, observed: Observed) -> Value
     match wanted.quantity:
         case Quantity.SUM:
             found = sum(seen.sums[measure] for seen in series)
+        case Quantity.MEAN | Quantity.MEAN_PRESENT if not is_added(kind, measure):
+            found = _quotient((seen.sums[measure], _knowing(kind, measure, seen)) for seen in series)
         case Quantity.MEAN:
             found = _mean(_over_cycles(kind, measure, observed))
         case Quantity.MEAN_PRESENT:
             found = _mean((seen.sums[measure], _knowing(kind, measure, seen)) for seen in series)
         case Quantity.LAST | Quantity.LAST_KNOWN:
-            found = _last(wanted, observed)
+            found = _last(kind, wanted, observed)
         case Quantity.MIN:
             found = min((each for seen in series if (each := seen.least[measure]) is not None), default=None)
         case Quantity.MAX:
             found = max((each for seen in series if (each := seen.most[measure]) is not None), default=None)
         case Quantity.RATIO:
-            above, below = (sum(seen.sums[name] for seen in series) for name in ratio_columns(kind, measure))
-            found = above / below if below else None
+            above, below = ratio_columns(kind, measure)
+            found = _quotient((seen.sums[above], seen.sums[below]) for seen in series)
         case _:
             found = _count(wanted.quantity, observed)
     return found
@@ -143,8 +171,10 @@ def _count(quantity: Quantity, observed: Observed) -> int:
 
 
 def _knowing(kind: Kind, measure: str, seen: Seen) -> int:
-    """The instants at which a series was there and its value known."""
-    return seen.sums[known_of(measure)] if is_knowable(kind, measure) else seen.instants
+    """The instants at which a series was there and its value known; of what does not add up, the records."""
+    if is_knowable(kind, measure):
+        return seen.sums[known_of(measure)]
+    return seen.instants if is_added(kind, measure) else seen.records
 
 
 def _over_cycles(kind: Kind, measure: str, observed: Observed) -> Iterator[tuple[int, int]]:
@@ -164,14 +194,34 @@ def _mean(shares: Iterable[tuple[int, int]]) -> Value:
     return math.fsum(total / count for count, total in sums.items()) if sums else None
 
 
-def _last(wanted: WantedUsage, observed: Observed) -> Value:
+def _quotient(shares: Iterable[tuple[int, int]]) -> Value:
+    """The sum of all dividends by that of all divisors, divided once; None where that is zero."""
+    above = below = 0
+    for total, count in shares:
+        above += total
+        below += count
+    return above / below if below else None
+
+
+def _last(kind: Kind, wanted: WantedUsage, observed: Observed) -> Value:
     series = list(observed.series.values())
     there = series
     if wanted.quantity is Quantity.LAST:
         there = [seen for seen in series if seen.last == observed.cycles[seen.producer].last]
-    known = [each for seen in there if (each := seen.lasts[wanted.measure]) is not None]
-    # What was there before, and at the last look was not, is zero by now.
-    return sum(known) if known or (series and not there) else None
+    last, *counts = last_columns(kind, wanted.measure)
+    known = [(seen.last, value, seen) for seen in there if (value := seen.lasts[last]) is not None]
+    values = [value for _, value, _ in known]
+    match combine_of(kind, wanted.measure):
+        case Combine.MEAN:
+            return _quotient((value, seen.lasts[counts[0]] or 0) for _, value, seen in known)
+        case Combine.MAX:
+            return max(values, default=None)
+        case Combine.LAST:
+            # Of several of one instant the largest: that depends on no order.
+            return max(known, key=itemgetter(0, 1))[1] if known else None
+        case _:
+            # What was there before, and at the last look was not, is zero by now.
+            return sum(values) if known or (series and not there) else None
 
 
 def _refuse(message: str) -> NoReturn:

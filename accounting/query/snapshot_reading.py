@@ -21,20 +21,15 @@ from accounting.query.cuts import Stretch, blocks_of, cut_blocks, edges_of, join
 from accounting.query.derivation import Derivation
 from accounting.query.observed import Cycles, Observed, Seen, add_cycles, add_series
 from accounting.query.record_sums import MOST_READ
-from accounting.query.snapshot_quantities import Needed, needed_of
-from accounting.snapshot_tables import COMPLETE, CYCLES, INSTANTS, LAST, SnapshotTables, last_of, least_of, most_of
+from accounting.query.snapshot_quantities import Needed, is_of_cycles, needed_of
+from accounting.snapshot_tables import COMPLETE, CYCLES, INSTANTS, LAST, SnapshotTables, least_of, most_of
 from accounting.tables import PRODUCER, RECORDS, SERIES, START, CommonTables
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, microseconds, moment
 from siteward.server.database import Dialect
-from siteward.usage import Quantity
 
 MOST_SERIES: Final = 2_000_000
 """Series in periods that one question takes into memory, one after the other."""
-
-
-OF_CYCLES: Final = frozenset({Quantity.MEAN, Quantity.LAST, Quantity.RATIO, Quantity.CYCLES, Quantity.INCOMPLETE})
-"""What depends on the cycles that a producer looked in."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -63,7 +58,7 @@ class SnapshotReading:
     ) -> None:
         """Take the question, whose conditions hold what is visible already."""
         self._visible = visible
-        of_all = [wanted.name for wanted in derivation.base.wanted if wanted.quantity in OF_CYCLES]
+        of_all = [wanted.name for wanted in derivation.base.wanted if is_of_cycles(tables.kind, wanted)]
         if visible and of_all:
             _refuse(
                 f"{of_all[0]}: how often a producer looked is told by all records, and you see some; ask for "
@@ -208,14 +203,14 @@ class SnapshotReading:
 
     def _lasts(self, stretch: Stretch) -> dict[int, dict[str, int | None]]:
         """What each series was in its latest bucket."""
-        buckets, measures = self._tables.buckets, self._needed.lasts
-        if not measures:
+        buckets, names = self._tables.buckets, self._needed.lasts
+        if not names:
             return {}
         latest = func.max(buckets.c[LAST]).over(partition_by=buckets.c[SERIES]).label("_latest")
-        columns = [buckets.c[name] for name in (SERIES, LAST, *map(last_of, measures))]
+        columns = [buckets.c[name] for name in (SERIES, LAST, *names)]
         ranked = select(*columns, latest).where(*self._within(stretch)).subquery()
         question = select(ranked).where(ranked.c[LAST] == ranked.c["_latest"])
-        return {row[0]: dict(zip(measures, row[2:-1], strict=True)) for row in self._connection.execute(question)}
+        return {row[0]: dict(zip(names, row[2:-1], strict=True)) for row in self._connection.execute(question)}
 
     def _cycles(self, stretch: Stretch) -> dict[str, Cycles]:
         if self._visible:
@@ -302,7 +297,7 @@ class _Records:
             sums={name: row[name] for name in self._needed.sums},
             least={measure: row[least_of(measure)] for measure in self._needed.extremes},
             most={measure: row[most_of(measure)] for measure in self._needed.extremes},
-            lasts={measure: row[last_of(measure)] for measure in self._needed.lasts},
+            lasts={name: row[name] for name in self._needed.lasts},
         )
 
     def _looked(self, stretch: Stretch) -> dict[str, Cycles]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -35,10 +36,12 @@ from siteward.query_text import format_filters
 from siteward.records import Kind, microseconds, moment
 from siteward.sight import Sight
 from siteward.usage import AsOf, Attribution, ClosedPeriod, UsageAnswer, UsageQuery, UsageRow
-from siteward.usage_text import bucketed, groupable
+from siteward.usage_text import bucketed, groupable, of_records
 from siteward.viewer import Viewer
 
 MOST_PERIODS: Final = 10_000
+SHOWN: Final = 5
+"""Files that a refusal names."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -66,9 +69,17 @@ class Held(msgspec.Struct, frozen=True):
 class Usage:
     """Asks one ledger."""
 
-    def __init__(self, ledger: Ledger, people: People) -> None:
-        """Take the ledger, and people's names, which it does not hold."""
+    def __init__(self, ledger: Ledger, people: People, archive: Path | None = None) -> None:
+        """Take the ledger, and people's names, which it does not hold.
+
+        Args:
+            ledger: that is asked.
+            people: their names.
+            archive: folder of the archive's files, from which single records are read that are no longer in the
+                database; None where it is not at hand.
+        """
         self.ledger = ledger
+        self._archive = archive if archive is not None and archive.is_dir() else None
         self._people = people
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
@@ -94,6 +105,7 @@ class Usage:
             pseudonyms=tuple(name for name in query.by if name in sight.hidden),
             closed=held.closed,
             unfinished=() if sight.conditions else self._unfinished(connection, query.kind),
+            of_records=said_by_records(self.ledger.kinds[query.kind], held.query),
         )
 
     def held_in(self, connection: Connection, query: UsageQuery, viewer: Viewer) -> Held:
@@ -106,7 +118,7 @@ class Usage:
         if kind is None:
             _refuse(f"kind {query.kind!r} is not in the ledger; there are {', '.join(self.ledger.kinds)}")
         topology = self.topology(connection, query)
-        fields = groupable(kind, topology.attributes)
+        fields = groupable(kind, topology.attributes) | of_records(kind)
         query = _checked(kind, query, fields)
         sight = Sight(kind, viewer, bucketed(kind), fields, self._people)
         present = partial(_present, connection, self.ledger.tables_of(query.kind).series, sight)
@@ -120,7 +132,7 @@ class Usage:
             return Held(query, sight, derivation, periods, whole, parts)
         tables = self.ledger.tables[query.kind]
         closed = ClosedMonths(connection, self.ledger, tables, derivation.base)
-        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed, self._archive)
         whole, parts = reading.groups(periods)
         return Held(query, sight, derivation, periods, whole, parts, closed.noted())
 
@@ -165,6 +177,7 @@ class _Reading:
         derivation: Derivation,
         visible: Sequence[Filter],
         closed: ClosedMonths,
+        archive: Path | None,
     ) -> None:
         self._derivation = derivation
         query = self._query = derivation.base
@@ -176,7 +189,9 @@ class _Reading:
         summed = ledger.common.summed
         self._buckets = BucketSums(connection, ledger.database.dialect, tables, query, names, summed)
         self._since_closing = closed.changes(names) if query.as_of is AsOf.CLOSING else None
-        self._records = RecordSums(connection, tables, query, names, visible)
+        self._records = RecordSums(connection, ledger, tables, query, names, visible, archive)
+        self._of_records = said_by_records(tables.kind, query)
+        self._archive = archive
         self._visible = visible
         self._cut: list[Stretch] = []
         self._parts: list[tuple[Stretch, Part]] = []
@@ -185,7 +200,14 @@ class _Reading:
     def groups(self, periods: Periods) -> tuple[Groups, list[Groups]]:
         """What each group holds in the whole window, and in each period."""
         stretches = [(microseconds(start), microseconds(end)) for start, end in periods]
-        self._read_records(edges_of(stretches))
+        if self._of_records:
+            self._read_all_records()
+        else:
+            self._read_records(edges_of(stretches))
+        measures = sampled_of(self._kind, self._query)
+        if measures:
+            pieces = [piece for stretch in stretches for piece in self._derivation.pieces(stretch)]
+            self._samples = self._records.samples(pieces, measures)
         parts = bounded(map(self._period, stretches))
         return _whole(parts), parts
 
@@ -202,9 +224,18 @@ class _Reading:
                 edge = next(edge for edge in edges if stretch[0] < edge < stretch[1])
                 self._refuse_cut(edge)
             self._parts.append((stretch, part))
-        measures = sampled_of(self._kind, self._query)
-        if measures:
-            self._samples = self._records.samples(self._window, measures)
+
+    def _read_all_records(self) -> None:
+        """Only records tell what is asked, so that all have to be there."""
+        archived = self._records.archived(self._window)
+        if archived and self._archive is None:
+            some = ", ".join(file.file for file in archived[:SHOWN]) + (", …" if len(archived) > SHOWN else "")
+            names = ", ".join(self._of_records)
+            _refuse(
+                f"only records say {names}, and those in {len(archived)} files of the archive may be among them: "
+                f"{some}; restore these first, ask for a later window, or by what is in buckets"
+            )
+        self._parts.append((self._window, self._records.part_of(self._window)))
 
     def _refuse_cut(self, edge: int) -> NoReturn:
         first, last = next(block for block in self._cut if block[0] < edge < block[1])
@@ -224,6 +255,10 @@ class _Reading:
 
     def _piece(self, piece: Stretch, since: int) -> Groups:
         """What each group of the base question holds in a part of a period that starts then."""
+        if self._of_records:
+            ((_, part),) = self._parts
+            here = part.groups(piece, since)
+            return self._sampled(piece, {group: Amounts(sums) for group, sums in here.items()})
         plan = plan_of(piece, self._cut)
         found: list[GroupSums] = [] if plan.whole is None else [self._buckets.groups(plan.whole, since)]
         for stretch in plan.cut:
@@ -250,8 +285,19 @@ class _Reading:
         return {group: Amounts(groups[group].sums, sample.values) for group, sample in samples.items()}
 
 
+def said_by_records(kind: Kind, query: UsageQuery) -> tuple[str, ...]:
+    """The dimensions of a question that are in no bucket."""
+    known = of_records(kind)
+    asked = (*query.by, *(condition.field for condition in query.filters))
+    return tuple(dict.fromkeys(name for name in asked if name in known))
+
+
 def _present(connection: Connection, series: Table, sight: Sight, field: str) -> Iterator[Any]:
     """What a dimension is in the records that the viewer may see."""
+    if field not in series.c:
+        _refuse(
+            f"{field} is in no bucket, and a pattern of names would have to be looked for in all records; name them"
+        )
     visible = conditions_of(series, sight.conditions)
     return iter(connection.execute(select(series.c[field]).where(*visible).distinct()).scalars())
 
@@ -298,12 +344,15 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     for name in (*query.by, *(condition.field for condition in query.filters)):
         if name not in fields:
             known = [each for each in fields if is_derived(each) is is_derived(name)]
-            where = "topology" if is_derived(name) else "buckets"
-            _refuse(f"{name!r} is not in the {where} of {kind.name}; there are {', '.join(known) or 'none'}")
+            where = "in the topology" if is_derived(name) else "a dimension"
+            _refuse(f"{name!r} is not {where} of {kind.name}; there are {', '.join(known) or 'none'}")
     if query.top < 0:
         _refuse(f"top {query.top} is negative; 0 keeps all groups")
     check_wanted(kind, query)
-    check_as_of(query)
+    check_as_of(kind, query)
+    said = said_by_records(kind, query)
+    if said and query.as_of is AsOf.CLOSING:
+        _refuse(f"{said[0]} is in no bucket, and what has changed since closing is known by what is; ask as of now")
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

@@ -29,15 +29,17 @@ UNIT_WORDS: Final[Mapping[str, str]] = {
     "g": "grams",
 }
 """How a unit is written at the end of a name; any other as its own symbol in lower case."""
-THOUSANDTHS: Final[Mapping[str, str]] = {
-    "m1": "1",
-    "ms": "s",
-    "mHS06": "HS06",
-    "mHS23": "HS23",
-    "mHS06.s": "HS06.s",
-    "mHS23.s": "HS23.s",
+PARTS: Final[Mapping[str, tuple[int, str]]] = {
+    "m1": (1000, "1"),
+    "u1": (1_000_000, "1"),
+    "ms": (1000, "s"),
+    "us": (1_000_000, "s"),
+    "mHS06": (1000, "HS06"),
+    "mHS23": (1000, "HS23"),
+    "mHS06.s": (1000, "HS06.s"),
+    "mHS23.s": (1000, "HS23.s"),
 }
-"""Units that are thousandths of another, which the series are in: Prometheus wants base units, and counts in floats."""
+"""Units of which so many make another one, in which series are: Prometheus wants base units, and counts in floats."""
 RESERVED_ENDS: Final = ("total", "count", "sum", "bucket", "info", "created")
 """Ends of names that mean something to Prometheus; a gauge must not have one."""
 RESERVED_LABELS: Final = frozenset({"le", "quantile", "job", "instance"})
@@ -192,7 +194,7 @@ class _Names:
     def give(self, measure: str, unit: str, type_: FamilyType) -> str:
         """`siteward_<kind>_<measure>_<unit>`, with `_total` for a counter."""
         stem = f"siteward_{self._kind}_{measure}"
-        unit = THOUSANDTHS.get(unit, unit)
+        _, unit = PARTS.get(unit, (1, unit))
         word = UNIT_WORDS.get(unit, unit.lower().replace(".s", "_seconds"))
         if word and not stem.endswith(f"_{word}"):
             stem += f"_{word}"
@@ -266,7 +268,7 @@ def _gauges(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[F
 
 
 def _parts(unit: str) -> int:
-    return 1000 if unit in THOUSANDTHS else 1
+    return PARTS[unit][0] if unit in PARTS else 1
 
 
 def _histograms(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[Family]:

@@ -31,6 +31,7 @@ _PER_SECOND: Final = {
     "1": "1/s",
     "J": "W",
     "ms": "m1",
+    "us": "u1",
     "HS06.s": "HS06",
     "HS23.s": "HS23",
     "mHS06.s": "mHS06",

@@ -86,7 +86,8 @@ class Job(
     gpu_model: Annotated[str, Dimension("model of the GPUs; empty where it had none", live=False)] = ""
     nodes: Annotated[int, Measure("nodes allocated", unit="1", limit=_PROCESSORS, live=False)] = 1
     virtual_memory: Annotated[
-        int | None, Measure("largest virtual memory", unit="B", combine=Combine.MAX, limit=_PETABYTE)
+        int | None,
+        Measure("largest virtual memory", unit="B", combine=Combine.MAX, limit=_PETABYTE, averaged=False),
     ] = None
     gpus: Annotated[int, Measure("GPUs allocated, whole or shared", unit="1", limit=10_000)] = 0
     gpu_fraction: Annotated[
@@ -96,6 +97,7 @@ class Job(
             unit="m1",
             combine=Combine.MEAN,
             maximum=1000,
+            averaged=False,
         ),
     ] = 1000
     gpu_active_time: Annotated[
@@ -121,9 +123,10 @@ class Job(
             limit=200_000,
         ),
     ] = None
-    si2k: Annotated[int | None, Measure("SPECint2000 of one core", unit="si2k", combine=Combine.MEAN, limit=50_000)] = (
-        None
-    )
+    si2k: Annotated[
+        int | None,
+        Measure("SPECint2000 of one core", unit="si2k", combine=Combine.MEAN, limit=50_000, averaged=False),
+    ] = None
     input_size: Annotated[int | None, Measure("input data read", unit="B", limit=_PETABYTE)] = None
     output_size: Annotated[int | None, Measure("output data written", unit="B", limit=_PETABYTE)] = None
     input_files: Annotated[int | None, Measure("input files read", unit="1", limit=10**7, live=False)] = None

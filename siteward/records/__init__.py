@@ -2,7 +2,7 @@
 
 from siteward.records.declaration import Column, DeclarationError, Shape, Type
 from siteward.records.declare import kind_from_table, kind_of
-from siteward.records.fields import UNITS, Bound, Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import UNITS, Bound, Combine, Dimension, Former, Measure, Product, Ratio
 from siteward.records.identity import anonymous_id, id_bytes, id_text, microseconds, moment, record_id
 from siteward.records.kind import Kind, Row
 from siteward.records.refusal import Refused
@@ -16,6 +16,7 @@ __all__ = [
     "DeclarationError",
     "Dimension",
     "Event",
+    "Former",
     "Interval",
     "Kind",
     "Measure",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from siteward.records.declaration import Column, Declaration, DeclarationError, Shape, Type
-from siteward.records.fields import Bound, Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import Bound, Combine, Dimension, Former, Measure, Product, Ratio
 from siteward.records.kind import Kind
 from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, Event, Interval, Record, Snapshot
 
@@ -189,6 +189,8 @@ class MeasureTable(msgspec.Struct, forbid_unknown_fields=True):
     limit: int | None = None
     live: bool = True
     counter: bool = False
+    averaged: bool = True
+    former: Former | None = None
 
 
 class ProductTable(msgspec.Struct, forbid_unknown_fields=True):

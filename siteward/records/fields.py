@@ -10,8 +10,10 @@ import msgspec
 UNITS: Final[dict[str, str]] = {
     "1": "count or dimensionless ratio",
     "m1": "thousandths",
+    "u1": "millionths",
     "s": "seconds",
     "ms": "milliseconds",
+    "us": "microseconds",
     "B": "bytes",
     "B/s": "bytes per second",
     "1/s": "per second",
@@ -35,7 +37,8 @@ UNITS: Final[dict[str, str]] = {
 }
 """Every unit a measure may have: a record in kB or minutes is refused, never converted in silence.
 
-Base units only, and thousandths of those that are fractions by nature: sums and products are integers, and exact.
+Base units only, and thousandths or millionths of those that are fractions by nature: sums and products are integers,
+and exact.
 """
 
 INT64_MAX: Final = 2**63 - 1
@@ -73,6 +76,25 @@ class Dimension(msgspec.Struct, frozen=True):
     live: bool = True
 
 
+class Former(msgspec.Struct, frozen=True):
+    """The field whose place a measure has taken: what is stored of it is read as the measure's.
+
+    A measure that is to say something finer, or in another unit, needs a name of its own: nobody could tell values of
+    the one from those of the other.
+
+    Attributes:
+        name: of the field that the kind had.
+        times: how many of the measure's unit make one of that field's.
+    """
+
+    name: str
+    times: int = 1
+
+    def value(self, said: float | None) -> int | None:
+        """What a record said in that field, as the measure has it."""
+        return None if said is None else round(said * self.times)
+
+
 class Measure(msgspec.Struct, frozen=True):
     """What is counted or summed.
 
@@ -86,6 +108,9 @@ class Measure(msgspec.Struct, frozen=True):
             sets it aside. None is no limit.
         live: has live series unless an operator chooses others; false for what nobody watches by the minute.
         counter: counts up from record to record, from the kind's `since` on: only differences of it add up over time.
+        averaged: the ledger keeps what a mean of it needs for ever, though it does not add up; false for what nobody
+            averages over years.
+        former: the field whose place it has taken; None for one that was always so.
     """
 
     doc: str
@@ -96,6 +121,8 @@ class Measure(msgspec.Struct, frozen=True):
     limit: int | None = None
     live: bool = True
     counter: bool = False
+    averaged: bool = True
+    former: Former | None = None
 
 
 class Product:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,8 @@ from sqlalchemy import MetaData, inspect, select, text
 from viewers import answered
 
 from accounting import LedgerError
+from accounting.archive.archiving import archive
+from accounting.archive.restoring import restore
 from accounting.corrections.correction import Action, Draft, Selection
 from accounting.corrections.deciding import approve, propose, reverse
 from accounting.ledger import Ledger
@@ -209,6 +212,81 @@ def test_changed_product_is_computed_anew(open_database: Open) -> None:
     (change,) = [each for each in upgrade(open_database(), {"thing": new}) if each.what == "core_time"]
     assert (change.present, change.wanted) == ("wall_time * processors", "cpu_time * processors")
     assert totals(prepared(open_database(), new, NOW), "sum:core_time", "records") == (360, 1)
+
+
+SCORE: Final = {"score": {"doc": "of a processor", "unit": "m1", "combine": "mean", "optional": True}}
+DELAY: Final = {"delay": {"doc": "took", "unit": "s", "type": "number", "combine": "mean", "optional": True}}
+LATENCY: Final = {
+    "latency": {
+        "doc": "took",
+        "unit": "us",
+        "combine": "mean",
+        "optional": True,
+        "former": {"name": "delay", "times": 10**6},
+    }
+}
+
+
+def mean_of(ledger: Ledger, measure: str, by: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """The mean of a measure by end, in groups."""
+    answer = answered(ledger, question((WantedUsage(Quantity.MEAN, measure),), Attribution.BY_END, by))
+    return [(*row.group, *row.values) for row in answer.rows]
+
+
+def test_means_are_held_from_an_upgrade_on(open_database: Open) -> None:
+    """Of records of before, too: of those that know the measure."""
+    old = kind(measures={"score": SCORE["score"] | {"averaged": False}})
+    ledger = prepared(open_database(), old, NOW)
+    ledger.write(things(old, 1, score=10))
+    ledger.write(things(old, 2, score=15))
+    ledger.write(things(old, 3))
+    new = kind(measures=SCORE)
+    assert steps(open_database(), new) == {"score": Step.BY_UPGRADE, "_known_score": Step.BY_UPGRADE}
+    upgrade(open_database(), {"thing": new})
+    assert mean_of(prepared(open_database(), new, NOW), "score") == [(12.5,)]
+
+
+def test_a_measure_takes_another_ones_place(open_database: Open) -> None:
+    """Records of before say in its unit what they said in the former field, and are in its mean."""
+    old = kind(measures=DELAY)
+    ledger = prepared(open_database(), old, NOW)
+    ledger.write(things(old, 1, delay=0.0123455))
+    ledger.write(things(old, 2, delay=None))
+    new = kind(measures=LATENCY)
+    with pytest.raises(LedgerError, match="latency: there is in records as delay, wanted is integer or unknown"):
+        prepare(open_database(), {"thing": new})
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    after.write(things(new, 3, latency=20_001))
+    assert mean_of(after, "latency") == [((20_001 + 12_346) / 2,)]
+
+
+def test_a_file_of_before_says_what_the_former_field_said(open_database: Open, tmp_path: Path) -> None:
+    """Restored after the upgrade, its records have the measure that took that field's place."""
+    old = kind(measures=DELAY)
+    ledger = prepared(open_database(), old, NOW)
+    ledger.write(things(old, 1, delay=0.5))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=2))
+    new = kind(measures={"latency": LATENCY["latency"] | {"averaged": False}})
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    restore(after, tmp_path, file.file)
+    assert mean_of(after, "latency") == [(500_000.0,)]
+
+
+def test_a_dimension_of_records_enters_the_buckets(open_database: Open) -> None:
+    """Records of before are in groups by it after the command, also those that were revised since."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, 2))
+    new = kind({"name": {"doc": "its own"}})
+    with pytest.raises(LedgerError, match="name: there is in records as name, wanted is string"):
+        prepare(open_database(), {"thing": new})
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    after.write(things(new, 2, revision=1, wall_time=7))
+    after.write(things(new, 3, wall_time=50))
+    assert totals(after, "sum:wall_time", "records", by=("name",)) == [("n1", 100, 1), ("n2", 7, 1), ("n3", 50, 1)]
+    assert totals(after, "sum:wall_time", "records") == (157, 3)
 
 
 def test_lost_fields_stay_and_come_back(open_database: Open) -> None:

@@ -43,7 +43,9 @@ def test_what_does_not_add_up_has_single_values_only() -> None:
     kind = kind_of(Heated)
     day: dict[str, Any] = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 2, tzinfo=UTC)}
     query = UsageQuery(kind="heated", wanted=(WantedUsage(Quantity.SUM, "temperature"),), **day)
-    with pytest.raises(QueryError, match="'temperature' is not a measure that adds up of heated; there are none"):
+    with pytest.raises(
+        QueryError, match="'temperature' is not a measure that adds up of heated: only whole numbers have exact sums"
+    ):
         check_wanted(kind, query)
     largest = WantedUsage(Quantity.MAX, "temperature")
     with pytest.raises(QueryError, match="a part of a record has no max; ask with attribution by-end"):
@@ -96,14 +98,16 @@ def test_percentiles_of_numbers_lie_between_neighbours() -> None:
 
 def test_samples_are_those_of_their_group_and_period() -> None:
     """A record that does not know a factor has no value of the product, and is counted all the same."""
-    samples = Samples(USE, ["core_time", "cpu_time"], [("S",), ("T",)])
-    columns: dict[str, list[Any]] = {"wall_time": [2, 3, 4], "processors": [5, 6, 7], "cpu_time": [None, 0, 9]}
-    samples.add(np.array([0, 1, 0]), np.array([30, 10, 20]), columns)
+    pieces = [(11, 15), (15, 31)]
+    samples = Samples(USE, ["core_time", "cpu_time", "efficiency"], [("S",), ("T",)], pieces)
+    columns: dict[str, list[Any]] = {"wall_time": [2, 0, 4], "processors": [5, 6, 7], "cpu_time": [None, 7, 9]}
+    samples.add(np.array([0, 0, 0]), np.array([30, 20, 20]), columns)
     samples.add(np.array([0]), np.array([15]), {"wall_time": [1], "processors": [1], "cpu_time": [None]})
     found = samples.groups((15, 31))
     assert found.keys() == {("S",)}
-    assert found["S",].count == 3
-    assert sorted(found["S",].values["core_time"].tolist()) == [1, 10, 28]
-    assert found["S",].values["cpu_time"].tolist() == [9]
+    assert found["S",].count == 4
+    assert sorted(found["S",].values["core_time"].tolist()) == [0, 1, 10, 28]
+    assert sorted(found["S",].values["cpu_time"].tolist()) == [7, 9]
+    assert found["S",].values["efficiency"].tolist() == [9 / 28], "nobody divides by nothing"
     assert samples.groups((11, 15)) == {}
-    assert Samples(USE, ["cpu_time"], []).groups((0, 99)) == {}
+    assert Samples(USE, ["cpu_time"], [], [(0, 99)]).groups((0, 99)) == {}

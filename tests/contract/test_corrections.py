@@ -134,7 +134,7 @@ def test_a_digest_is_that_of_the_figures_alone(database: Database, is_compacted:
     assert sign(ledger, "use", parse_month("2026-01"), "emil").digest == DIGEST
 
 
-DIGEST: Final = "813fa8cb67a4bd3de89894143e4293eabf875d1b4823a3f868dd1c5c70f5fa87"
+DIGEST: Final = "74141b7dffdeafc5848ba32e1988a4d32e4b1ee34a6ed9214ff069b694ef58a3"
 
 
 def test_what_was_replaced_is_kept(ledger: Ledger) -> None:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,19 +26,21 @@ from accounting.archive.archiving import archive, files
 from accounting.archive.restoring import restore
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
+from accounting.periods.closing import close
 from accounting.query import answers, record_sums
 from accounting.query.calendar import periods_of
 from accounting.topology.attributes import Entry, TopologyError
 from accounting.topology.topology_table import read_topology, write_topology
 from accounting.upkeep.month_marks import marked_months
 from accounting.upkeep.month_sums import sum_months
+from accounting.upkeep.months import parse_month
 from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
 from siteward.telemetry import LEDGER_DIFFERING, telemetry
-from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 DAY: Final = 86_400
 
@@ -205,6 +209,30 @@ def test_a_window_within_a_bucket_whose_records_are_gone_is_refused(database: Da
         ask(ledger, "p50:wall_time", attribution=Attribution.BY_END)
 
 
+def test_means_of_what_does_not_add_up_last(database: Database, tmp_path: Path) -> None:
+    """Of a score and a peak, by records that know them: when they are revised, compacted, archived, closed and late."""
+    ledger = emptied(database, USE, LATER)
+    known = [use(1, score=10, memory=5), use(2, score=None, memory=8, site="T"), use(3, score=13, memory=9)]
+    ledger.write(batch(known))
+    ledger.write(batch([use(1, score=20, memory=6, revision=1)]))
+    asked = partial(ask, ledger, "mean:score", "mean:memory", attribution=Attribution.BY_END, by=("site",))
+    before = asked()
+    assert [(row.group, row.values) for row in before.rows] == [(("S",), (16.5, 7.5)), (("T",), (None, 8.0))]
+    assert before.totals == (16.5, 23 / 3)
+    with pytest.raises(QueryError, match="'score' is not a measure that adds up"):
+        ask(ledger, "sum:score", attribution=Attribution.BY_END)
+    with pytest.raises(QueryError, match="a part of a record has no mean"):
+        ask(ledger, "mean:score")
+    compact(ledger)
+    archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    assert asked() == before
+    close(ledger, "use", parse_month("2026-01"), "anna")
+    ledger.write(batch([use(4, score=100, memory=1)]))
+    assert asked().totals == (133 / 3, 24 / 4)
+    january = {"start": FIRST - timedelta(days=29), "end": FIRST + timedelta(days=2)}
+    assert asked(as_of=AsOf.CLOSING, **january).totals == before.totals
+
+
 def test_an_archived_bucket_is_cut_again_once_it_is_restored(database: Database, tmp_path: Path) -> None:
     """While its records are in a file, a part of a bucket is refused; back in their table, they answer as before."""
     ledger = emptied(database, USE, LATER)
@@ -298,6 +326,8 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
                 wall_time=draw(st.integers(0, 10**6) | st.just(10**9)),
                 cpu_time=draw(st.none() | st.integers(0, 10**6) | st.just(2**53)),
                 processors=draw(st.sampled_from([1, 8, 1000])),
+                score=draw(st.none() | st.integers(0, 1000)),
+                memory=draw(st.integers(0, 10)),
                 revision=draw(st.integers(0, 2)),
             )
             for _ in range(draw(st.integers(1, 3)))
@@ -318,7 +348,9 @@ def questions(draw: st.DrawFn, offsets: st.SearchStrategy[timedelta]) -> UsageQu
     wanted = []
     for quantity in draw(st.lists(st.sampled_from(sorted(quantities)), min_size=1, max_size=4)):
         of_measure = quantity in {Quantity.SUM, Quantity.RATE, Quantity.MEAN, *SHARES}
-        measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time"])) if of_measure else ""
+        not_added = ["score", "memory"] if quantity is Quantity.MEAN or quantity in SHARES else []
+        not_added += ["efficiency"] if quantity in SHARES else []
+        measure = draw(st.sampled_from(["wall_time", "cpu_time", "core_time", *not_added])) if of_measure else ""
         wanted.append(WantedUsage(quantity, "efficiency" if quantity is Quantity.RATIO else measure))
     start = FIRST + timedelta(days=draw(st.integers(-25, 30))) + draw(offsets)
     end = start + timedelta(days=draw(st.integers(1, 70))) + draw(offsets)
@@ -405,6 +437,57 @@ def test_totals_are_those_of_the_records(
     assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
     whole = cells(counted, UsageQuery(**{**_fields(query), "by": ()}), [(query.start, query.end)])
     assert not whole or answer.totals == whole[query.start, ()]
+
+
+@few
+@given(
+    arrived=revisions(),
+    query=questions(whole_days) | questions(odd),
+    by=st.permutations(["name", "site", "simulated"]),
+    few_names=st.booleans(),
+    now=st.sampled_from([SOON, LATER]),
+)
+def test_what_only_records_say_is_as_exact(
+    database: Database, arrived: list[Fields], query: UsageQuery, by: list[str], *, few_names: bool, now: datetime
+) -> None:
+    """Groups and conditions of a dimension that is in no bucket: every cell, also of records that are in files."""
+    ledger = emptied(database, USE, now)
+    ledger.write(batch(arrived))
+    named = (Filter("name", ("1", "3", "5")),) if few_names else ()
+    groups = by[: 1 + by.index("name")] if not few_names else [name for name in by if name != "name"]
+    asked = UsageQuery(**{**_fields(query), "by": tuple(groups), "filters": (*query.filters, *named)})
+    due = cells(newest(arrived), asked, periods_of(asked.start, asked.end, asked.period))
+    answer = answered(ledger, asked)
+    assert {(row.start, row.group): row.values for row in answer.rows} == due
+    assert answer.of_records == ("name",)
+    with TemporaryDirectory() as folder:
+        list(archive(ledger, Path(folder), LATER))
+        assert answered(ledger, asked, archive=Path(folder)) == answer
+
+
+def test_what_only_records_say_needs_all_of_them(database: Database, tmp_path: Path) -> None:
+    """Without the archive at hand its files are named; a percentile of a year comes from them where they are."""
+    ledger = emptied(database, USE, LATER)
+    ledger.write(batch([use(1, cpu_time=7200), use(2, cpu_time=14_400), use(3, end=microseconds(FIRST) + 30 * HOUR)]))
+    asked = partial(UsageQuery, kind="use", start=FIRST, end=LATER, attribution=Attribution.BY_END)
+    named = asked(wanted=(WantedUsage(Quantity.RECORDS),), by=("name",))
+    median = asked(wanted=(WantedUsage(Quantity.P50, "efficiency"), WantedUsage(Quantity.MAX, "wall_time")))
+    before = answered(ledger, named), answered(ledger, median)
+    assert before[1].totals == (0.25, 7200)
+    assert [str(each) for each in before[1].types] == ["number", "integer"]
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=1))
+    with pytest.raises(QueryError, match=f"only records say name, and those in 1 files of the archive .*{file.file}"):
+        answered(ledger, named)
+    with pytest.raises(QueryError, match=r"not all records from .* only they tell p50:efficiency"):
+        answered(ledger, median)
+    assert (answered(ledger, named, archive=tmp_path), answered(ledger, median, archive=tmp_path)) == before
+    assert answered(ledger, msgspec.structs.replace(named, start=FIRST + timedelta(days=1))).groups == 1
+    (tmp_path / file.file).write_bytes(b"other bytes")
+    with pytest.raises(QueryError, match=f"{file.file} of the archive holds records that are asked for"):
+        answered(ledger, median, archive=tmp_path)
+    closing = msgspec.structs.replace(named, as_of=AsOf.CLOSING)
+    with pytest.raises(QueryError, match="name is in no bucket, and what has changed since closing"):
+        answered(ledger, closing)
 
 
 @few

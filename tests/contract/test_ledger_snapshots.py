@@ -13,7 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import TIERS, emptied, retiered
 from searching import searched
-from snapshot_model import ALONE, LEVEL, MEASURES, OF_MEASURES, Fields, after, ask, cells, level, level_batch, wanted
+from snapshot_model import (
+    ALONE,
+    LEVEL,
+    MEASURES,
+    NOT_ADDED,
+    OF_MEASURES,
+    Fields,
+    after,
+    ask,
+    cells,
+    level,
+    level_batch,
+    wanted,
+)
 from usage_model import FIRST, LATER, SECOND, SOON, newest
 from viewers import answered
 
@@ -102,6 +115,19 @@ def test_a_newer_revision_takes_the_place_of_what_was_least_and_last(ledger: Led
     assert ask(ledger, *asked).totals == (25, 5, 20, 25, 2, 12.5)
 
 
+def test_what_does_not_add_up_is_put_together_as_it_combines(ledger: Ledger) -> None:
+    """Two servers of one product: what is owned is the latest, a peak the largest, a load the mean; none is a sum."""
+    first = level(0, user="one", quota=10, peak=7, load=100)
+    second = level(1, user="two", quota=10, peak=9, load=300)
+    later = [level(2, time=after(hours=1), user="one", quota=12, peak=3, load=200)]
+    ledger.write(level_batch([first, second, *later, level(3, time=after(hours=1), user="one", load=None)]))
+    texts = ("last:quota", "last-known:quota", "max:quota", "min:quota", "max:peak", "last-known:peak")
+    assert ask(ledger, *texts).totals == (12, 12, 12, 10, 9, 9)
+    answer = ask(ledger, "mean:load", "mean-present:load", "last:load", "last-known:load", "mean:peak")
+    assert answer.totals == (200.0, 200.0, 200.0, 250.0, 19 / 4)
+    assert [str(each) for each in answer.types] == ["number"] * 5
+
+
 def test_cycles_that_came_in_part_are_told(ledger: Ledger) -> None:
     """They count, since what did come was there, and how many they are can be asked."""
     ledger.write(level_batch([level(0, cycle_size=2), level(1, cycle_size=2, site="T")]))
@@ -118,8 +144,10 @@ def test_what_snapshots_do_not_have_is_refused(ledger: Ledger) -> None:
             ask(ledger, "sum:used", attribution=attribution)
     with pytest.raises(QueryError, match="have no rate in the ledger; there are cycles, incomplete"):
         ask(ledger, "rate:used")
-    with pytest.raises(QueryError, match="'copy' is not a whole-number measure that adds up of level"):
+    with pytest.raises(QueryError, match="'copy' is not a whole-number measure of level"):
         ask(ledger, "mean:copy")
+    with pytest.raises(QueryError, match="'quota' is not a whole-number measure that adds up of level"):
+        ask(ledger, "sum:quota")
     with pytest.raises(QueryError, match="cycles takes no measure"):
         ask(ledger, "cycles:used")
 
@@ -217,6 +245,9 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
                 used=draw(st.integers(0, 10**6) | st.just(2**53)),
                 files=draw(st.none() | st.integers(0, 100)),
                 copies=draw(st.sampled_from([1, 3])),
+                quota=draw(st.none() | st.integers(0, 9)),
+                peak=draw(st.integers(0, 9)),
+                load=draw(st.none() | st.integers(0, 1000)),
                 revision=draw(st.integers(0, 2)),
             )
             for _ in range(draw(st.integers(1, 3)))
@@ -224,11 +255,16 @@ def revisions(draw: st.DrawFn) -> list[Fields]:
     return draw(st.permutations(arrived))
 
 
+def measures_of(quantity: Quantity) -> st.SearchStrategy[str]:
+    """Those of which a quantity can be asked."""
+    return st.sampled_from(MEASURES if quantity is Quantity.SUM else (*MEASURES, *NOT_ADDED))
+
+
 @st.composite
 def questions(draw: st.DrawFn) -> UsageQuery:
     """Any question, also one whose window is not of whole buckets."""
     columns = [
-        WantedUsage(quantity, draw(st.sampled_from(MEASURES)) if quantity in OF_MEASURES else "")
+        WantedUsage(quantity, draw(measures_of(quantity)) if quantity in OF_MEASURES else "")
         for quantity in draw(st.lists(st.sampled_from([*OF_MEASURES, *ALONE]), min_size=1, max_size=5))
     ]
     offsets = st.just(0) | st.sampled_from([1800, 3600, 5000, DAY - 1])

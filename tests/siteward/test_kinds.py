@@ -116,9 +116,9 @@ DIRAC: Final[dict[str, dict[str, str]]] = {
         "DestinationHostName": "destination_host",
         "Source": "source",
         "Destination": "destination",
-        "Jitter": "jitter",
-        "OneWayDelay": "one_way_delay",
-        "PacketLossRate": "packet_loss",
+        "Jitter": "delay_variation",
+        "OneWayDelay": "one_way_latency",
+        "PacketLossRate": "packet_loss_rate",
     },
 }
 """DIRAC's fields and ours."""

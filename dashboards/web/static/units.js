@@ -6,8 +6,17 @@ const BINARY = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi"];
 const DECIMAL = ["", "k", "M", "G", "T", "P", "E"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** Units that are thousandths of another: sums are integers, people read the unit itself. */
-const THOUSANDTHS = { m1: "1", ms: "s", mHS06: "HS06", mHS23: "HS23", "mHS06.s": "HS06.s", "mHS23.s": "HS23.s" };
+/** Units of which so many make another one: sums are integers, people read that one. */
+const PARTS = {
+  m1: [1000, "1"],
+  u1: [1_000_000, "1"],
+  ms: [1000, "s"],
+  us: [1_000_000, "s"],
+  mHS06: [1000, "HS06"],
+  mHS23: [1000, "HS23"],
+  "mHS06.s": [1000, "HS06.s"],
+  "mHS23.s": [1000, "HS23.s"],
+};
 
 /** Three or four significant digits, never in powers of ten. */
 function digits(number) {
@@ -28,13 +37,13 @@ function prefixed(number, base, prefixes, unit) {
 }
 
 /** How many of a unit make what people read, and its name: [1000, "HS23.s"] for "mHS23.s". */
-export const readable = (unit) => (unit in THOUSANDTHS ? [1000, THOUSANDTHS[unit]] : [1, unit]);
+export const readable = (unit) => (unit in PARTS ? PARTS[unit] : [1, unit]);
 
-/** An integer of thousandths, to the last of them: "15.3" for 15300. */
-function thousandths(value) {
+/** An integer of thousandths or millionths, to the last of them: "15.3" for 15300. */
+function divided(value, parts) {
   const size = BigInt(value) < 0n ? -BigInt(value) : BigInt(value);
-  const rest = String(size % 1000n).padStart(3, "0").replace(/0+$/, "");
-  return `${BigInt(value) < 0n ? "-" : ""}${WHOLE.format(size / 1000n)}${rest && `.${rest}`}`;
+  const rest = String(size % BigInt(parts)).padStart(String(parts).length - 1, "0").replace(/0+$/, "");
+  return `${BigInt(value) < 0n ? "-" : ""}${WHOLE.format(size / BigInt(parts))}${rest && `.${rest}`}`;
 }
 
 function duration(seconds) {
@@ -47,7 +56,7 @@ function duration(seconds) {
 /** A value for a chart's axis or a table: "12.4 GiB", "3.5 h", "41 %", "1,204". */
 export function short(value, unit = "1") {
   if (value === null || value === undefined) return "–";
-  if (unit in THOUSANDTHS) return short(Number(value) / 1000, THOUSANDTHS[unit]);
+  if (unit in PARTS) return short(Number(value) / PARTS[unit][0], PARTS[unit][1]);
   const number = Number(value);
   if (unit === "%") return `${digits(number * 100)} %`;
   if (unit === "1") return Math.abs(number) < 1e6 ? digits(number) : prefixed(number, 1000, DECIMAL, "");
@@ -63,7 +72,7 @@ export function exact(value, unit = "1") {
   const inexact = typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) ? "about " : "";
   const isWhole = typeof value === "bigint" || Number.isInteger(value);
   const [parts, name] = readable(unit);
-  const text = parts === 1 ? (isWhole ? WHOLE : EXACT).format(value) : isWhole ? thousandths(value) : EXACT.format(value / parts);
+  const text = parts === 1 ? (isWhole ? WHOLE : EXACT).format(value) : isWhole ? divided(value, parts) : EXACT.format(value / parts);
   return inexact + (name === "1" ? text : `${text} ${name}`);
 }
 
