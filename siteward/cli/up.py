@@ -14,6 +14,7 @@ from siteward.cli.output import tell
 from siteward.cli.query import app_url
 from siteward.cli.verbs import notes_itself
 from siteward.client import Client
+from siteward.declarations import check_declarations
 from siteward.server.auth import Permission
 from siteward.settings import Settings, SettingsError
 
@@ -35,6 +36,7 @@ def up(
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
+    check_declarations()
     check_trust(settings)
     _check_port(settings)
     stop, hurry = threading.Event(), threading.Event()
