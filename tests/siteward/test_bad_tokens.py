@@ -34,13 +34,16 @@ OTHER: Final = ec.generate_private_key(ec.SECP256R1())
 Build = Callable[[Issuer], str]
 
 
-@cache
-def warmed(profile: str = "wlcg") -> tuple[Issuer, Verifier]:
+def warm(profile: str = "wlcg") -> tuple[Issuer, Verifier]:
     """An issuer, and a verifier that knows its key already."""
     issuer = Issuer()
     verifier = Verifier({"dteam": issuer.settings(profile=profile)}, lambda _: issuer, Clock())
     verifier.verify(issuer.token(**{GRANTS: []}))
     return issuer, verifier
+
+
+warmed: Final = cache(warm)
+"""The same ones each time."""
 
 
 def _key(issuer: Issuer) -> Any:
@@ -255,7 +258,8 @@ def refused(verifier: Verifier, token: str) -> TokenRefused:
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_token_is_refused_by_its_reason(name: str) -> None:
     """No key is asked for anew but for the unknown ones; the message holds neither the token nor any line break."""
-    issuer, verifier = warmed()
+    # Another one each time: how often it is asked about unknown keys is counted.
+    issuer, verifier = warm()
     reason, build = BAD[name]
     token = build(issuer)
     asked = len(issuer.asked)
