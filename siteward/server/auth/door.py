@@ -149,7 +149,10 @@ class Door:
         """
         if (await self._deny_list()).is_denied(identity):
             telemetry.add(TOKENS_REFUSED, 1, Reason.DENIED)
-            message = "the token, or its subject, was denied by an administrator"
+            message = (
+                "the token, or its subject, was denied by an administrator, or the subject has logged out everywhere "
+                "since it was issued"
+            )
             raise TokenRefused(Reason.DENIED, message)
         return Caller(identity, grants_of(identity, self._verifier.trusted(identity.issuer).settings))
 
