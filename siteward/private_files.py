@@ -53,7 +53,8 @@ def begin_private(path: Path) -> None:
     """Make a database's file, empty and for its owner only, where SQLite would make it for everybody.
 
     What SQLite puts beside it, such as `-wal`, gets the same rights. A file that is there keeps its own, since somebody
-    may have given a group the right to read it.
+    may have given a group the right to read it, and is not even opened: closing it would let go of every lock that this
+    process has on it (https://www.sqlite.org/howtocorrupt.html, §2.2).
 
     Raises:
         OSError: its folder cannot be made.
@@ -61,7 +62,8 @@ def begin_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Where this fails, SQLite fails as well, and its error is the one that callers know.
     with suppress(OSError):
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
+        if not path.exists():
+            make_private(path, b"")
 
 
 def warn_of_others(folder: Path) -> None:

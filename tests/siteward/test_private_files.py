@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -107,6 +110,18 @@ def test_a_database_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
     path.chmod(0o640)
     begin_private(path)
     assert mode_of(path) == 0o640
+
+
+def test_a_database_that_is_there_keeps_its_locks(tmp_path: Path) -> None:
+    """Else another process could write, or take away the log, beside who is writing here."""
+    path = tmp_path / "there.sqlite"
+    script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('CREATE TABLE other (a)')"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE one (a)")
+        connection.execute("BEGIN EXCLUSIVE")
+        begin_private(path)
+        other = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    assert "database is locked" in other.stderr
 
 
 @pytest.mark.parametrize(("mode", "is_said"), [(0o700, False), (0o750, False), (0o755, True), (0o711, True)])
