@@ -26,6 +26,16 @@ def discovered_token(environ: Mapping[str, str] | None = None) -> str:
     Raises:
         NoTokenError: `BEARER_TOKEN_FILE` names a file that cannot be read.
     """
+    given = given_token(environ)
+    return found_token(environ) if given is None else given
+
+
+def given_token(environ: Mapping[str, str] | None = None) -> str | None:
+    """The token that somebody has named, in `BEARER_TOKEN` or by `BEARER_TOKEN_FILE`; None where nothing is named.
+
+    Raises:
+        NoTokenError: `BEARER_TOKEN_FILE` names a file that cannot be read.
+    """
     environ = os.environ if environ is None else environ
     if environ.get("BEARER_TOKEN", "").strip():
         return environ["BEARER_TOKEN"].strip()
@@ -36,6 +46,12 @@ def discovered_token(environ: Mapping[str, str] | None = None) -> str:
         except OSError as error:
             message = f"BEARER_TOKEN_FILE: {error}"
             raise NoTokenError(message) from error
+    return None
+
+
+def found_token(environ: Mapping[str, str] | None = None) -> str:
+    """The token that lies where tools of the grid leave one, whomever it is for; or ""."""
+    environ = os.environ if environ is None else environ
     name = f"bt_u{os.geteuid()}"
     folder = Path(environ["XDG_RUNTIME_DIR"]) if environ.get("XDG_RUNTIME_DIR") else FALLBACK
     with suppress(OSError):

@@ -26,6 +26,8 @@ GROUPS: Final[dict[str, str]] = {
 }
 """Every extension point, with the contract in a line. Siteward's own parts register here as an extension's do."""
 
+OWN: Final = "siteward"
+"""The name of our own distribution."""
 PACKAGES: Final = ("siteward", "collectors", "monitoring", "accounting", "resource_status", "dashboards")
 """Import names that belong to Siteward."""
 
@@ -79,6 +81,15 @@ def found(group: str) -> dict[str, Found]:
             raise ExtensionError(message)
         by_name[entry.name] = entry
     return dict(sorted(by_name.items()))
+
+
+def foreign(group: str) -> list[Found]:
+    """What others than Siteward itself have installed under a group.
+
+    Raises:
+        ExtensionError: a name is taken twice.
+    """
+    return [entry for entry in found(group).values() if entry.distribution != OWN]
 
 
 def load(group: str, name: str) -> Any:  # noqa: ANN401  # what it is depends on the group.

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from siteward.bearer_token import discovered_token
+from siteward.bearer_token import found_token, given_token
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.cli.verbs import reads
@@ -117,7 +117,9 @@ def asked_app(settings: Settings, url: str = "") -> Client | None:
 def _token(settings: Settings, url: str) -> str:
     """What to send: the user's token to another app; to our own one, where it asks for any, one of its own."""
     if url:
-        return discovered_token() or kept_token(url.rstrip("/"), _renewed)
+        given = given_token()
+        # Who has logged in there means that, and not what some tool has left behind for another service.
+        return kept_token(url.rstrip("/"), _renewed) or found_token() if given is None else given
     if not settings.issuers:
         return ""
     from siteward.server.auth.local_issuer import BRIEF, LocalIssuer  # noqa: PLC0415  # only where the app has issuers.

@@ -15,6 +15,7 @@ from siteward.cli.output import tell
 from siteward.cli.query import app_url
 from siteward.cli.verbs import notes_itself
 from siteward.client import Client
+from siteward.declarations import check_declarations
 from siteward.server.auth import Permission
 from siteward.settings import Settings, SettingsError
 
@@ -37,6 +38,7 @@ def up(
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
+    check_declarations()
     check_trust(settings)
     with closing(open_broker(settings)) as broker:
         # The collector would be started again for ever.

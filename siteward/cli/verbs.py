@@ -15,6 +15,7 @@ import msgspec
 from siteward.cli.options import Options
 from siteward.extensions import ExtensionError
 from siteward.server.auth import Permission
+from siteward.server.auth import declared as permission_declared
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 VERB: Final = "siteward_verb"
@@ -41,6 +42,14 @@ class Verb(msgspec.Struct, frozen=True):
     permission: Permission
     is_noted: bool = False
     is_writing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what only looks like a declaration.
+
+        Raises:
+            TypeError: the permission is none.
+        """
+        permission_declared(self.permission, "a command")
 
 
 def reads(permission: Permission) -> Callable[[Function], Function]:

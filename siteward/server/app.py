@@ -19,12 +19,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
+from siteward.declarations import check_declarations
 from siteward.exposure import serving
 from siteward.holding import hold
 from siteward.log import get_logger
 from siteward.server import health, metrics
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.access import Access, permissions
+from siteward.server.auth.access import Access, UndeclaredError, permission_of
 from siteward.server.auth.api import router as access_router
 from siteward.server.auth.auditing import Auditing
 from siteward.server.auth.door import Door
@@ -75,9 +76,13 @@ def create_app(
             is trusted, or one cannot be trusted as the settings say.
         OSError: the file of our own issuer can neither be read nor made.
         siteward.extensions.ExtensionError: a router does not load, or a package of ours comes from elsewhere.
-        siteward.server.auth.access.UndeclaredError: a route declares no permission.
+        siteward.server.auth.access.UndeclaredError: a route, or one of the tasks, declares no permission.
     """
     extensions.check_packages()
+    for task in tasks:
+        if not isinstance(task, Task):
+            message = f"{task!r} is no Task, and declares no permission"
+            raise UndeclaredError(message)
     shared = resources or Resources(settings)
     door = Door(settings, lambda: shared.denied, lambda: shared.sessions)
     # The generated pages of FastAPI load their scripts from elsewhere; /openapi.json is served by a route of ours.
@@ -95,10 +100,12 @@ def create_app(
     for router in (*own, _description(app), *made):
         # Flat, not included: the door and the check below see each route as its author wrote it.
         app.router.routes.extend(router.routes)
+    for route in app.router.routes:
+        permission_of(route)
     answer_problems(app)
     # The last one added is the outermost.
     app.add_middleware(Auditing, audit=lambda: shared.audit)
-    app.add_middleware(Access, door=door, permissions=list(permissions(app.router.routes)))
+    app.add_middleware(Access, door=door, routes=app.router.routes)
     app.add_middleware(Shell)
     return app
 
@@ -175,7 +182,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     Raises:
         siteward.settings.SettingsError: the address cannot be listened on, or is not allowed.
+        siteward.extensions.ExtensionError: a command or a task declares no permission.
     """
+    check_declarations()
     app, own = create_app(settings, tasks=load_tasks()), settings.server
     # Found out before anybody listens; uvicorn reads the files again.
     is_encrypted = serving("server", own.certificate, own.key) is not None

@@ -17,9 +17,11 @@ import msgspec
 
 from siteward import extensions
 from siteward.log import get_logger
-from siteward.server.auth import Permission
+from siteward.private_files import begin_private
+from siteward.server.auth import Permission, declared
 from siteward.server.resources import Resources
 
+GROUP: Final = "siteward.tasks"
 LEASE: Final = 60.0
 """Seconds after which the task of a process that died may run elsewhere; a living one renews it."""
 RETRY: Final = 60.0
@@ -46,14 +48,38 @@ class Task(msgspec.Struct, frozen=True):
     permission: Permission
     run: Callable[[Resources], None]
 
+    def __post_init__(self) -> None:
+        """Refuse what only looks like a declaration.
+
+        Raises:
+            TypeError: the permission is none.
+        """
+        declared(self.permission, f"the task {self.name!r}")
+
 
 def load_tasks() -> list[Task]:
     """Every task that is installed.
 
     Raises:
-        siteward.extensions.ExtensionError: one does not load.
+        siteward.extensions.ExtensionError: one does not load, or declares no permission.
     """
-    return [entry.load() for entry in extensions.found("siteward.tasks").values()]
+    return [task_of(entry) for entry in extensions.found(GROUP).values()]
+
+
+def task_of(entry: extensions.Found) -> Task:
+    """The task that an entry point names.
+
+    Raises:
+        siteward.extensions.ExtensionError: it does not load, or is none.
+    """
+    task = entry.load()
+    if not isinstance(task, Task):
+        message = (
+            f"{entry.group}: {entry.name!r} of {entry.distribution} is no siteward.server.schedule.Task, "
+            "and declares no permission"
+        )
+        raise extensions.ExtensionError(message)
+    return task
 
 
 class Leases:
@@ -63,7 +89,7 @@ class Leases:
         """Make the table where it is missing; `owner` is unique to the process unless given."""
         self._path = path
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        begin_private(path)
         with self._open() as table:
             table.execute(
                 "CREATE TABLE IF NOT EXISTS task "

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 from at_once import all_at_once
+from issuer import Clock
 from ledger_databases import Place
 
 from siteward.server.auth import denied as module
@@ -18,9 +19,9 @@ from siteward.server.database import Conflict, Database
 ISSUER = "https://dteam.iam.example"
 
 
-def bearer(subject: str = "anna", token: str = "one", issuer: str = ISSUER) -> Identity:
+def bearer(subject: str = "anna", token: str = "one", issuer: str = ISSUER, issued: float = 0.0) -> Identity:
     """Somebody."""
-    return Identity(issuer=issuer, subject=subject, token=token, expires=0.0)
+    return Identity(issuer=issuer, subject=subject, token=token, expires=0.0, issued=issued)
 
 
 @pytest.fixture
@@ -75,6 +76,37 @@ def test_an_entry_names_one_thing_and_a_reason(opening: Callable[[], DenyList], 
     given = {"issuer": ISSUER, "by": "boris", "reason": "why"} | entry
     with pytest.raises(ValueError, match="name an issuer"):
         denied.deny(given.pop("issuer"), **given)
+    assert denied.all() == []
+
+
+def test_what_was_issued_before_ends(ledger_place: Place) -> None:
+    """Of one subject of one issuer; what is issued from then on is good, until it ends again."""
+    clock = Clock(1_000.5)
+    with closing(DenyList(Database(ledger_place.url, ledger_place.password), clock)) as denied:
+        denied.end_tokens(ISSUER, "anna", by="anna", reason="logged out everywhere")
+        for issued, is_denied in ((0.0, True), (999.0, True), (1_000.0, True), (1_000.5, False), (1_001.0, False)):
+            assert denied.is_denied(bearer(issued=issued)) is is_denied
+        for other in (bearer("Anna"), bearer("boris"), bearer(issuer="https://other.example")):
+            assert not denied.is_denied(other)
+        clock.now = 2_000.0
+        denied.end_tokens(ISSUER, "anna", by="anna", reason="logged out everywhere")
+        assert denied.is_denied(bearer(issued=1_999.0))
+        with closing(DenyList(Database(ledger_place.url, ledger_place.password), clock)) as later:
+            assert [(each.subject, each.before) for each in later.all()] == [("anna", 2_000_000_000)]
+            assert later.is_denied(bearer(issued=1_999.0))
+            assert not later.is_denied(bearer(issued=2_000.0))
+
+
+def test_who_is_denied_and_has_ended_is_allowed_at_once(opening: Callable[[], DenyList]) -> None:
+    """One entry of each is listed; taking a token's entry out takes neither."""
+    denied = opening()
+    denied.end_tokens(ISSUER, "anna", by="anna", reason="logged out everywhere")
+    denied.deny(ISSUER, subject="anna", by="boris", reason="her laptop was stolen")
+    assert [(each.by, bool(each.before)) for each in denied.all()] == [("boris", False), ("anna", True)]
+    assert not denied.allow(ISSUER, token="one")
+    assert denied.is_denied(bearer(issued=time.time() + 60))
+    assert denied.allow(ISSUER, subject="anna")
+    assert not denied.is_denied(bearer())
     assert denied.all() == []
 
 

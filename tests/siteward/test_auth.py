@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
+from siteward.cli.verbs import changes, notes_itself, reads
 from siteward.exposure import check_exposure
 from siteward.loopback import is_loopback
 from siteward.server.app import RouterFactory, create_app
@@ -18,6 +20,7 @@ from siteward.server.auth.access import Guarded, UndeclaredError
 from siteward.server.auth.local_issuer import BRIEF, LocalIssuer
 from siteward.server.auth.local_person import local_person
 from siteward.server.auth.roles import Role, grant
+from siteward.server.schedule import Task
 from siteward.settings import IssuerSettings, ServerSettings, Settings, SettingsError
 
 ISSUER = "issuer.json"
@@ -96,6 +99,53 @@ def test_every_route_needs_a_permission(tmp_path: Path) -> None:
     for factory, name in cases:
         with pytest.raises(UndeclaredError, match=name):
             create_app(Settings(data=str(tmp_path)), routers=[factory])
+
+
+def test_a_route_that_comes_later_is_judged_too(tmp_path: Path) -> None:
+    """By what it declares; what declares nothing is as if it were not there, also for who may do everything."""
+    for trusting in (False, True):
+        door = client(tmp_path, trusting=trusting)
+        app = door.app
+        assert isinstance(app, FastAPI)
+        app.get("/late")(lambda: "open to all")
+        app.post("/late-change")(lambda: "open to all")
+        app.mount("/late-files", PlainTextResponse("open to all"))
+        app.get("/late-read", dependencies=[Depends(requires(Permission.READ))])(lambda: "read")
+        admin = bearer(tmp_path)
+        for method, path in (("GET", "/late"), ("POST", "/late"), ("GET", "/late-change"), ("POST", "/late-change")):
+            assert door.request(method, path, headers=admin).status_code == 404
+        for path in ("/late-files", "/late-files/below"):
+            assert door.get(path, headers=admin).status_code == 404
+        assert door.get("/late-read", headers=admin).json() == "read"
+        assert door.get("/late-read").status_code == (401 if trusting else 200)
+
+
+def test_a_route_before_another_is_judged_by_its_own_declaration(tmp_path: Path) -> None:
+    """One that is put before those of the start takes their requests, and none of their permissions."""
+    door = client(tmp_path)
+    app = door.app
+    assert isinstance(app, FastAPI)
+    assert door.get("/public").json() == "public"
+    app.get("/public")(lambda: "taken over")
+    app.router.routes.insert(0, app.router.routes.pop())
+    assert door.get("/public").status_code == 404
+
+
+@pytest.mark.parametrize("what", [None, "nonsense", "read", 1])
+def test_only_a_permission_is_a_declaration(tmp_path: Path, what: Any) -> None:
+    """Of routes, mounted applications, tasks and commands; what only looks like one is refused where it is written."""
+    for declare in (
+        requires,
+        lambda given: Guarded(PlainTextResponse(""), given),
+        lambda given: Task("x", 1.0, given, print),
+        reads,
+        changes,
+        notes_itself,
+    ):
+        with pytest.raises(TypeError, match=r"expected Permission\.X, where X is one of PUBLIC"):
+            declare(what)
+    with pytest.raises(UndeclaredError, match="is no Task"):
+        create_app(Settings(data=str(tmp_path)), routers=[], tasks=[what])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "siteward.example.org"])

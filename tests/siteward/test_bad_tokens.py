@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -24,23 +27,35 @@ from issuer import (
     signature_of,
 )
 
+from siteward.server.auth.denied import DenyList
+from siteward.server.auth.door import Door
 from siteward.server.auth.profiles.local import GRANTS
 from siteward.server.auth.refusal import Reason, TokenRefused
 from siteward.server.auth.token_text import LONGEST
 from siteward.server.auth.verifier import Verifier
+from siteward.server.database import Database
+from siteward.settings import Settings
 
 OTHER: Final = ec.generate_private_key(ec.SECP256R1())
 """Somebody else's key."""
 Build = Callable[[Issuer], str]
 
 
-@cache
-def warmed(profile: str = "wlcg") -> tuple[Issuer, Verifier]:
+def warm(profile: str = "wlcg") -> tuple[Issuer, Verifier]:
     """An issuer, and a verifier that knows its key already."""
     issuer = Issuer()
     verifier = Verifier({"dteam": issuer.settings(profile=profile)}, lambda _: issuer, Clock())
     verifier.verify(issuer.token(**{GRANTS: []}))
     return issuer, verifier
+
+
+warmed: Final = cache(warm)
+"""The same ones each time."""
+
+
+def no_sessions() -> Any:
+    """Nobody has logged in with a browser."""
+    raise AssertionError
 
 
 def _key(issuer: Issuer) -> Any:
@@ -255,7 +270,8 @@ def refused(verifier: Verifier, token: str) -> TokenRefused:
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_token_is_refused_by_its_reason(name: str) -> None:
     """No key is asked for anew but for the unknown ones; the message holds neither the token nor any line break."""
-    issuer, verifier = warmed()
+    # Another one each time: how often it is asked about unknown keys is counted.
+    issuer, verifier = warm()
     reason, build = BAD[name]
     token = build(issuer)
     asked = len(issuer.asked)
@@ -267,10 +283,72 @@ def test_a_bad_token_is_refused_by_its_reason(name: str) -> None:
     assert not any(len(part) > 20 and part in str(refusal) for part in token.split("."))
 
 
+JTI: Final = "0c6d4b5e-0000-4000-8000-000000000002"
+SUBJECT: Final = "d1b8c2f0-0000-4000-8000-000000000001"
+Entry = Callable[[DenyList, str], None]
+
+
+def _deny(**what: str) -> Entry:
+    return lambda denied, issuer: denied.deny(issuer, by="boris", reason="stolen", **what)
+
+
+def _end(denied: DenyList, issuer: str) -> None:
+    denied.end_tokens(issuer, SUBJECT, by=SUBJECT, reason="logged out everywhere")
+
+
+REPLAYED: Final[dict[str, tuple[Reason | None, Entry, Callable[[Issuer, Issuer], str]]]] = {
+    # By the token's own name.
+    "a denied token": (Reason.DENIED, _deny(token=JTI), lambda i, _: i.token()),
+    "a denied token, signed again": (Reason.DENIED, _deny(token=JTI), lambda i, _: i.token(exp=NOW + 7200)),
+    "a denied token in another one's name": (Reason.DENIED, _deny(token=JTI), lambda i, _: i.token(sub="admin")),
+    "another token of its bearer": (None, _deny(token=JTI), lambda i, _: i.token(jti="another")),
+    "that name in capitals": (None, _deny(token=JTI), lambda i, _: i.token(jti=JTI.upper())),
+    "that name of another issuer": (None, _deny(token=JTI), lambda _, other: other.token()),
+    # By the subject.
+    "a token of a denied subject": (Reason.DENIED, _deny(subject=SUBJECT), lambda i, _: i.token()),
+    "another token of a denied subject": (Reason.DENIED, _deny(subject=SUBJECT), lambda i, _: i.token(jti="another")),
+    "a token of another subject": (None, _deny(subject=SUBJECT), lambda i, _: i.token(sub="somebody-else")),
+    "that subject of another issuer": (None, _deny(subject=SUBJECT), lambda _, other: other.token()),
+    "a subject that is called like the token": (None, _deny(subject=JTI), lambda i, _: i.token()),
+    "a token that is called like the subject": (None, _deny(token=SUBJECT), lambda i, _: i.token()),
+    # By the time of issue.
+    "a token of before log-out everywhere": (Reason.DENIED, _end, lambda i, _: i.token()),
+    "one of the moment before": (Reason.DENIED, _end, lambda i, _: i.token(iat=NOW - 1)),
+    "one of after log-out everywhere": (None, _end, lambda i, _: i.token(iat=NOW + 1)),
+    "one of before, of another subject": (None, _end, lambda i, _: i.token(sub="somebody-else")),
+    "one of before, of another issuer": (None, _end, lambda _, other: other.token()),
+}
+"""What becomes of a token that was good, once something is denied."""
+
+
+@pytest.mark.parametrize("name", REPLAYED)
+def test_what_is_denied_is_refused_when_it_comes_again(tmp_path: Path, name: str) -> None:
+    """It itself at once, although it was found good a moment ago; and nothing that only looks like it."""
+    one, other = Issuer(), Issuer("https://other.iam.example")
+    by_url: dict[str, Issuer] = {one.url: one, other.url: other}
+    settings = Settings(data=str(tmp_path), issuers={"one": one.settings(), "other": other.settings(vos=("other",))})
+    reason, entry, build = REPLAYED[name]
+    token = build(one, other)
+
+    async def replayed() -> Reason | None:
+        try:
+            await door.caller(f"Bearer {token}")
+        except TokenRefused as refusal:
+            return refusal.reason
+        return None
+
+    with closing(DenyList(Database(settings.access_url), Clock())) as denied:
+        door = Door(settings, lambda: denied, no_sessions, fetch=lambda each: by_url[each.url], clock=Clock())
+        assert anyio.run(replayed) is None
+        entry(denied, one.url)
+        assert anyio.run(replayed) is reason
+
+
 def test_there_are_enough_of_them() -> None:
-    """Sixty at least, of every reason that a token itself can give."""
+    """Sixty at least, of every reason but that an issuer does not answer."""
     assert len(BAD) >= 60
-    assert {reason for reason, _ in BAD.values()} == set(Reason) - {Reason.UNAVAILABLE, Reason.DENIED}
+    reasons = {reason for reason, *_ in (*BAD.values(), *REPLAYED.values())} - {None}
+    assert reasons == set(Reason) - {Reason.UNAVAILABLE}
 
 
 def test_a_weak_key_is_no_key() -> None:

@@ -56,6 +56,12 @@ def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
         discovered_token({"BEARER_TOKEN_FILE": str(tmp_path / "none")})
 
 
+def test_a_file_that_was_named_counts_whatever_is_in_it(tmp_path: Path) -> None:
+    """An empty one is no token, and no reason to send another one."""
+    (tmp_path / "file").write_text("\n")
+    assert discovered_token({"BEARER_TOKEN_FILE": str(tmp_path / "file")}) == ""
+
+
 def test_somebody_elses_file_in_tmp_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who put it there would see what is sent with it."""
     other = os.geteuid() + 1

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from siteward import extensions
+from siteward.cli import main
+from siteward.declarations import check_declarations
 from siteward.extensions import GROUPS, PACKAGES, ExtensionError, check_packages, found, load
+from siteward.server import app
+from siteward.settings import Settings
 
 Install = Callable[[str, str], None]
 
@@ -76,6 +81,57 @@ def test_code_that_does_not_load_names_its_distribution(install: Install) -> Non
     install("lamps", "[siteward.sinks]\nlamp = no_such_module:lamp\n")
     with pytest.raises(ExtensionError, match=r"'lamp' of lamps 1\.0 does not load: No module named"):
         load("siteward.sinks", "lamp")
+
+
+@pytest.mark.parametrize(
+    ("registered", "why"),
+    [
+        ("[siteward.commands]\nlamp = lamps:mute\n", "the command `siteward lamp` declares no permission"),
+        ("[siteward.commands]\nlamp = lamps:group\n", "the command `siteward lamp other` declares no permission"),
+        ("[siteward.tasks]\nlamp = lamps:mute\n", "is no siteward.server.schedule.Task"),
+        ("[siteward.tasks]\nlamp = lamps_task:task\n", "expected Permission"),
+    ],
+)
+def test_nothing_starts_beside_what_declares_nothing(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: str, why: str
+) -> None:
+    """Neither `siteward up` nor the application alone; the command or task of the extension is named."""
+    (tmp_path / "lamps.py").write_text(
+        "import typer\n"
+        "from siteward.cli.verbs import reads\n"
+        "from siteward.server.auth import Permission\n"
+        "def mute(): ...\n"
+        "group = typer.Typer()\n"
+        "group.command('one')(reads(Permission.READ)(lambda: None))\n"
+        "group.command('other')(mute)\n"
+    )
+    (tmp_path / "lamps_task.py").write_text(
+        "from siteward.server.schedule import Task\ntask = Task('lamp', 1.0, 'platform', print)\n"
+    )
+    install("lamps", registered)
+    with pytest.raises(ExtensionError, match=why):
+        app.run(Settings(data=str(tmp_path)), threading.Event())
+    monkeypatch.setenv("SITEWARD_DATA", str(tmp_path))
+    with pytest.raises(SystemExit) as caught:
+        main(["up"])
+    assert caught.value.code == 2
+    for module in ("lamps", "lamps_task"):
+        sys.modules.pop(module, None)
+
+
+def test_what_an_extension_declares_starts(install: Install, tmp_path: Path) -> None:
+    """A command and a task with a permission are no reason to stop."""
+    (tmp_path / "bells.py").write_text(
+        "from siteward.cli.verbs import reads\n"
+        "from siteward.server.auth import Permission\n"
+        "from siteward.server.schedule import Task\n"
+        "task = Task('bell', 1.0, Permission.PLATFORM, print)\n"
+        "@reads(Permission.READ)\n"
+        "def ring(): ...\n"
+    )
+    install("bells", "[siteward.commands]\nbell = bells:ring\n[siteward.tasks]\nbell = bells:task\n")
+    check_declarations()
+    sys.modules.pop("bells")
 
 
 def test_unknown_group_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -122,6 +123,27 @@ def test_log_out_everywhere_ends_every_session(tmp_path: Path, issuer: OidcServe
         "log in",
         "log in",
     ]
+
+
+def test_log_out_everywhere_ends_tokens(browser: TestClient, issuer: OidcServer, tmp_path: Path) -> None:
+    """Those of before, of this subject at this issuer; a later one is good, and so is the next log-in."""
+
+    def answered(token: str) -> int:
+        return browser.get("/read", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    def issued(seconds: float, **claims: object) -> str:
+        at = time.time() + seconds
+        return issuer.issuer.token(**{"sub": SUBJECT, "iat": at, "nbf": None, "exp": at + 600, **claims})
+
+    before, other = issued(-5), issued(-5, sub="somebody-else")
+    ours = LocalIssuer(tmp_path / "issuer.json").token(SUBJECT, (grant(Role.READER, ("dteam",)),), 1)
+    assert [answered(each) for each in (before, other, ours)] == [200, 200, 200]
+    logged_in(browser)
+    assert browser.delete("/v1/session?everywhere=true", headers=OURS).json()["ended"] == 1
+    assert [answered(each) for each in (before, other, ours)] == [401, 200, 200]
+    assert answered(issued(5)) == 200
+    assert logged_in(browser).headers["location"] == "/read"
+    assert browser.get("/read").json() == SUBJECT
 
 
 def test_only_our_pages_change_anything_with_a_session(browser: TestClient) -> None:

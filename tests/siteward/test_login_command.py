@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 import threading
@@ -18,6 +19,7 @@ from oidc_server import COMMAND_LINE, SECRET, SERVICE, SUBJECT, OidcServer, oidc
 from served import served
 
 from siteward.cli.login import renewed
+from siteward.cli.query import asked_app
 from siteward.client import Client
 from siteward.oauth import logins as module
 from siteward.oauth.client import IssuerClient, IssuerRefuses
@@ -97,6 +99,28 @@ def test_a_person_logs_in_on_a_command_line(
     assert ran(monkeypatch, settings, "whoami", "--url", app) == 1
     assert ran(monkeypatch, settings, "logout", app) == 0
     assert "nobody is logged in" in capsys.readouterr().err
+
+
+def test_what_lies_about_is_not_sent_in_place_of_a_log_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that a tool left for another service comes after the log-in there, and what is named before it."""
+    url, settings = "https://app.example", Settings(data=str(home / "data"))
+
+    def sent(to: str = url) -> str:
+        client = asked_app(settings, to)
+        assert client is not None
+        return client._headers["Authorization"].removeprefix("Bearer ")
+
+    (home / "run").mkdir()
+    (home / "run" / f"bt_u{os.geteuid()}").write_text("of-a-tool")
+    assert sent() == "of-a-tool"
+    FileKeeper(home / "config" / "siteward" / "logins.json").keep(url, Login("https://i", "c", "of-the-log-in", "", 0))
+    assert sent() == sent(f"{url}/") == "of-the-log-in"
+    assert sent("https://other.example") == "of-a-tool"
+    (home / "named").write_text("of-the-file")
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(home / "named"))
+    assert sent() == "of-the-file"
+    monkeypatch.setenv("BEARER_TOKEN", "of-the-variable")
+    assert sent() == "of-the-variable"
 
 
 @pytest.mark.parametrize(

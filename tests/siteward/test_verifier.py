@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from at_once import all_at_once
-from issuer import NOW, Clock, Issuer
+from issuer import NOW, Clock, Issuer, as_json, b64
+from joserfc.jws import JWSRegistry
 
 from siteward.oauth.discovery import discovery_addresses
 from siteward.oauth.fetching import FetchError
+from siteward.server.auth import good_signatures
+from siteward.server.auth.allowance import Allowance
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY
+from siteward.server.auth.keys import LEAST_REFRESH, OUTAGE, REFRESH, RETRY, UNKNOWN_AT_ONCE, UNKNOWN_EVERY
 from siteward.server.auth.profiles.wlcg import ANY_AUDIENCE
 from siteward.server.auth.refusal import Reason, TokenRefused, Waits
+from siteward.server.auth.userinfo import REFUSED
 from siteward.server.auth.verifier import Verifier
 from siteward.settings import IssuerSettings
 
@@ -167,27 +173,105 @@ def test_many_at_once_ask_an_issuer_once() -> None:
 
 
 def test_new_keys_are_found_when_they_are_first_used() -> None:
-    """A rotation is one question more; the withdrawn key proves nothing from then on."""
-    issuer, clock = Issuer(), Clock()
-    verifier = trusting(issuer, clock)
+    """Also a moment after keys were asked for: a rotation is one question more; the withdrawn key proves nothing."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
     old = issuer.token()
     verifier.verify(old)
-    clock.now += RETRY
     issuer.rotate("RS256")
     assert verifier.verify(issuer.token())
     assert len(issuer.asked) == 4
     assert reason_of(verifier, old) is Reason.KEY
 
 
+def invented(issuer: Issuer, number: int = 0) -> str:
+    """A token by a key that its issuer never had."""
+    return issuer.signed(issuer.header(kid=f"invented-{number}"), issuer.claims())
+
+
 def test_unknown_keys_do_not_make_us_ask_again_and_again() -> None:
-    """A thousand tokens with invented keys are one question a minute to the issuer."""
+    """A thousand tokens with invented keys are three questions and one a minute; what is not asked is not said."""
     issuer, clock = Issuer(), Clock()
     verifier = trusting(issuer, clock)
     verifier.verify(issuer.token())
+    reasons = []
     for number in range(1000):
-        assert reason_of(verifier, issuer.signed(issuer.header(kid=str(number)), issuer.claims())) is Reason.KEY
+        reasons.append(reason_of(verifier, invented(issuer, number)))
         clock.now += 0.1
-    assert len(issuer.asked) <= 2 + 2 * (1 + 100 // RETRY)
+    assert reasons[:UNKNOWN_AT_ONCE] == [Reason.KEY] * UNKNOWN_AT_ONCE
+    assert reasons.count(Reason.KEY) == UNKNOWN_AT_ONCE + 1
+    assert set(reasons) == {Reason.KEY, Reason.UNAVAILABLE}
+    assert len(issuer.asked) == 2 + 2 * reasons.count(Reason.KEY)
+
+
+def test_a_stranger_delays_a_new_key_by_a_minute_at_most() -> None:
+    """Who uses up the questions keeps nobody out for good: what cannot be asked now is not refused for ever."""
+    issuer, clock = Issuer(), Clock()
+    verifier = trusting(issuer, clock)
+    verifier.verify(issuer.token())
+    for number in range(10):
+        reason_of(verifier, invented(issuer, number))
+    issuer.rotate()
+    token = issuer.token()
+    with pytest.raises(TokenRefused) as caught:
+        verifier.verify(token)
+    assert (caught.value.reason, caught.value.permanent) == (Reason.UNAVAILABLE, False)
+    clock.now += UNKNOWN_EVERY - 1
+    assert reason_of(verifier, token) is Reason.UNAVAILABLE
+    clock.now += 1
+    # Whoever it is that asks, all keys are told.
+    assert reason_of(verifier, invented(issuer)) is Reason.KEY
+    assert verifier.verify(token)
+
+
+def test_an_outage_does_not_use_up_the_question_for_a_new_key() -> None:
+    """And while the issuer does not answer, an unknown key is not refused for good."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
+    verifier.verify(issuer.token())
+    issuer.rotate()
+    issuer.is_up = False
+    assert reason_of(verifier, issuer.token()) is Reason.UNAVAILABLE
+    issuer.is_up = True
+    assert verifier.verify(issuer.token())
+
+
+def test_many_with_one_new_key_are_one_question() -> None:
+    """Whoever waits for the answer takes no further one."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
+    verifier.verify(issuer.token())
+    issuer.rotate()
+    token, unknown = issuer.token(), invented(issuer)
+    assert not all_at_once([lambda: verifier.verify(token)] * 16)
+    assert len(issuer.asked) == 4
+    refusals = all_at_once([lambda: verifier.verify(unknown)] * 2)
+    assert {each.reason for each in refusals if isinstance(each, TokenRefused)} == {Reason.KEY}
+
+
+def test_a_known_name_with_another_algorithm_is_no_question() -> None:
+    """It is a try to confuse, not a new key."""
+    issuer = Issuer()
+    verifier = trusting(issuer)
+    verifier.verify(issuer.token())
+    for _ in range(2 * UNKNOWN_AT_ONCE):
+        assert reason_of(verifier, issuer.signed(issuer.header(alg="RS256"), issuer.claims())) is Reason.KEY
+    assert len(issuer.asked) == 2
+
+
+@pytest.mark.parametrize("step", [0.1, 1.0, 59.9])
+def test_an_allowance_is_never_exceeded(step: float) -> None:
+    """Some at once, one more each so often, whatever the steps; a clock that is set back stops nothing for long."""
+    allowance, now, taken = Allowance(3, 60.0), 1_000.0, 0
+    for _ in range(1000):
+        taken += allowance.take(now)
+        assert taken <= 3 + (now - 1_000.0) / 60.0
+        now += step
+    assert taken >= int(2 + (now - step - 1_000.0) / 60.0)
+    back = Allowance(3, 60.0)
+    assert [back.take(1_000.0) for _ in range(4)] == [True, True, True, False]
+    assert not back.take(100.0)
+    assert back.take(160.0)
 
 
 def test_keys_are_believed_for_two_days_without_their_issuer() -> None:
@@ -233,6 +317,203 @@ def test_keys_are_kept_for_an_hour_to_six(lasting: float, refreshed: float) -> N
     clock.now = NOW + refreshed
     verifier.verify(issuer.token(exp=NOW + 10**6))
     assert len(issuer.asked) == 4
+
+
+class TestRestart:
+    """A start while an issuer does not answer knows as much as who has run through it."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """A clock to move."""
+        return Clock()
+
+    @pytest.fixture
+    def issuer(self) -> Issuer:
+        """An issuer."""
+        return Issuer()
+
+    def started(self, folder: Path, issuer: Issuer, clock: Clock) -> Verifier:
+        """As after a restart of the process."""
+        return Verifier({"one": issuer.settings()}, lambda _: issuer, clock, folder)
+
+    def lasting(self, issuer: Issuer) -> str:
+        """A token that is good for long enough."""
+        return issuer.token(exp=NOW + 10**6)
+
+    def test_it_believes_for_two_days(self, tmp_path: Path, issuer: Issuer, clock: Clock) -> None:
+        """Counted from when the issuer was asked, however often it is started since."""
+        self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
+        issuer.is_up = False
+        for clock.now in (NOW + 60, NOW + OUTAGE - 1):
+            assert self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
+        clock.now = NOW + OUTAGE
+        assert reason_of(self.started(tmp_path, issuer, clock), self.lasting(issuer)) is Reason.UNAVAILABLE
+
+    def test_it_asks_first(self, tmp_path: Path, issuer: Issuer, clock: Clock) -> None:
+        """A start is a way to forget withdrawn keys at once."""
+        old = self.lasting(issuer)
+        self.started(tmp_path, issuer, clock).verify(old)
+        issuer.rotate()
+        again = self.started(tmp_path, issuer, clock)
+        assert reason_of(again, old) is Reason.KEY
+        assert again.verify(self.lasting(issuer))
+
+    def test_userinfo_is_found_again(self, tmp_path: Path, issuer: Issuer, clock: Clock) -> None:
+        """Where the issuer tells its keys no more, but still of its bearers."""
+        issuer.extra[f"{issuer.url}/userinfo"] = lambda _: {"sub": issuer.claims()["sub"], "entitlements": []}
+        settings = {"one": issuer.settings(profile="aarc", userinfo=True)}
+        Verifier(settings, lambda _: issuer, clock, tmp_path).verify(issuer.token())
+
+        def away(_headers: Mapping[str, str]) -> object:
+            message = "no answer"
+            raise FetchError(message)
+
+        issuer.extra[f"{issuer.url}/.well-known/openid-configuration"] = away
+        assert Verifier(settings, lambda _: issuer, clock, tmp_path).verify(issuer.token())
+
+    def test_the_file_is_for_its_owner_and_holds_nothing_private(
+        self, tmp_path: Path, issuer: Issuer, clock: Clock
+    ) -> None:
+        """Not even what the issuer has published by mistake."""
+        issuer.published[0]["d"] = "the-private-part"
+        self.started(tmp_path / "keys", issuer, clock).verify(self.lasting(issuer))
+        (file,) = (tmp_path / "keys").iterdir()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert "key-1" in file.read_text()
+        assert "private" not in file.read_text()
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda _: "",
+            lambda text: text[:-20],
+            lambda _: "[" * 100_000,
+            lambda text: text.replace("dteam.iam.example", "other.iam.example"),
+            lambda text: text.replace(str(NOW), str(NOW + 3600)),
+            lambda text: text.replace('"keys":[', '"keys":[1,'),
+            lambda text: text.replace('"metadata":{', '"metadata":{"x":1,'),
+        ],
+    )
+    def test_a_damaged_file_is_ignored(
+        self,
+        tmp_path: Path,
+        issuer: Issuer,
+        clock: Clock,
+        capsys: pytest.CaptureFixture[str],
+        damage: Callable[[str], str],
+    ) -> None:
+        """With a warning; the issuer is asked as at the first start, and the file is whole again."""
+        self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
+        (file,) = tmp_path.iterdir()
+        whole = file.read_text()
+        file.write_text(damage(whole))
+        assert file.read_text() != whole
+        issuer.is_up = False
+        assert reason_of(self.started(tmp_path, issuer, clock), self.lasting(issuer)) is Reason.UNAVAILABLE
+        assert "kept keys of an issuer not used" in capsys.readouterr().err
+        issuer.is_up = True
+        assert self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
+        assert file.read_text() == whole
+
+    def test_a_file_that_others_may_change_is_ignored(self, tmp_path: Path, issuer: Issuer, clock: Clock) -> None:
+        """They could have put their own keys there."""
+        self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
+        (file,) = tmp_path.iterdir()
+        file.chmod(0o622)
+        issuer.is_up = False
+        assert reason_of(self.started(tmp_path, issuer, clock), self.lasting(issuer)) is Reason.UNAVAILABLE
+
+    def test_where_nothing_can_be_kept_it_goes_on(self, tmp_path: Path, issuer: Issuer, clock: Clock) -> None:
+        """A full disk refuses no token."""
+        (tmp_path / "keys").write_text("in the way")
+        assert self.started(tmp_path / "keys", issuer, clock).verify(self.lasting(issuer))
+
+
+class TestRepeated:
+    """A token that comes again costs no second computation of its signature, and is judged all the same."""
+
+    @pytest.fixture
+    def computed(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        """The signatures that were computed."""
+        algorithm, computed = JWSRegistry.algorithms["ES256"], []
+        verify = algorithm.verify
+
+        def counted(message: bytes, signature: bytes, key: Any) -> bool:
+            computed.append(signature)
+            return bool(verify(message, signature, key))
+
+        monkeypatch.setattr(algorithm, "verify", counted)
+        return computed
+
+    def test_it_is_computed_once(self, computed: list[bytes]) -> None:
+        """Of each token."""
+        issuer = Issuer()
+        verifier = trusting(issuer)
+        one, other = issuer.token(), issuer.token(jti="another")
+        for _ in range(5):
+            assert verifier.verify(one).identity.token != verifier.verify(other).identity.token
+        assert len(computed) == 2
+
+    def test_its_times_are_judged_each_time(self) -> None:
+        """It is over when it is over."""
+        issuer, clock = Issuer(), Clock()
+        verifier = trusting(issuer, clock)
+        token = issuer.token(exp=NOW + 100)
+        assert verifier.verify(token)
+        clock.now = NOW + 160
+        assert reason_of(verifier, token) is Reason.EXPIRED
+
+    def test_an_altered_one_is_computed(self, computed: list[bytes]) -> None:
+        """With other claims, another header or another signature, it is another token."""
+        issuer = Issuer()
+        verifier = trusting(issuer)
+        good = issuer.token()
+        verifier.verify(good)
+        header, claims, signature = good.split(".")
+        other = issuer.token(sub="admin").split(".")
+        for altered in (
+            f"{header}.{other[1]}.{signature}",
+            f"{b64(as_json(issuer.header(typ='at+jwt')))}.{claims}.{signature}",
+            f"{header}.{claims}.{other[2]}",
+        ):
+            before = len(computed)
+            assert reason_of(verifier, altered) is Reason.SIGNATURE
+            assert reason_of(verifier, altered) is Reason.SIGNATURE
+            assert len(computed) == before + 2
+
+    def test_one_by_a_withdrawn_key_is_refused_at_the_next_refresh(self) -> None:
+        """As if it came for the first time."""
+        issuer, clock = Issuer(), Clock()
+        verifier = trusting(issuer, clock)
+        token = issuer.token(exp=NOW + 10**6)
+        assert verifier.verify(token)
+        issuer.rotate()
+        clock.now += REFRESH
+        assert reason_of(verifier, token) is Reason.KEY
+
+    def test_one_by_a_key_that_was_replaced_is_refused(self) -> None:
+        """The new one of the same name has not signed it."""
+        issuer, clock = Issuer(), Clock()
+        verifier = trusting(issuer, clock)
+        token = issuer.token(exp=NOW + 10**6)
+        assert verifier.verify(token)
+        issuer.rotate()
+        issuer.published[0]["kid"] = "key-1"
+        clock.now += REFRESH
+        assert reason_of(verifier, token) is Reason.SIGNATURE
+
+    def test_only_so_many_are_known(self, computed: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that come again and again stay."""
+        monkeypatch.setattr(good_signatures, "MOST", 3)
+        issuer = Issuer()
+        verifier = trusting(issuer)
+        usual, others = issuer.token(), [issuer.token(jti=str(number)) for number in range(10)]
+        for other in others:
+            verifier.verify(usual)
+            verifier.verify(other)
+        assert len(computed) == 11
+        verifier.verify(others[0])
+        assert len(computed) == 12
 
 
 def test_nobody_with_an_old_key_waits_for_a_slow_issuer() -> None:
@@ -384,6 +665,32 @@ class TestUserinfo:
 
         issuer.extra[f"{issuer.url}/userinfo"] = refuse
         assert reason_of(verifier, issuer.token()) is Reason.DENIED
+
+    def test_many_with_a_refused_token_ask_once(self, verifier: Verifier, issuer: Issuer, clock: Clock) -> None:
+        """A refusal is kept for a minute, and no longer than the token is valid."""
+        answer, refusals = issuer.extra[f"{issuer.url}/userinfo"], []
+
+        def refuse(_headers: Mapping[str, str]) -> object:
+            refusals.append(1)
+            message = "refused"
+            raise FetchError(message, 401)
+
+        issuer.extra[f"{issuer.url}/userinfo"] = refuse
+        token, brief = issuer.token(), issuer.token(exp=NOW - 50)
+        told = all_at_once([lambda: verifier.verify(token)] * 10)
+        assert [each.reason for each in told if isinstance(each, TokenRefused)] == [Reason.DENIED] * 10
+        assert len(refusals) == 1
+        issuer.extra[f"{issuer.url}/userinfo"] = answer
+        clock.now += REFUSED - 1
+        assert reason_of(verifier, token) is Reason.DENIED
+        clock.now += 1
+        assert verifier.verify(token)
+        clock.now = NOW
+        issuer.extra[f"{issuer.url}/userinfo"] = refuse
+        assert reason_of(verifier, brief) is Reason.DENIED
+        clock.now = NOW + 10
+        assert reason_of(verifier, brief) is Reason.EXPIRED
+        assert len(refusals) == 2
 
     def test_what_records_call_a_person_may_stand_there(self, issuer: Issuer, clock: Clock) -> None:
         """As Check-in's `voperson_id` does; nothing else is kept of what is told."""

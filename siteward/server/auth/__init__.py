@@ -30,6 +30,19 @@ class Permission(StrEnum):
     """Look after what no VO owns: queues, dead letters, the deny-list, the audit of all."""
 
 
+def declared(permission: object, what: str) -> Permission:
+    """A permission as somebody has declared it: what is none would be forgotten until somebody is let in by it.
+
+    Raises:
+        TypeError: it is something else, such as a text or None; who declares it is named.
+    """
+    if not isinstance(permission, Permission):
+        known = ", ".join(each.name for each in Permission)
+        message = f"{what} declares the permission {permission!r}; expected Permission.X, where X is one of {known}"
+        raise TypeError(message)
+    return permission
+
+
 class Requirement:
     """A route's permission, as the FastAPI dependency in which the route declares it.
 
@@ -37,8 +50,12 @@ class Requirement:
     """
 
     def __init__(self, permission: Permission) -> None:
-        """Keep the permission for those who walk over the routes."""
-        self.permission = permission
+        """Keep the permission for those who walk over the routes.
+
+        Raises:
+            TypeError: it is none.
+        """
+        self.permission = declared(permission, "a route")
 
     async def __call__(self) -> None:
         """Take part in a request as every dependency does."""

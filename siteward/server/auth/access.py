@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -13,8 +13,9 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siteward.exposure import host_name
+from siteward.log import get_logger
 from siteward.loopback import is_loopback
-from siteward.server.auth import Permission, Requirement
+from siteward.server.auth import Permission, Requirement, declared
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.door import Door, NoToken
 from siteward.server.auth.refusal import Reason, TokenRefused
@@ -30,9 +31,11 @@ LOGIN_PAGE: Final = "/login"
 TO_LOGIN: Final[Mapping[int, Mapping[str, str]]] = {401: {}, 403: {"refused": "role"}}
 """By which statuses a browser that asks for a page is sent to log in, and what it is told there."""
 
+log = get_logger(__name__)
+
 
 class UndeclaredError(RuntimeError):
-    """A route that declares no permission; the app does not start with it."""
+    """A route, or a task, that declares no permission; the app does not start with it."""
 
 
 def permissions(routes: Iterable[BaseRoute]) -> Iterator[tuple[BaseRoute, Permission]]:
@@ -42,17 +45,26 @@ def permissions(routes: Iterable[BaseRoute]) -> Iterator[tuple[BaseRoute, Permis
         UndeclaredError: naming the route that declares none, or more than one.
     """
     for route in routes:
-        declared = set(_declared(route))
-        if len(declared) != 1:
-            path = getattr(route, "path", "") or type(route).__name__
-            methods = ", ".join(sorted(getattr(route, "methods", None) or ()))
-            message = (
-                f"route {path!r}{f' ({methods})' if methods else ''} declares "
-                f"{'no permission' if not declared else 'more than one permission'}; "
-                "give it one: dependencies=[Depends(requires(Permission.READ))], or mount Guarded(app, permission)"
-            )
-            raise UndeclaredError(message)
-        yield route, declared.pop()
+        yield route, permission_of(route)
+
+
+def permission_of(route: BaseRoute) -> Permission:
+    """The permission that a route declares.
+
+    Raises:
+        UndeclaredError: it declares none, or more than one.
+    """
+    found = set(_declared(route))
+    if len(found) != 1:
+        path = getattr(route, "path", "") or type(route).__name__
+        methods = ", ".join(sorted(getattr(route, "methods", None) or ()))
+        message = (
+            f"route {path!r}{f' ({methods})' if methods else ''} declares "
+            f"{'no permission' if not found else 'more than one permission'}; "
+            "give it one: dependencies=[Depends(requires(Permission.READ))], or mount Guarded(app, permission)"
+        )
+        raise UndeclaredError(message)
+    return found.pop()
 
 
 def _declared(route: BaseRoute) -> Iterator[Permission]:
@@ -73,9 +85,13 @@ class Guarded:
     """An ASGI application to be mounted, with the permission it asks for."""
 
     def __init__(self, app: ASGIApp, permission: Permission) -> None:
-        """Say what a caller of anything below it must be allowed to do."""
+        """Say what a caller of anything below it must be allowed to do.
+
+        Raises:
+            TypeError: that is no permission.
+        """
         self.app = app
-        self.permission = permission
+        self.permission = declared(permission, "a mounted application")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -85,11 +101,19 @@ class Guarded:
 class Access:
     """ASGI middleware that lets a request through to its route, with its caller, or answers why not."""
 
-    def __init__(self, app: ASGIApp, door: Door, permissions: list[tuple[BaseRoute, Permission]]) -> None:
-        """Judge by what this door tells, and by these permissions, in the routes' order."""
+    def __init__(self, app: ASGIApp, door: Door, routes: Sequence[BaseRoute]) -> None:
+        """Judge by what this door tells, and by what the routes declare.
+
+        Args:
+            app: what the routes are of.
+            door: tells who calls.
+            routes: the application's own list, in its order: what is added to it later is judged, too.
+        """
         self._app = app
         self._door = door
-        self._permissions = permissions
+        self._routes = routes
+        # By the routes' own addresses in memory, which are theirs as long as they are kept here.
+        self._judged: dict[int, tuple[BaseRoute, Permission | None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass."""
@@ -148,11 +172,39 @@ class Access:
         return caller
 
     def _asked(self, scope: Scope) -> Permission:
-        """What the route that will take the request asks for; what is not found asks for nothing."""
-        for route, permission in self._permissions:
-            if route.matches(scope)[0] is Match.FULL:
-                return permission
+        """What the route that will take the request asks for; where none will, nothing is asked and nothing is there.
+
+        Raises:
+            Problem: that route declares nothing.
+        """
+        partly: BaseRoute | None = None
+        for route in self._routes:
+            match route.matches(scope)[0]:
+                case Match.FULL:
+                    return self._permission_of(route)
+                case Match.PARTIAL if partly is None:
+                    partly = route
+        if partly is not None:
+            # It answers that it is not for this method, if it is one of ours.
+            self._permission_of(partly)
         return Permission.PUBLIC
+
+    def _permission_of(self, route: BaseRoute) -> Permission:
+        """What a route declares.
+
+        Raises:
+            Problem: nothing; the app has started, so the route came later, and is as if it were not there.
+        """
+        if id(route) not in self._judged:
+            try:
+                self._judged[id(route)] = route, permission_of(route)
+            except UndeclaredError as error:
+                log.error("a route is not served", error=str(error))  # noqa: TRY400  # its trace tells nothing more.
+                self._judged[id(route)] = route, None
+        permission = self._judged[id(route)][1]
+        if permission is None:
+            raise Problem(404, "Not Found")
+        return permission
 
 
 def token_problem(refusal: TokenRefused) -> Problem:

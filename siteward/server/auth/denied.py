@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -30,7 +30,7 @@ class Denied(Protocol):
     """Knows which tokens and subjects are denied."""
 
     def is_denied(self, identity: Identity) -> bool:
-        """Whether the token, or its subject at that issuer, is."""
+        """Whether the token, or its subject at that issuer, is, or was when the token was issued."""
 
 
 class Denial(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ class Denial(msgspec.Struct, frozen=True):
         at: when it was entered, microseconds since 1970 UTC.
         by: who entered it.
         reason: why.
+        before: only tokens that were issued before this instant are, microseconds since 1970 UTC; 0: all.
     """
 
     issuer: str
@@ -51,6 +52,13 @@ class Denial(msgspec.Struct, frozen=True):
     at: int
     by: str
     reason: str
+    before: int = 0
+
+
+class _Known(msgspec.Struct, frozen=True):
+    denied: frozenset[tuple[str, str, str]]
+    ended: Mapping[tuple[str, str], float]
+    """Seconds since 1970 UTC before which nothing of a subject was issued that is good."""
 
 
 class DenyList:
@@ -60,7 +68,7 @@ class DenyList:
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        """Use a database; its table is made at need.
+        """Use a database; its tables are made at need.
 
         Args:
             database: that of access; it is closed with the list.
@@ -70,16 +78,8 @@ class DenyList:
             sqlalchemy.exc.SQLAlchemyError, Conflict: it cannot be read.
         """
         metadata = MetaData()
-        self._table = Table(
-            "access_denied",
-            metadata,
-            *(text_column(name, LONGEST_NAME, key=True) for name in ("issuer", "subject", "token")),
-            integer_column("at"),
-            text_column("by", LONGEST_NAME),
-            text_column("reason", LONGEST_REASON),
-            sqlite_strict=True,
-            mysql_engine="InnoDB",
-        )
+        self._table = _table(metadata, "access_denied", ("issuer", "subject", "token"))
+        self._ended = _table(metadata, "access_ended", ("issuer", "subject"))
         self._database = database
         self._clock = clock
         with database.alone("siteward access") as connection:
@@ -91,8 +91,10 @@ class DenyList:
 
     def is_denied(self, identity: Identity) -> bool:
         """Whether a token, or its subject, is; as of a few seconds ago at most while the database answers."""
-        known, issuer = self._known, identity.issuer
-        return (issuer, "", identity.token) in known or (issuer, identity.subject, EVERY_TOKEN) in known
+        known, issuer, subject = self._known, identity.issuer, identity.subject
+        if (issuer, "", identity.token) in known.denied or (issuer, subject, EVERY_TOKEN) in known.denied:
+            return True
+        return identity.issued < known.ended.get((issuer, subject), float("-inf"))
 
     def deny(self, issuer: str, *, subject: str = "", token: str = "", by: str, reason: str) -> None:
         """Enter a subject, or a single token.
@@ -115,21 +117,40 @@ class DenyList:
             connection.execute(self._table.insert(), row | {"at": int(self._clock() * 1_000_000)})
         self._known = self._read()
 
+    def end_tokens(self, issuer: str, subject: str, *, by: str, reason: str) -> None:
+        """Refuse whatever was issued to a subject until now, and nothing that is issued from now on.
+
+        Of the second that is under way too, since most issuers write whole ones.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database does not take it.
+        """
+        mine = self._ended.c
+        row = {"issuer": issuer, "subject": subject, "by": by[:LONGEST_NAME], "reason": reason[:LONGEST_REASON]}
+        with self._database.write() as connection:
+            connection.execute(delete(self._ended).where((mine.issuer == issuer) & (mine.subject == subject)))
+            connection.execute(self._ended.insert(), row | {"at": int(self._clock() * 1_000_000)})
+        self._known = self._read()
+
     def allow(self, issuer: str, *, subject: str = "", token: str = "") -> bool:
-        """Take an entry out again; whether there was one."""
-        mine = self._table.c
+        """Take an entry out again, for a subject also what has ended its tokens; whether there was one."""
+        mine, ended = self._table.c, self._ended.c
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
             found = connection.execute(delete(self._table).where(chosen)).rowcount
+            if not token:
+                of_subject = (ended.issuer == issuer) & (ended.subject == subject)
+                found += connection.execute(delete(self._ended).where(of_subject)).rowcount
         self._known = self._read()
         return bool(found)
 
     def all(self) -> list[Denial]:
         """Every entry, the newest first."""
-        names = [self._table.c[name] for name in Denial.__struct_fields__]
         with self._database.read() as connection:
-            rows = connection.execute(select(*names).order_by(self._table.c["at"].desc())).all()
-        return [Denial(*row) for row in rows]
+            denied = connection.execute(select(self._table)).mappings().all()
+            ended = connection.execute(select(self._ended)).mappings().all()
+        entries = [Denial(**row) for row in denied] + [Denial(**row, token="", before=row["at"]) for row in ended]
+        return sorted(entries, key=lambda each: each.at, reverse=True)
 
     def close(self) -> None:
         """Stop reading, and close the database."""
@@ -137,8 +158,12 @@ class DenyList:
         self._reader.join()
         self._database.close()
 
-    def _read(self) -> frozenset[tuple[str, str, str]]:
-        return frozenset((each.issuer, each.subject, each.token) for each in self.all())
+    def _read(self) -> _Known:
+        entries = self.all()
+        return _Known(
+            frozenset((each.issuer, each.subject, each.token) for each in entries if not each.before),
+            {(each.issuer, each.subject): each.before / 1_000_000 for each in entries if each.before},
+        )
 
     def _read_again(self) -> None:
         while not self._closed.wait(SECONDS):
@@ -147,3 +172,17 @@ class DenyList:
             except (SQLAlchemyError, Conflict) as error:
                 # What was denied stays denied.
                 log.warning("the deny-list is not read", error=self._database.told(error))
+
+
+def _table(metadata: MetaData, name: str, key: tuple[str, ...]) -> Table:
+    """A table of who or what is concerned, since when, by whom and why."""
+    return Table(
+        name,
+        metadata,
+        *(text_column(each, LONGEST_NAME, key=True) for each in key),
+        integer_column("at"),
+        text_column("by", LONGEST_NAME),
+        text_column("reason", LONGEST_REASON),
+        sqlite_strict=True,
+        mysql_engine="InnoDB",
+    )

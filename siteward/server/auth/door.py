@@ -38,6 +38,9 @@ ASKING_AT_ONCE: Final = 4
 MOST_WAITING: Final = 100
 """Further ones that wait for their turn."""
 
+ISSUER_KEYS: Final = "issuer-keys"
+"""Below the data folder: what issuers said last, so that a start while one does not answer knows its keys."""
+
 Found = TypeVar("Found")
 log = get_logger(__name__)
 
@@ -101,7 +104,7 @@ class Door:
             (local.settings.url if name == LOCAL else each.url): None if name == LOCAL else each.vos
             for name, each in settings.issuers.items()
         }
-        self._verifier = Verifier(issuers, asking, clock)
+        self._verifier = Verifier(issuers, asking, clock, settings.folder / ISSUER_KEYS)
         self.login = LogIn(settings, self._verifier, http=http, clock=clock)
         self.url = settings.server.url.rstrip("/")
         self.is_secure = self.url.startswith("https:")
@@ -146,7 +149,10 @@ class Door:
         """
         if (await self._deny_list()).is_denied(identity):
             telemetry.add(TOKENS_REFUSED, 1, Reason.DENIED)
-            message = "the token, or its subject, was denied by an administrator"
+            message = (
+                "the token, or its subject, was denied by an administrator, or the subject has logged out everywhere "
+                "since it was issued"
+            )
             raise TokenRefused(Reason.DENIED, message)
         return Caller(identity, grants_of(identity, self._verifier.trusted(identity.issuer).settings))
 

@@ -15,6 +15,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         subject: the issuer's name for the bearer.
         token: the token's own name (`jti`), for the audit and the deny-list.
         expires: the second, since 1970 UTC, from which on it proves nothing.
+        issued: the second since 1970 UTC in which the issuer said so.
         vos: those that the issuer speaks for here.
         person: what records call the bearer; "" where the issuer does not say.
         groups: membership, as the issuer writes it; of WLCG tokens none where capabilities are given.
@@ -29,6 +30,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     token: str
     expires: float
+    issued: float = 0.0
     vos: tuple[str, ...] = ()
     person: str = ""
     groups: frozenset[str] = frozenset()

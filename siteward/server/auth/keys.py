@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from siteward.log import get_logger
 from siteward.oauth.discovery import Metadata, address_in, described_by, json_object
 from siteward.oauth.fetching import Fetch, FetchError
+from siteward.server.auth.allowance import Allowance
+from siteward.server.auth.key_file import KeyFile, Told
+from siteward.server.auth.key_set import Key, published_in, usable
 from siteward.server.auth.refusal import Reason, TokenRefused
-from siteward.server.auth.token_text import LONGEST_NAME, shown
-
-Key = RSAKey | ECKey | OKPKey
+from siteward.server.auth.token_text import shown
 
 REFRESH: Final = 6 * 3600.0
 """Seconds after which keys are asked for again (WLCG Common JWT Profile 1.3: default 6 hours, at least one)."""
@@ -26,13 +24,10 @@ LEAST_REFRESH: Final = 3600.0
 OUTAGE: Final = 2 * 86_400.0
 """Seconds for which keys are believed while their issuer does not answer (the same: default 2 days)."""
 RETRY: Final = 60.0
-"""Seconds between two questions to an issuer that did not answer, or did not have a key."""
-MOST_KEYS: Final = 100
-LEAST_RSA_BITS: Final = 2048
-CURVES: Final = {"EC": "P-256", "OKP": "Ed25519"}
-PARTS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
-KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP", "Ed25519": "OKP"}
-"""The type of key that each accepted algorithm signs with."""
+"""Seconds between two questions to an issuer that did not answer."""
+UNKNOWN_AT_ONCE: Final = 3
+UNKNOWN_EVERY: Final = 60.0
+"""An issuer is asked about keys that it did not have: so often at once, and once more after so many seconds."""
 
 log = get_logger(__name__)
 
@@ -47,20 +42,25 @@ class _Kept(msgspec.Struct, frozen=True):
 class IssuerKeys:
     """Asks the issuer at most once at a time. What is kept is found without waiting; any thread may ask."""
 
-    def __init__(self, issuer: str, fetch: Fetch, clock: Callable[[], float]) -> None:
+    def __init__(self, issuer: str, fetch: Fetch, clock: Callable[[], float], file: KeyFile | None = None) -> None:
         """Know the issuer; it is asked when the first token comes.
 
         Args:
             issuer: its exact name, which is the address below which it describes itself.
             fetch: asks it.
             clock: seconds since 1970 UTC.
+            file: where its last answer is kept, for a start while it does not answer; None keeps it nowhere.
         """
         self._issuer = issuer
         self._fetch = fetch
         self._clock = clock
+        self._file = file
         self._asking = threading.Lock()
-        self._kept: _Kept | None = None
         self._tried = float("-inf")
+        self._unknown = Allowance(UNKNOWN_AT_ONCE, UNKNOWN_EVERY)
+        told = file.read(clock()) if file else None
+        # Of before: the issuer is asked again first.
+        self._kept = _Kept(told.metadata, _by_name(told), told.asked, told.asked) if told else None
 
     def known(self, name: str, key_type: str) -> Key | None:
         """A key that is kept and fresh, without waiting; None where the issuer has to be asked first."""
@@ -94,18 +94,17 @@ class IssuerKeys:
             key_type: "RSA", "EC" or "OKP".
 
         Raises:
-            TokenRefused: the issuer does not have it, or has not answered for too long.
+            TokenRefused: the issuer does not have it, or cannot be asked now.
         """
         found = self.known(name, key_type)
         if found is not None:
             return found
-        kept = self._kept
+        seen, is_told = self._kept, True
         # Who finds an old key does not wait behind another one's question.
-        with_old = kept is not None and (name, key_type) in kept.keys and self._is_believable(kept)
+        with_old = seen is not None and (name, key_type) in seen.keys and self._is_believable(seen)
         if self._asking.acquire(blocking=not with_old):
             try:
-                if self.known(name, key_type) is None and self._clock() >= self._tried + RETRY:
-                    self._ask()
+                is_told = self._ask_where_due(name, seen)
             finally:
                 self._asking.release()
         kept = self._kept
@@ -113,10 +112,29 @@ class IssuerKeys:
             message = f"the issuer {self._issuer} does not tell its keys now; try again later"
             raise TokenRefused(Reason.UNAVAILABLE, message)
         key = kept.keys.get((name, key_type))
+        if key is None and not is_told:
+            message = f"whether the issuer {self._issuer} has a key {shown(name)} cannot be asked now; try again later"
+            raise TokenRefused(Reason.UNAVAILABLE, message)
         if key is None:
             message = f"the issuer {self._issuer} has no {key_type} key {shown(name)} for signatures"
             raise TokenRefused(Reason.KEY, message)
         return key
+
+    def _ask_where_due(self, name: str, seen: _Kept | None) -> bool:
+        """Ask the issuer if what is kept is too old, or has no key of a name; whether it has told since `seen`.
+
+        Names are anybody's to invent: they have an allowance of their own, so that neither an outage nor a stranger
+        uses up the question by which a new key is found.
+        """
+        kept, now = self._kept, self._clock()
+        if kept is None or now >= kept.until:
+            if now >= self._tried + RETRY:
+                self._ask()
+        elif any(each == name for each, _ in kept.keys):
+            return True
+        elif kept is seen and self._unknown.take(now):
+            self._ask()
+        return self._kept is not seen
 
     def _is_believable(self, kept: _Kept) -> bool:
         return self._clock() < kept.asked + OUTAGE
@@ -126,12 +144,16 @@ class IssuerKeys:
         try:
             metadata = described_by(self._issuer, self._fetch)
             answer = self._fetch(address_in(metadata, "jwks_uri"), {})
-            keys = dict(_keys_in(json_object(answer.body)))
+            published = published_in(json_object(answer.body))
         except (FetchError, ValueError) as error:
             log.warning("keys of an issuer not read", issuer=self._issuer, error=str(error))
             return
         lasting = REFRESH if answer.lasting is None else min(max(answer.lasting, LEAST_REFRESH), REFRESH)
-        self._kept = _Kept(metadata, keys, self._tried, self._tried + lasting)
+        texts = {name: value for name, value in metadata.items() if isinstance(value, str)}
+        told = Told(self._issuer, self._tried, texts, tuple(published))
+        self._kept = _Kept(metadata, _by_name(told), self._tried, self._tried + lasting)
+        if self._file is not None:
+            self._file.write(told)
 
     @property
     def described(self) -> Metadata:
@@ -139,55 +161,5 @@ class IssuerKeys:
         return self._kept.metadata if self._kept else {}
 
 
-class _Described(msgspec.Struct):
-    """A key as JSON Web Key Sets write it (RFC 7517 §4), as far as it matters here."""
-
-    kid: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-    kty: str
-    use: str = "sig"
-    key_ops: tuple[str, ...] = ("verify",)
-    alg: str = ""
-    crv: str = ""
-    n: str = ""
-    e: str = ""
-    x: str = ""
-    y: str = ""
-
-
-def _keys_in(answer: Mapping[str, object]) -> Iterator[tuple[tuple[str, str], Key]]:
-    """The public keys for signatures that can be used here; others are of no concern."""
-    listed = answer.get("keys")
-    if not isinstance(listed, list) or len(listed) > MOST_KEYS:
-        message = f"its keys are no list of at most {MOST_KEYS}"
-        raise ValueError(message)
-    for each in listed:
-        try:
-            described = msgspec.convert(each, _Described)
-            key = _key_of(described)
-        except (msgspec.ValidationError, JoseError, ValueError, TypeError):
-            continue
-        if key is not None:
-            yield (described.kid, described.kty), key
-
-
-def _key_of(described: _Described) -> Key | None:
-    if described.use != "sig" or "verify" not in described.key_ops or described.kty not in PARTS:
-        return None
-    if described.alg and KEY_TYPES.get(described.alg) != described.kty:
-        return None
-    if described.crv != CURVES.get(described.kty, ""):
-        return None
-    # Only its public parts: a private one that was published by mistake is not to be kept.
-    parts = {name: getattr(described, name) for name in ("kty", *PARTS[described.kty])}
-    match described.kty:
-        case "RSA":
-            # The library would import a weak one, with a warning.
-            return RSAKey.import_key(parts) if _bits(described.n) >= LEAST_RSA_BITS else None
-        case "EC":
-            return ECKey.import_key(parts)
-        case _:
-            return OKPKey.import_key(parts)
-
-
-def _bits(number: str) -> int:
-    return int.from_bytes(urlsafe_b64decode(f"{number}{'=' * (-len(number) % 4)}"), "big").bit_length()
+def _by_name(told: Told) -> dict[tuple[str, str], Key]:
+    return {(each.kid, each.kty): key for each, key in usable(told.keys)}

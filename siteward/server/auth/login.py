@@ -168,6 +168,8 @@ class LogIn:
             **self._userinfo(under_way.issuer, tokens, token.claims, issuer),
             **token.claims,
             "jti": f"log-in {secrets.token_hex(8)}",
+            # The issuer has said so to us, just now, whatever its clock shows.
+            "iat": now,
             "exp": now + min(max(lasting, 0.0), LONGEST),
             # What the ID token says of scopes is not what the person may do here.
             "scope": "",

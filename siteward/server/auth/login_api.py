@@ -138,7 +138,7 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
     @routes.delete("/v1/session", dependencies=[Depends(requires(Permission.IDENTIFIED)), Depends(refuse_unknown)])
     async def end(
         request: Request,
-        everywhere: Annotated[bool, Query(description="In every browser, not only in this one.")] = False,  # noqa: FBT002  # a query.
+        everywhere: Annotated[bool, Query(description="In every browser, and with every token issued so far.")] = False,  # noqa: FBT002  # a query.
     ) -> Response:
         """Log out, and say where the session at the issuer is ended, which this does not do."""
         identity = caller_of(request).identity
@@ -146,6 +146,10 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
 
         def ended() -> int:
             if everywhere:
+                if identity.issuer:
+                    # Programs that the person has logged in, and whoever has copied a token, are out, too.
+                    told = {"by": identity.subject, "reason": "logged out everywhere"}
+                    resources.denied.end_tokens(identity.issuer, identity.subject, **told)
                 return resources.sessions.end_all(identity.issuer, subject=identity.subject)
             resources.sessions.end(cookie)
             return 1

@@ -28,7 +28,7 @@ class Reason(StrEnum):
     VERSION = "version"
     """It follows another version of its profile."""
     DENIED = "denied"
-    """An administrator has denied it, or its subject."""
+    """An administrator has denied it, or its subject, or that has logged out everywhere since; or its issuer has."""
     UNAVAILABLE = "unavailable"
     """Whether it is good cannot be told now: its issuer does not answer."""
 

@@ -22,6 +22,8 @@ from siteward.server.auth.token_text import Claims, TokenText, second_of, shown
 MOST_KEPT: Final = 10_000
 NOT_KNOWN: Final = frozenset({401, 403})
 """Statuses by which an issuer refuses a token of its own."""
+REFUSED: Final = 60.0
+"""Seconds for which the issuer is believed that it does not know a token, and not asked for it again."""
 RETRY: Final = 10.0
 """Seconds for which the same token is not asked for again after its issuer did not answer."""
 ADDED: Final = ("entitlements", "eduperson_entitlement", "voperson_id", "preferred_username")
@@ -32,8 +34,17 @@ log = get_logger(__name__)
 
 class _Kept(msgspec.Struct, frozen=True):
     claims: Claims | None
-    """None where the issuer did not answer."""
+    """None where the issuer did not answer, or refuses."""
     until: float
+    is_refused: bool = False
+
+
+class _Turn:
+    """Whose turn it is to ask about one token, and how many want it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.wanted = 0
 
 
 class Userinfo:
@@ -46,7 +57,7 @@ class Userinfo:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
-        self._asking: dict[bytes, threading.Lock] = {}
+        self._asking: dict[bytes, _Turn] = {}
 
     def added(self, token: TokenText, *, may_wait: bool) -> Claims:
         """A verified token's claims, with what its issuer says beside them.
@@ -65,6 +76,9 @@ class Userinfo:
             if not may_wait:
                 raise Waits(str(token.claims["iss"]))
             kept = self._asked_once(digest, token)
+        if kept.is_refused:
+            message = "the issuer does not know the token any more"
+            raise TokenRefused(Reason.DENIED, message)
         if kept.claims is None:
             message = "the issuer does not tell what the bearer is entitled to; try again later"
             raise TokenRefused(Reason.UNAVAILABLE, message)
@@ -77,27 +91,31 @@ class Userinfo:
 
     def _asked_once(self, digest: bytes, token: TokenText) -> _Kept:
         with self._lock:
-            asking = self._asking.setdefault(digest, threading.Lock())
-        with asking:
-            try:
+            turn = self._asking.setdefault(digest, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
                 kept = self._find(digest)
                 if kept is None:
                     kept = self._ask(token)
                     self._keep(digest, kept)
                 return kept
-            finally:
-                with self._lock:
-                    self._asking.pop(digest, None)
+        finally:
+            with self._lock:
+                turn.wanted -= 1
+                # While anybody waits, whoever comes next has to wait behind them.
+                if not turn.wanted:
+                    del self._asking[digest]
 
     def _ask(self, token: TokenText) -> _Kept:
         now = self._clock()
+        ends = (second_of(token.claims, "exp") or now) + SKEW
         try:
             address = address_in(self._keys.described, "userinfo_endpoint")
             claims = json.loads(self._fetch(address, {"Authorization": f"Bearer {token.text}"}).body)
         except FetchError as error:
             if error.status in NOT_KNOWN:
-                message = "the issuer does not know the token any more"
-                raise TokenRefused(Reason.DENIED, message) from error
+                return _Kept(None, min(now + REFUSED, ends), is_refused=True)
             log.warning("userinfo not read", error=str(error))
             return _Kept(None, now + RETRY)
         except (ValueError, RecursionError) as error:
@@ -109,7 +127,7 @@ class Userinfo:
             log.warning("userinfo of somebody else", subject=subject)
             return _Kept(None, now + RETRY)
         mine = {name: claims[name] for name in ADDED if name in claims}
-        return _Kept(mine, (second_of(token.claims, "exp") or now) + SKEW)
+        return _Kept(mine, ends)
 
     def _keep(self, digest: bytes, kept: _Kept) -> None:
         with self._lock:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
 from joserfc.jws import JWSRegistry
 
 from siteward.oauth.fetching import Fetch
+from siteward.server.auth.good_signatures import GoodSignatures
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.keys import KEY_TYPES, IssuerKeys
+from siteward.server.auth.key_file import KeyFile
+from siteward.server.auth.key_set import KEY_TYPES
+from siteward.server.auth.keys import IssuerKeys
 from siteward.server.auth.profiles import Profile
 from siteward.server.auth.profiles.aarc import AarcProfile
 from siteward.server.auth.profiles.local import LocalProfile
@@ -51,6 +55,7 @@ class Verifier:
         issuers: Mapping[str, IssuerSettings],
         fetch: Callable[[IssuerSettings], Fetch],
         clock: Callable[[], float] = time.time,
+        folder: Path | None = None,
     ) -> None:
         """Trust these issuers, by whatever names the configuration calls them.
 
@@ -58,12 +63,16 @@ class Verifier:
             issuers: the trusted ones.
             fetch: gives what asks an issuer.
             clock: seconds since 1970 UTC.
+            folder: where answers of issuers are kept over a restart; None keeps none.
         """
         self._clock = clock
+        self._good = GoodSignatures()
         self._trusted: dict[str, Trusted] = {}
         for settings in issuers.values():
             asks = fetch(settings)
-            keys = IssuerKeys(settings.url, asks, clock)
+            # Our own issuer's keys stand beside it already.
+            file = KeyFile(folder, settings.url) if folder and settings.profile != "local" else None
+            keys = IssuerKeys(settings.url, asks, clock, file)
             self._trusted[settings.url] = Trusted(
                 settings, keys, Userinfo(keys, asks, clock) if settings.userinfo else None
             )
@@ -91,7 +100,7 @@ class Verifier:
         trusted = self._trusted.get(text_of(token.claims, "iss"))
         if trusted is None:
             _refuse(Reason.ISSUER, f"is of the issuer {shown(token.claims['iss'])}, which is not trusted here")
-        check_signature(token, trusted.keys, may_wait=may_wait)
+        check_signature(token, trusted.keys, may_wait=may_wait, good=self._good)
         profile, now = PROFILES[trusted.settings.profile], self._clock()
         profile.check(token.claims, trusted.settings, now)
         claims = token.claims
@@ -101,7 +110,9 @@ class Verifier:
         return Verified(identity, trusted.settings)
 
 
-def check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool, is_named: bool = True) -> None:
+def check_signature(
+    token: TokenText, keys: IssuerKeys, *, may_wait: bool, is_named: bool = True, good: GoodSignatures | None = None
+) -> None:
     """Refuse a token that its issuer did not sign.
 
     Args:
@@ -109,14 +120,37 @@ def check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool, is_na
         keys: of its issuer.
         may_wait: whether the issuer may be asked for its keys.
         is_named: the token has to name its key; else it may leave that to an issuer that has only one.
+        good: those that were computed already.
 
     Raises:
         TokenRefused: why.
         Waits: the issuer would have to be asked for its keys, and may not be.
     """
-    algorithm, name = token.header.get("alg"), token.header.get("kid")
-    key_type = KEY_TYPES.get(algorithm) if isinstance(algorithm, str) else None
-    if key_type is None:
+    algorithm, name = _header(token)
+    if name is None and not is_named:
+        name = keys.only(KEY_TYPES[algorithm])
+    if not isinstance(name, str) or not name:
+        _refuse(Reason.KEY, "does not name its key (kid)")
+    key = keys.known(name, KEY_TYPES[algorithm])
+    if key is None:
+        if not may_wait:
+            raise Waits(str(token.claims["iss"]))
+        key = keys.sought(name, KEY_TYPES[algorithm])
+    if good is not None and good.has(token.text, key):
+        return
+    signed = token.text.rpartition(".")[0].encode()
+    # EdDSA is the name that most issuers still use for what RFC 9864 calls Ed25519.
+    checked = JWSRegistry.algorithms["Ed25519" if algorithm == "EdDSA" else algorithm]
+    if not checked.verify(signed, token.signature, key):
+        _refuse(Reason.SIGNATURE, "was not signed by its issuer, or was changed")
+    if good is not None:
+        good.keep(token.text, key)
+
+
+def _header(token: TokenText) -> tuple[str, object]:
+    """By which algorithm a token is signed, and what it calls its key."""
+    algorithm = token.header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
         accepted = ", ".join(KEY_TYPES)
         _refuse(Reason.ALGORITHM, f"is signed by {shown(algorithm)}; accepted are {accepted}")
     if "crit" in token.header:
@@ -126,20 +160,7 @@ def check_signature(token: TokenText, keys: IssuerKeys, *, may_wait: bool, is_na
     kind = token.header.get("typ", "jwt")
     if not isinstance(kind, str) or kind.lower() not in TYPES:
         _refuse(Reason.MALFORMED, f"is of type {shown(kind)}; expected an access token, of type JWT or at+jwt")
-    if name is None and not is_named:
-        name = keys.only(key_type)
-    if not isinstance(name, str) or not name:
-        _refuse(Reason.KEY, "does not name its key (kid)")
-    key = keys.known(name, key_type)
-    if key is None:
-        if not may_wait:
-            raise Waits(str(token.claims["iss"]))
-        key = keys.sought(name, key_type)
-    signed = token.text.rpartition(".")[0].encode()
-    # EdDSA is the name that most issuers still use for what RFC 9864 calls Ed25519.
-    checked = JWSRegistry.algorithms["Ed25519" if algorithm == "EdDSA" else str(algorithm)]
-    if not checked.verify(signed, token.signature, key):
-        _refuse(Reason.SIGNATURE, "was not signed by its issuer, or was changed")
+    return algorithm, token.header.get("kid")
 
 
 def _refuse(reason: Reason, what: str) -> NoReturn:

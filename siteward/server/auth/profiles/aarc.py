@@ -51,6 +51,7 @@ class AarcProfile:
             subject=subject_of(claims),
             token=text_of(claims, "jti"),
             expires=second_of(claims, "exp") or 0.0,
+            issued=second_of(claims, "iat") or 0.0,
             vos=tuple(vo for vo in issuer.vos if vo in groups),
             person=person if isinstance(person, str) else "",
             scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),

@@ -38,6 +38,7 @@ class LocalProfile:
             subject=subject,
             token=text_of(claims, "jti"),
             expires=second_of(claims, "exp") or 0.0,
+            issued=second_of(claims, "iat") or 0.0,
             vos=tuple(dict.fromkeys(vo for grant in grants for vo in grant.vos)),
             person=subject,
             grants=grants,

@@ -48,6 +48,7 @@ class WlcgProfile:
             subject=subject,
             token=text_of(claims, "jti"),
             expires=second_of(claims, "exp") or 0.0,
+            issued=second_of(claims, "iat") or 0.0,
             vos=issuer.vos,
             person=person if isinstance(person, str) else "",
             groups=frozenset(groups),
