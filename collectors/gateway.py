@@ -70,7 +70,7 @@ def router(settings: Settings) -> APIRouter:
     limiter = CapacityLimiter(AT_ONCE)
     limits = Limits(Waiting(settings.gateway.max_waiting), Quotas(settings.gateway))
 
-    @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.REPORT))], openapi_extra=_BODY)
+    @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.SEND))], openapi_extra=_BODY)
     async def post_records(kind: str, request: Request) -> Response:
         """Queue records of one kind; answers for each `queued` or `rejected`, with its id or the reason."""
         resources: Resources = request.app.state.resources
@@ -85,7 +85,7 @@ def router(settings: Settings) -> APIRouter:
         telemetry.add(GATEWAY_REQUESTS, 1, str(response.status_code))
         return response
 
-    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
+    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.SEND))])
     def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
         """What each sink did with a record, for every time that you sent it; the newest first."""
         try:
@@ -150,6 +150,9 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         if kind is None:
             message = f"no kind is called {name[:80]!r}; there are {', '.join(sorted(resources.kinds))}"
             raise Problem(404, message, parts={"field": "kind"})  # noqa: TRY301  # as what is raised below.
+        if not sender.may_send(kind):
+            message = f"your token does not let you send records of the kind {kind.name}"
+            raise Problem(403, message, parts={"field": "kind"})  # noqa: TRY301  # as above.
         body = _body(request, kind, sender, resources.settings.gateway)
         limits.waiting.check(resources.broker)
         limits.quotas.check(sender, ())

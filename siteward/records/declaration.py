@@ -126,6 +126,7 @@ class Declaration(msgspec.Struct, frozen=True):
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     booked: bool = True
     since: str = ""
+    sent_by: str = ""
     record: type[Record] | None = None
 
 
@@ -133,6 +134,8 @@ class DeclarationError(TypeError):
     """A kind that contradicts itself; the message names kind, field and what to change."""
 
 
+SENT_BY: Final = ("operate",)
+"""Permissions by which records may be sent, beside reporting."""
 _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -151,10 +154,16 @@ def check_declaration(declaration: Declaration) -> None:
         *_longest_problems(declaration),
         *_tier_problems(declaration.tiers),
         *_counter_problems(declaration),
+        *_sending_problems(declaration),
     ]
     if problems:
         message = f"kind {declaration.name!r}: {'; '.join(problems)}"
         raise DeclarationError(message)
+
+
+def _sending_problems(declaration: Declaration) -> Iterator[str]:
+    if declaration.sent_by not in {"", *SENT_BY}:
+        yield f"option 'sent_by' is {declaration.sent_by!r}; it may be {', '.join(SENT_BY)}"
 
 
 def _is_name(text: str) -> bool:

@@ -45,6 +45,7 @@ class Kind:
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
         booked: whether the accounting ledger takes its records.
+        sent_by: name of the permission that also lets somebody send its records; "" where only reporters do.
         since: name of the time from which counters count; "" where it has none.
         counters: measures that count up from record to record.
         counted_by: the fields that, beside the VO, tell one counter from another: the identity without the time.
@@ -67,6 +68,7 @@ class Kind:
         self.retention = declaration.retention
         self.booked = declaration.booked
         self.since = declaration.since
+        self.sent_by = declaration.sent_by
         self.of_instants = self.shape is Shape.SNAPSHOT and not self.since
         self.record = declaration.record
         self.column = {column.name: column for column in self.columns}

@@ -352,6 +352,14 @@ def test_a_kind_says_whether_it_is_booked() -> None:
     assert not kind_from_table("beam", TABLE | {"booked": False}).booked
 
 
+def test_a_kind_says_who_else_sends_it() -> None:
+    """By default only reporters do; operators send downtimes, and no other permission lets anybody send anything."""
+    assert (JOB.sent_by, kind_of(Downtime).sent_by) == ("", "operate")
+    assert kind_from_table("beam", TABLE | {"sent_by": "operate"}).sent_by == "operate"
+    with pytest.raises(DeclarationError, match="'sent_by' is 'read'; it may be operate"):
+        kind_from_table("beam", TABLE | {"sent_by": "read"})
+
+
 def test_an_undeclared_class_option_is_refused() -> None:
     """A misspelt option must not be taken for a default."""
     options = {"kind": "wrong", "identiy": ("time",)}
