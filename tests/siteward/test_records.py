@@ -49,6 +49,8 @@ HOUR = timedelta(hours=1)
         ({"site": None}, "site", "expected str, got null"),
         ({"site": "a\0b"}, "site", "NUL"),
         ({"user": "\ud800"}, "user", "not valid Unicode"),
+        ({"state": "\ud800"}, "state", "not valid Unicode"),
+        ({"cpu_time": "\ud800"}, "cpu_time", "not valid Unicode"),
         ({"state": "finished"}, "state", "expected one of completed, failed"),
         ({"wall_time": -1}, "wall_time", ">= 0"),
         ({"wall_time": 2**63}, "wall_time", "<= 9223372036854775807"),
@@ -174,6 +176,8 @@ def test_json_that_is_no_record_is_refused(text: bytes, field: str, reason: str)
         ("end", '"yesterday"', "RFC 3339"),
         ("end", "1772452800", "RFC 3339"),
         ("site", '"\\ud800"', "not valid Unicode"),
+        ("state", '"\\ud800"', "not valid Unicode"),
+        ("wall_time", '"\\udfff"', "not valid Unicode"),
         ("site", '{"a":1}', "expected str"),
     ],
 )
