@@ -324,6 +324,13 @@ class AccessSettings(Section):
     """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
 
 
+class VoSettings(Section):
+    """`[gateway.vos.NAME]`: what one VO may send."""
+
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+    """Its own in place of `vo_rate`; 0 for any."""
+
+
 class GatewaySettings(Section):
     """`[gateway]`: records over HTTP."""
 
@@ -335,14 +342,17 @@ class GatewaySettings(Section):
     """Largest single record in bytes."""
     receipts_days: Positive = 7
     max_waiting: Positive = 2_000_000
-    """Records waiting in a queue beyond which the gateway answers 429."""
+    """Records waiting in a queue beyond which the gateway answers 429; from three quarters of them on, to VOs that have
+    more than a fair share of what waits."""
     producer_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
     """Requests of one producer that are read at the same time, of 16; a further one is answered 429."""
-    producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 10_000.0
     """Records per second that one producer may send in the long run; 0 for any. More than ten seconds' worth at once is
     answered 429."""
-    vo_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    vo_rate: Annotated[float, msgspec.Meta(ge=0)] = 20_000.0
     """The same for all producers of one VO together."""
+    vos: dict[str, VoSettings] = {}
+    """VOs with a rate of their own, `[gateway.vos.NAME]`."""
 
 
 class ProbeSettings(Section):
