@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 
-from accounting.answering import answered, ledger_of
+from accounting.answering import answered, ledger_of, of_ledger
 from accounting.corrections.correction import Correction, CorrectionError
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
@@ -42,7 +42,7 @@ def router(_settings: Settings) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/accounting/corrections",
         tags=["accounting"],
-        dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown)],
+        dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown), Depends(of_ledger)],
     )
     routes.post("")(propose_correction)
     routes.post("/{number}/approval")(approve_correction)
