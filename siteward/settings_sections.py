@@ -182,11 +182,12 @@ class PrometheusSettings(Section):
     """`[prometheus]`: live metrics of records, and where range queries go."""
 
     host: str = "127.0.0.1"
-    """Address on which a collector that feeds the sink `prometheus` is scraped."""
+    """Address on which a collector that feeds the sink `prometheus` is scraped. Another one than loopback needs an
+    issuer of tokens that is trusted, `[issuers.NAME]`."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9469
     """0 takes any free port, which is logged."""
     token: str = ""
-    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+    """Of scrapers that have no token of a trusted issuer. `token_file` keeps it out of this file."""
     certificate: str = ""
     """PEM file of the certificate with its chain: TLS is spoken then."""
     key: str = ""
