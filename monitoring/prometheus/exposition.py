@@ -237,7 +237,7 @@ class _Scrape(BaseHTTPRequestHandler):
             return None
         if watchers is not None:
             problem = watchers.objection(given)
-            return problem and (problem.status, problem.detail)
+            return None if problem is None else (problem.status, problem.detail)
         if token:
             return 401, "This needs the token of prometheus.token: send the header `Authorization: Bearer …`."
         # Without a token a page of another site could come through a browser here.
