@@ -16,11 +16,14 @@ from siteward.server.asking import Turns
 from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
+from siteward.server.shares import ShareOf
 from siteward.sinks import SinkUnavailable
 
 log = get_logger(__name__)
 Answered = TypeVar("Answered")
 _turns: Final = Turns("ledger")
+of_ledger: Final = ShareOf("ledger")
+"""Dependency of every route that asks the ledger."""
 
 
 def ledger_of(request: Request) -> Ledger:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from accounting.answering import answered, ledger_of
+from accounting.answering import answered, ledger_of, of_ledger
 from accounting.booking.measures import additive
 from accounting.checks.record_trace import trace_record
 from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace
@@ -68,7 +68,7 @@ def router(settings: Settings) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/accounting",
         tags=["accounting"],
-        dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
+        dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown), Depends(of_ledger)],
     )
     routes.get("/kinds")(list_kinds)
     routes.get("/reports")(list_reports)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from accounting.answering import answered, ledger_of
+from accounting.answering import answered, ledger_of, of_ledger
 from accounting.corrections.correction import Correction, CorrectionError
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
@@ -83,7 +83,7 @@ def router(_settings: Settings) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/accounting/corrections",
         tags=["accounting"],
-        dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown)],
+        dependencies=[Depends(requires(Permission.ACCOUNT)), Depends(refuse_unknown), Depends(of_ledger)],
     )
     routes.post("", openapi_extra=body_described(Proposal))(propose_correction)
     routes.post("/{number}/approval", openapi_extra=body_described(Approval))(approve_correction)

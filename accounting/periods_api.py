@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from accounting.answering import answered, ledger_of
+from accounting.answering import answered, ledger_of, of_ledger
 from accounting.booking.adjustments import ALL_VOS, Cause
 from accounting.checks.signing import sign_compared
 from accounting.checks.traced import MOST_LISTED
@@ -71,7 +71,11 @@ class SignedDocument(msgspec.Struct, frozen=True):
 
 def router(_settings: Settings) -> APIRouter:
     """The routes below `/v1/accounting/periods`."""
-    routes = APIRouter(prefix="/v1/accounting/periods", tags=["accounting"], dependencies=[Depends(refuse_unknown)])
+    routes = APIRouter(
+        prefix="/v1/accounting/periods",
+        tags=["accounting"],
+        dependencies=[Depends(refuse_unknown), Depends(of_ledger)],
+    )
     reading, deciding = [Depends(requires(Permission.READ))], [Depends(requires(Permission.ACCOUNT))]
     routes.get("", dependencies=reading)(list_periods)
     routes.get("/{kind}/{month}/adjustments", dependencies=reading)(list_adjustments)

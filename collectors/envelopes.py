@@ -64,8 +64,8 @@ def opened(  # what arrived, as what, from whom, when, and how much of it may be
         # Cut from it anew, a part would name a place that no collector reads.
         reason = f"leads beyond the {MAX_RECORDS} records of an envelope"
         raise Refused(reason, kind=kind.name, field="first", value=header.first)
-    if not sender.speaks_for(header.vo):
-        reason = f"your token does not report for the VO {header.vo[:80]!r}; it reports for {sender.vos}"
+    if not sender.speaks_for(kind, header.vo):
+        reason = f"your token does not report for the VO {header.vo[:80]!r}; it reports for {sender.vos(kind)}"
         parts = {"field": "vo", "value": header.vo[:80], "reason": reason}
         raise Problem(403, reason, parts=parts)
     # Another sender may have seen its id, and must not put its own records in place of these.

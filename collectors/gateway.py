@@ -21,10 +21,12 @@ from collectors.bodies import Element, broken, elements, limited, lines, plain
 from collectors.database import database_path
 from collectors.envelopes import ENVELOPES, LARGEST, Sent, opened
 from collectors.intake import Answers, Intake
+from collectors.limits import Limits
 from collectors.quotas import Quotas
 from collectors.receipts import Receipts
 from collectors.sender import Sender
-from siteward.broker import Broker, BrokerError
+from collectors.waiting import Waiting
+from siteward.broker import BrokerError
 from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
 from siteward.records import Kind, Refused, id_bytes
@@ -71,7 +73,7 @@ def router(settings: Settings) -> APIRouter:
     limiter = CapacityLimiter(AT_ONCE)
     limits = Limits(Waiting(settings.gateway.max_waiting), Quotas(settings.gateway))
 
-    @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.REPORT))], openapi_extra=_BODY)
+    @routes.post("/records/{kind}", dependencies=[Depends(requires(Permission.SEND))], openapi_extra=_BODY)
     async def post_records(kind: str, request: Request) -> Response:
         """Queue records of one kind; answers for each `queued` or `rejected`, with its id or the reason."""
         resources: Resources = request.app.state.resources
@@ -86,7 +88,7 @@ def router(settings: Settings) -> APIRouter:
         telemetry.add(GATEWAY_REQUESTS, 1, str(response.status_code))
         return response
 
-    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.REPORT))])
+    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.SEND))])
     def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
         """What each sink did with a record, for every time that you sent it; the newest first.
 
@@ -108,37 +110,6 @@ def router(settings: Settings) -> APIRouter:
     return routes
 
 
-class Waiting:
-    """Whether the queues are too full for more; looked at once a second at most."""
-
-    def __init__(self, most: int) -> None:
-        """Take the number of waiting records in any queue that is too many."""
-        self._most = most
-        self._until = 0.0
-        self._longest = 0
-
-    def check(self, broker: Broker) -> None:
-        """Pass while there is room.
-
-        Raises:
-            Problem: 429, with the seconds after which to try again.
-            siteward.broker.BrokerError: the broker does not answer.
-        """
-        if time.monotonic() >= self._until:
-            self._longest = max((queue.records or 0 for queue in broker.status()), default=0)
-            self._until = time.monotonic() + 1.0
-        if self._longest > self._most:
-            message = f"{self._longest} records wait to be stored, more than {self._most}; try again later"
-            raise Problem(429, message, headers=RETRY_AFTER)
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What may stop a request."""
-
-    waiting: Waiting
-    quotas: Quotas
-
-
 class Body(msgspec.Struct, frozen=True):
     """What a request brings: records, and the envelope that they are in, if they are."""
 
@@ -153,6 +124,9 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         if kind is None:
             message = f"no kind is called {name[:80]!r}; there are {', '.join(sorted(resources.kinds))}"
             raise Problem(404, message, parts={"field": "kind"})  # noqa: TRY301  # as what is raised below.
+        if not sender.may_send(kind):
+            message = f"your token does not let you send records of the kind {kind.name}"
+            raise Problem(403, message, parts={"field": "kind"})  # noqa: TRY301  # as above.
         body = _body(request, kind, sender, resources.settings.gateway)
         limits.waiting.check(resources.broker)
         limits.quotas.check(sender, ())
@@ -183,7 +157,7 @@ def _answer(  # from whom, what, and what may stop it.
         ):
             if key:
                 now = receipts.began(key, now)
-            intake = Intake(kind, sender, publisher, receipts, answers, now, limits.quotas, resources.people)
+            intake = Intake(kind, sender, publisher, receipts, answers, now, limits, resources.people)
             intake.use_key(key)
             if body.sent:
                 intake.use_envelope(body.sent)

@@ -13,8 +13,8 @@ import msgspec
 
 from collectors.bodies import PIECE, Element
 from collectors.envelopes import Sent
+from collectors.limits import Limits
 from collectors.pseudonymising import final_id
-from collectors.quotas import Quotas
 from collectors.receipts import GATEWAY, QUEUED, Receipt, Receipts
 from collectors.sender import Sender
 from siteward.broker import Message, Publisher
@@ -106,7 +106,7 @@ class Intake:
         receipts: Receipts,
         answers: Answers,
         now: int,
-        quotas: Quotas,
+        limits: Limits,
         people: PeopleTable,
     ) -> None:
         """Take who sends, where records go, how many may, and by whose pseudonyms their ids are told.
@@ -119,7 +119,7 @@ class Intake:
         self._answers = answers
         self._now = now
         self._sender = sender
-        self._quotas = quotas
+        self._limits = limits
         self._people = people
         self._accepted: list[tuple[int, Row]] = []
         self._rejected: list[tuple[int, Refused]] = []
@@ -213,7 +213,7 @@ class Intake:
         by_vo: dict[str, list[Placed]] = {}
         for position, row in self._accepted:
             by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
-        self._quotas.check(self._sender, by_vo)
+        self._limits.check(self._sender, by_vo)
         messages: list[Message] = []
         receipts: list[Receipt] = []
         ids: dict[int, bytes] = {}
@@ -235,7 +235,7 @@ class Intake:
                     ids[position] = final_id(self._kind, row, self._people, anonymous)
                     receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
         self._publisher.publish(messages)
-        self._quotas.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})
+        self._limits.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})
         self._receipts.note(receipts, self._now)
         self._chunks += 1
         return ids

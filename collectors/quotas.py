@@ -136,6 +136,8 @@ class Quotas:
                 self._settings.producer_rate,
                 sum(records.values()),
             )
-        if self._settings.vo_rate:
-            for vo, count in records.items():
-                yield Whose("VO", vo, vo), self._settings.vo_rate, count
+        for vo, count in records.items():
+            own = self._settings.vos.get(vo)
+            rate = self._settings.vo_rate if own is None else own.rate
+            if rate:
+                yield Whose("VO", vo, vo), rate, count

@@ -42,22 +42,26 @@ class Sender:
         place = f"{issuer.hostname or ''}{issuer.path.rstrip('/')}"
         self.producer = f"{self._own}@{place}" if identity.token else f"gateway@{socket.gethostname()}"
         self.account = msgspec.json.encode((identity.issuer, identity.subject)).decode()
-        self._may = lru_cache(REMEMBERED)(lambda vo, site: caller.may_in(Permission.REPORT, vo, site))
+        self._may_in = lru_cache(REMEMBERED)(caller.may_in)
 
-    @property
-    def vos(self) -> str:
-        """The VOs that it reports for, for messages."""
-        return ", ".join(sorted({each for grant in self._reporting() for each in grant.vos})) or "no VO"
+    def vos(self, kind: Kind) -> str:
+        """The VOs that it sends records of a kind for, for messages."""
+        return ", ".join(sorted({each for grant in self._sending(kind) for each in grant.vos})) or "no VO"
 
     @property
     def places_of(self) -> tuple[str, ...]:
         """The VOs of whose places its requests may take one; what all share is nobody's, unless it has nothing else."""
-        vos = tuple(dict.fromkeys(each for grant in self._reporting() for each in grant.vos))
+        reporting = [grant for grant in self._grants if grant.allows(Permission.REPORT)] or self._grants
+        vos = tuple(dict.fromkeys(each for grant in reporting for each in grant.vos))
         return tuple(each for each in vos if each != SHARED) or vos
 
-    def speaks_for(self, vo: str) -> bool:
-        """Whether there is any record of a VO that it may send."""
-        return any(grant.holds_in(vo) and (grant.sites or self._may(vo, "")) for grant in self._reporting())
+    def may_send(self, kind: Kind) -> bool:
+        """Whether there is any record of a kind that it may send."""
+        return any(self._sending(kind))
+
+    def speaks_for(self, kind: Kind, vo: str) -> bool:
+        """Whether there is any record of a kind and a VO that it may send."""
+        return any(grant.holds_in(vo) and (grant.sites or self._may(kind, vo, "")) for grant in self._sending(kind))
 
     def check(self, kind: Kind, row: Row) -> None:
         """Refuse a record for which the sender does not speak: of a VO, a site, or another producer.
@@ -66,21 +70,24 @@ class Sender:
             Refused: naming the field.
         """
         vo, site = row.vo, getattr(row, SITE, "")  # type: ignore[attr-defined]  # every kind has a VO.
-        if not self._may(vo, site):
+        if not self._may(kind, vo, site):
             self._refuse(kind, vo, site)
-        if self._by_site(vo) and _may_be_another_sites(kind, row):
+        if self._by_site(kind, vo) and _may_be_another_sites(kind, row):
             message = "such a record may replace another site's; send it with a token that is of no single site"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
         if not self._is_platform and PRODUCER in kind.column and (kind.shape is Shape.SNAPSHOT or kind.name == COUNTS):
             # Cycles, and what was to come, are known by the producer whatever the VO.
             self._check_producer(kind, getattr(row, PRODUCER))
 
-    def _by_site(self, vo: str) -> bool:
-        """Whether it speaks for single sites of a VO only."""
-        return all(grant.sites for grant in self._reporting() if grant.holds_in(vo))
+    def _may(self, kind: Kind, vo: str, site: str) -> bool:
+        return any(self._may_in(permission, vo, site) for permission in _permissions(kind))
 
-    def _reporting(self) -> Iterator[Grant]:
-        return (grant for grant in self._grants if grant.allows(Permission.REPORT))
+    def _by_site(self, kind: Kind, vo: str) -> bool:
+        """Whether it speaks for single sites of a VO only."""
+        return all(grant.sites for grant in self._sending(kind) if grant.holds_in(vo))
+
+    def _sending(self, kind: Kind) -> Iterator[Grant]:
+        return (grant for grant in self._grants if any(map(grant.allows, _permissions(kind))))
 
     def _check_producer(self, kind: Kind, producer: str) -> None:
         if producer == self._own or producer.startswith((f"{self._own}/", f"{self._own}@")):
@@ -89,12 +96,17 @@ class Sender:
         raise Refused(message, kind=kind.name, field=PRODUCER, value=producer)
 
     def _refuse(self, kind: Kind, vo: str, site: str) -> None:
-        sites = sorted({each for grant in self._reporting() if grant.holds_in(vo) for each in grant.sites})
+        sites = sorted({each for grant in self._sending(kind) if grant.holds_in(vo) for each in grant.sites})
         if sites:
             message = f"your token reports for {', '.join(sites)} only"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
-        message = f"your token reports for {self.vos} only"
+        message = f"your token reports for {self.vos(kind)} only"
         raise Refused(message, kind=kind.name, field="vo", value=vo)
+
+
+def _permissions(kind: Kind) -> tuple[Permission, ...]:
+    """Each of them lets somebody send records of a kind."""
+    return (Permission.REPORT, Permission(kind.sent_by)) if kind.sent_by else (Permission.REPORT,)
 
 
 def _may_be_another_sites(kind: Kind, row: Row) -> bool:

@@ -120,6 +120,8 @@ def _more(kind: Kind) -> Iterator[str]:
     reasons = ", or ".join(filter(None, parts))
     if kind.since:
         yield f"Counters count from {code(kind.since)} on; the ledger books what they counted since the record before."
+    if kind.sent_by:
+        yield f"Who may {kind.sent_by} sends them too, beside those who report."
     if not kind.booked:
         yield "The accounting ledger takes none of them."
     elif reasons:

@@ -29,6 +29,7 @@ from siteward.server.auth import Permission, requires
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.server.seen import seen_by
+from siteward.server.shares import ShareOf
 from siteward.settings import Settings
 
 MOST_RECORDS: Final = 10_000
@@ -38,7 +39,8 @@ BEGINNING: Final = "1990-01-01"
 END: Final = "2100-01-01"
 
 Answered = TypeVar("Answered")
-_turns: Final = Turns("store")
+STORE: Final = "store"
+_turns: Final = Turns(STORE)
 KindName = Annotated[str, Path(description="Name of the kind, such as `job`.")]
 Where = Annotated[
     list[str],
@@ -57,9 +59,10 @@ def router(_settings: Settings) -> APIRouter:
     )
     routes.get("/kinds")(list_kinds)
     routes.get("/kinds/{kind}")(show_kind)
-    routes.get("/query")(answer_query)
-    routes.get("/values/{kind}/{field}")(list_values)
-    routes.get("/records/{kind}")(list_records)
+    asking = [Depends(ShareOf(STORE))]
+    routes.get("/query", dependencies=asking)(answer_query)
+    routes.get("/values/{kind}/{field}", dependencies=asking)(list_values)
+    routes.get("/records/{kind}", dependencies=asking)(list_records)
     return routes
 
 

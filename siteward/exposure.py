@@ -16,22 +16,23 @@ SHORTEST_TOKEN: Final = 32
 """Characters; a shorter token can be guessed."""
 
 
-def check_exposure(section: str, host: str, token: str) -> None:
-    """Refuse to listen beyond this machine without a token, and any token that can be guessed.
+def check_exposure(section: str, host: str, token: str, *, trusting: bool) -> None:
+    """Refuse to listen beyond this machine without a trusted issuer, and any token that can be guessed.
 
     Args:
         section: of the settings, for the message.
         host: the address to listen on.
-        token: the one that callers have to know; "" where none is asked.
+        token: one that callers may know; "" without.
+        trusting: whether the settings name an issuer of tokens that is trusted.
 
     Raises:
         siteward.settings.SettingsError: saying what to set.
     """
-    if not token and not is_loopback(host):
+    if not trusting and not is_loopback(host):
         message = (
-            f"setting {section}.host: {host!r} can be reached from other machines, which needs a token; "
-            f"set {section}.token_file to a file with at least {SHORTEST_TOKEN} random characters, "
-            f"or leave {section}.host at 127.0.0.1"
+            f"setting {section}.host: {host!r} can be reached from other machines, which needs an issuer of tokens "
+            'that is trusted: [issuers.NAME], or [issuers.local] with profile = "local" for tokens that '
+            f"`siteward token create` makes; or leave {section}.host at 127.0.0.1"
         )
         raise SettingsError(message)
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):

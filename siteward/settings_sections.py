@@ -182,11 +182,12 @@ class PrometheusSettings(Section):
     """`[prometheus]`: live metrics of records, and where range queries go."""
 
     host: str = "127.0.0.1"
-    """Address on which a collector that feeds the sink `prometheus` is scraped."""
+    """Address on which a collector that feeds the sink `prometheus` is scraped. Another one than loopback needs an
+    issuer of tokens that is trusted, `[issuers.NAME]`."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9469
     """0 takes any free port, which is logged."""
     token: str = ""
-    """Required where host is not a loopback address. `token_file` keeps it out of this file."""
+    """Of scrapers that have no token of a trusted issuer. `token_file` keeps it out of this file."""
     certificate: str = ""
     """PEM file of the certificate with its chain: TLS is spoken then."""
     key: str = ""
@@ -324,6 +325,13 @@ class AccessSettings(Section):
     """Of pseudonyms, 32 random characters or more. Empty: the file `pseudonym.key` of the data folder, made at need."""
 
 
+class VoSettings(Section):
+    """`[gateway.vos.NAME]`: what one VO may send."""
+
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+    """Its own in place of `vo_rate`; 0 for any."""
+
+
 class GatewaySettings(Section):
     """`[gateway]`: records over HTTP."""
 
@@ -335,16 +343,19 @@ class GatewaySettings(Section):
     """Largest single record in bytes."""
     receipts_days: Positive = 7
     max_waiting: Positive = 2_000_000
-    """Records waiting in a queue beyond which the gateway answers 429."""
+    """Records waiting in a queue beyond which the gateway answers 429; from three quarters of them on, to VOs that have
+    more than a fair share of what waits."""
     producer_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
     """Requests of one producer that are read at the same time, of 16; a further one is answered 429."""
     vo_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 12
     """The same of all producers of one VO together; the others' places stay free for other VOs."""
-    producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 10_000.0
     """Records per second that one producer may send in the long run; 0 for any. More than ten seconds' worth at once is
     answered 429."""
-    vo_rate: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    vo_rate: Annotated[float, msgspec.Meta(ge=0)] = 20_000.0
     """The same for all producers of one VO together."""
+    vos: dict[str, VoSettings] = {}
+    """VOs with a rate of their own, `[gateway.vos.NAME]`."""
 
 
 class ProbeSettings(Section):

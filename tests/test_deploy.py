@@ -116,7 +116,7 @@ def test_our_settings_are_accepted(volumes: Path, tmp_path: Path) -> None:
     """The settings file of app and collector is complete: real engines, both sinks fed, tokens for open addresses."""
     settings = own_settings(tmp_path, volumes, {})
     check_trust(settings)
-    check_exposure("prometheus", settings.prometheus.host, settings.prometheus.token)
+    check_exposure("prometheus", settings.prometheus.host, settings.prometheus.token, trusting=bool(settings.issuers))
     assert (settings.broker_url, settings.monitoring_url) == (
         "amqp://siteward@rabbitmq:5672/siteward",
         "opensearchs://siteward@opensearch:9200",

@@ -50,7 +50,7 @@ def preview(ledger: Ledger, draft: Draft) -> Figures:
     differences = Differences(tables.kind, moved_by(draft))
     with ledger.database.read() as connection:
         refuse_archived(connection, ledger.common, tables.kind, draft.selection)
-        check_ids(connection, tables, draft.selection.ids)
+        check_ids(connection, tables, draft.selection)
         reached = NOTHING
         most = MOST_OF_COUNTERS + 1 if tables.kind.since else AT_ONCE
         while rows := selected_rows(connection, tables, draft.selection, reached, most):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, select
@@ -21,6 +21,7 @@ from siteward.query_text import parse_filters
 from siteward.records import Kind
 
 _MILLISECOND = 1_000
+VO = "vo"
 
 
 def selected_rows(connection: Connection, tables: Tables, selection: Selection, after: bytes, most: int) -> list[Row]:
@@ -37,10 +38,13 @@ def selected_rows(connection: Connection, tables: Tables, selection: Selection, 
     return [dict(row) for row in connection.execute(question.limit(most)).mappings()]
 
 
-def _conditions(tables: Tables, selection: Selection) -> list[ColumnElement[bool]]:
+def _conditions(tables: Tables, selection: Selection, only: str = "") -> list[ColumnElement[bool]]:
+    """What the records meet; of the conditions on fields those on one `only`, where it is named."""
     records = tables.records
     found: list[ColumnElement[bool]] = []
     for condition in parse_filters(selection.where, tables.kind):
+        if only not in {"", condition.field}:
+            continue
         table = tables.series if is_bucketed(tables.kind.column[condition.field]) else records
         found += conditions_of(table, [condition])
     if selection.ids:
@@ -53,18 +57,20 @@ def _conditions(tables: Tables, selection: Selection) -> list[ColumnElement[bool
     return found
 
 
-def check_ids(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
+def check_ids(connection: Connection, tables: Tables, selection: Selection) -> None:
     """Refuse ids of which there is no record that counts.
+
+    One of a VO that the conditions leave out is none: who corrects their own VO does not learn what others have.
 
     Raises:
         CorrectionError: it names them.
     """
-    wanted, table = [bytes.fromhex(each) for each in ids], tables.records
     found: set[bytes] = set()
-    for first in range(0, len(wanted), AT_ONCE):
-        mine = select(table.c[ID]).where(table.c[ID].in_(wanted[first : first + AT_ONCE]))
-        found |= {bytes(each) for each in connection.execute(mine).scalars()}
-    missing = [each.hex() for each in wanted if each not in found]
+    for first in range(0, len(selection.ids), AT_ONCE):
+        part = Selection(where=selection.where, ids=selection.ids[first : first + AT_ONCE])
+        question = whole_rows(tables, tables.records).where(*_conditions(tables, part, only=VO))
+        found |= {bytes(row[ID]) for row in connection.execute(question).mappings()}
+    missing = [each for each in selection.ids if bytes.fromhex(each) not in found]
     if missing:
         message = (
             f"{tables.kind.name} has no record {listed(missing)} that counts: it never came, or is void; give the ids "

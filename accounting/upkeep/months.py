@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Final
 
 from siteward.usage import Period
@@ -44,7 +44,8 @@ def parse_month(text: str) -> int:
         ValueError: it is not written so.
     """
     match = _NAME.fullmatch(text)
-    if match is None or not 1 <= int(match[2]) <= _LAST or int(match[1]) == 0:
+    # The end of a month has to be an instant, too.
+    if match is None or not 1 <= int(match[2]) <= _LAST or not MINYEAR <= int(match[1]) < MAXYEAR:
         message = f"{text[:80]!r} is not a month; write one as 2026-10"
         raise ValueError(message)
     return int(datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC).timestamp())

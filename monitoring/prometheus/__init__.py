@@ -17,7 +17,8 @@ def open_sink(settings: Settings, kinds: Mapping[str, Kind]) -> Sink:
     """
     from monitoring.prometheus.promql import open_promql  # noqa: PLC0415  # as the next.
     from monitoring.prometheus.sink import PrometheusSink  # noqa: PLC0415  # who only asks Prometheus needs none of it.
+    from siteward.server.auth.watching import Watchers  # noqa: PLC0415  # as the ones before.
 
     # Nothing is asked yet; an address that cannot be is told now, not with the first question.
     open_promql(settings.prometheus)
-    return PrometheusSink(settings.prometheus, kinds)
+    return PrometheusSink(settings.prometheus, kinds, Watchers(settings) if settings.issuers else None)

@@ -25,6 +25,7 @@ from siteward import __version__
 from siteward.exposure import check_exposure, host_name, knows_token, serving
 from siteward.log import get_logger
 from siteward.loopback import is_loopback
+from siteward.server.auth.watching import Watchers
 from siteward.settings import PrometheusSettings, SettingsError
 from siteward.telemetry import METRICS, MetricType, telemetry
 
@@ -114,14 +115,21 @@ def registry_of(points: Points) -> CollectorRegistry:
 class Endpoint:
     """`GET /metrics` in threads of its own, until it is closed."""
 
-    def __init__(self, settings: PrometheusSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: PrometheusSettings, registry: CollectorRegistry, watchers: Watchers | None = None
+    ) -> None:
         """Listen.
+
+        Args:
+            settings: where, and a token that scrapers may have.
+            registry: what is shown.
+            watchers: who else may see it; None where no issuer of tokens is trusted.
 
         Raises:
             siteward.settings.SettingsError: the address is not allowed, or cannot be listened on now.
         """
-        check_exposure("prometheus", settings.host, settings.token)
-        self._server = _listening(settings, registry)
+        check_exposure("prometheus", settings.host, settings.token, trusting=watchers is not None)
+        self._server = _listening(settings, registry, watchers)
         self.port: int = self._server.server_address[1]
         # A short poll: closing waits for the end of one.
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="prometheus", daemon=True)
@@ -142,9 +150,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, settings: PrometheusSettings, registry: CollectorRegistry) -> None:
+    def __init__(self, settings: PrometheusSettings, registry: CollectorRegistry, watchers: Watchers | None) -> None:
         self.address_family = AF_INET6 if ":" in settings.host else AF_INET
         self.token = settings.token
+        self.watchers = watchers
         self._tls = serving("prometheus", settings.certificate, settings.key)
         self.registry = registry
         self.turns = BoundedSemaphore(AT_ONCE)
@@ -202,9 +211,9 @@ class _Server(ThreadingHTTPServer):
         """A scraper that went away is nothing to tell, and a fault of ours has an answer."""
 
 
-def _listening(settings: PrometheusSettings, registry: CollectorRegistry) -> _Server:
+def _listening(settings: PrometheusSettings, registry: CollectorRegistry, watchers: Watchers | None) -> _Server:
     try:
-        return _Server(settings, registry)
+        return _Server(settings, registry, watchers)
     except OSError as error:
         message = (
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
@@ -223,16 +232,17 @@ class _Scrape(BaseHTTPRequestHandler):
 
     def _objection(self) -> tuple[int, str] | None:
         """HTTP status and reason for a request that may not pass; None where it may."""
-        token = self.server.token
-        if not token:
-            # Without a token a page of another site could come through a browser here.
-            known = is_loopback(host_name(self.headers.get("Host", "")))
-            return (
-                None if known else (421, "This endpoint answers to localhost only; other names need prometheus.token.")
-            )
-        if knows_token(self.headers.get("Authorization", ""), token.encode()):
+        token, watchers, given = self.server.token, self.server.watchers, self.headers.get("Authorization", "")
+        if token and knows_token(given, token.encode()):
             return None
-        return 401, "This needs the token of prometheus.token: send the header `Authorization: Bearer …`."
+        if watchers is not None:
+            problem = watchers.objection(given)
+            return None if problem is None else (problem.status, problem.detail)
+        if token:
+            return 401, "This needs the token of prometheus.token: send the header `Authorization: Bearer …`."
+        # Without a token a page of another site could come through a browser here.
+        known = is_loopback(host_name(self.headers.get("Host", "")))
+        return None if known else (421, "This endpoint answers to localhost only; other names need [issuers.NAME].")
 
     def do_GET(self) -> None:
         """All series, or why not."""

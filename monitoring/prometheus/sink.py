@@ -16,6 +16,7 @@ from monitoring.prometheus.points import Counted, Counting, Limits, Point
 from monitoring.prometheus.remote_write import RemoteWrite
 from monitoring.prometheus.window import Why
 from siteward.records import Kind, Shape
+from siteward.server.auth.watching import Watchers
 from siteward.settings import PrometheusSettings
 from siteward.sinks import Batch, Outcome, Written
 from siteward.telemetry import PROMETHEUS_LEFT_OUT, PROMETHEUS_OVER_BUDGET, PROMETHEUS_SERIES, telemetry
@@ -29,8 +30,10 @@ class PrometheusSink:
     Whoever needs every record asks the monitoring store or the ledger: series are rates since this process started.
     """
 
-    def __init__(self, settings: PrometheusSettings, kinds: Mapping[str, Kind]) -> None:
-        """Start from zero and listen.
+    def __init__(
+        self, settings: PrometheusSettings, kinds: Mapping[str, Kind], watchers: Watchers | None = None
+    ) -> None:
+        """Start from zero and listen. Who may see the series beside scrapers with the token is closed with the sink.
 
         Raises:
             siteward.settings.SettingsError: a setting cannot be used, or the address is taken.
@@ -44,8 +47,10 @@ class PrometheusSink:
                 # What counts trouble is zero before there is any, so that the first trouble is seen as a change.
                 telemetry.add(PROMETHEUS_LEFT_OUT, 0, name, why)
         with ExitStack() as opened:
+            if watchers is not None:
+                opened.callback(watchers.close)
             registry = registry_of(self.points)
-            self._endpoint = Endpoint(settings, registry)
+            self._endpoint = Endpoint(settings, registry, watchers)
             opened.callback(self._endpoint.close)
             if settings.remote_write:
                 remote = RemoteWrite(settings, registry, self._endpoint.port)

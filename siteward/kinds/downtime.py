@@ -15,6 +15,7 @@ class Downtime(
     partition="announced",
     ahead=timedelta(days=3650),
     booked=False,
+    sent_by="operate",
 ):
     """One announced downtime; a change or withdrawal is a newer revision with the same reference.
 

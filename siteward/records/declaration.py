@@ -138,6 +138,7 @@ class Declaration(msgspec.Struct, frozen=True):
     booked: bool = True
     since: str = ""
     bounds: tuple[Bound, ...] = ()
+    sent_by: str = ""
     record: type[Record] | None = None
 
 
@@ -145,6 +146,8 @@ class DeclarationError(TypeError):
     """A kind that contradicts itself; the message names kind, field and what to change."""
 
 
+SENT_BY: Final = ("operate",)
+"""Permissions by which records may be sent, beside reporting."""
 _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -165,10 +168,16 @@ def check_declaration(declaration: Declaration) -> None:
         *_longest_problems(declaration),
         *_tier_problems(declaration.tiers),
         *_counter_problems(declaration),
+        *_sending_problems(declaration),
     ]
     if problems:
         message = f"kind {declaration.name!r}: {'; '.join(problems)}"
         raise DeclarationError(message)
+
+
+def _sending_problems(declaration: Declaration) -> Iterator[str]:
+    if declaration.sent_by not in {"", *SENT_BY}:
+        yield f"option 'sent_by' is {declaration.sent_by!r}; it may be {', '.join(SENT_BY)}"
 
 
 def _is_name(text: str) -> bool:

@@ -46,6 +46,7 @@ class Kind:
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
         booked: whether the accounting ledger takes its records.
+        sent_by: name of the permission that also lets somebody send its records; "" where only reporters do.
         since: name of the time from which counters count; "" where it has none.
         counters: measures that count up from record to record.
         counted_by: the fields that, beside the VO, tell one counter from another: the identity without the time.
@@ -69,6 +70,7 @@ class Kind:
         self.retention = declaration.retention
         self.booked = declaration.booked
         self.since = declaration.since
+        self.sent_by = declaration.sent_by
         self.of_instants = self.shape is Shape.SNAPSHOT and not self.since
         self.record = declaration.record
         self.column = {column.name: column for column in self.columns}
@@ -167,6 +169,10 @@ class Kind:
             row = msgspec.convert(values, self.row)
         except msgspec.ValidationError as error:
             raise self.refused(error, values) from error
+        except UnicodeEncodeError:
+            # A half character where no text is wanted, which msgspec compares as UTF-8.
+            self._refuse_string(values)
+            raise
         times = values[1 : self._after_times]
         if self._is_interval and times[1] < times[0]:
             reason = f"ends before it starts ({moment(times[0]).isoformat()})"
@@ -177,7 +183,7 @@ class Kind:
             raise Refused(reason, kind=self.name, field=field, value=moment(max(times)).isoformat())
         text = "".join(self._strings(values))
         if "\0" in text or not (text.isascii() or _is_unicode(text)):
-            self._refuse_string(row)
+            self._refuse_string(values)
         for name in self._numbers:
             value = getattr(row, name)
             if value is not None and not isfinite(value):
@@ -219,9 +225,8 @@ class Kind:
                 )
         return Refused(f"expected a record of class {self.record}", kind=self.name, value=type(record).__name__)
 
-    def _refuse_string(self, row: Row) -> None:
-        for column in self.columns:
-            value = getattr(row, column.name)
+    def _refuse_string(self, values: Sequence[Any]) -> None:
+        for column, value in zip(self.columns, values, strict=True):
             if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
                 reason = "contains a NUL character" if "\0" in value else "is not valid Unicode text"
                 raise Refused(reason, kind=self.name, field=column.name, value=value)

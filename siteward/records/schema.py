@@ -20,7 +20,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
     It knows nothing of two fields at once: that an interval ends after it starts, and that times are not in the
     future, only the door checks. Keywords of our own: `x-role` (dimension, measure or time), `x-unit`,
     `x-combine`, `x-limit`, `x-personal`, `x-counter`, and at the top `x-shape`, `x-identity`, `x-time`, `x-products`,
-    `x-ratios`, and of the ledger `x-longest` and `x-tiers`, in seconds, `x-bounds` and `x-since`.
+    `x-ratios`, `x-sent-by`, and of the ledger `x-longest` and `x-tiers`, in seconds, `x-bounds` and `x-since`.
     """
     return {
         "$schema": DIALECT,
@@ -48,6 +48,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
         },
         "x-bounds": [{"measure": bound.measure, "most": str(bound)} for bound in kind.bounds],
         "x-since": kind.since or None,
+        "x-sent-by": kind.sent_by or None,
         "x-longest": None if kind.longest is None else kind.longest // MICROSECONDS,
         "x-tiers": [{"age": age, "width": width} for age, width in kind.tiers],
     }

@@ -59,6 +59,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         tiers: Sequence[Tier] | None = None,
         booked: bool = True,
         since: str = "",
+        sent_by: str = "",
     ) -> None:
         """Say what a declaration may give; the metaclass takes it.
 
@@ -76,6 +77,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
             booked: whether the accounting ledger takes its records; false for what nobody accounts for.
             since: the time from which a snapshot's counters count; given where it has measures that are counters.
                 Records that are the same but for their instant tell of the same counters.
+            sent_by: the permission that, beside reporting, lets somebody send them over HTTP, in the VOs and for the
+                sites where it is held: `operate`, for what people say, and no service.
         """
 
 

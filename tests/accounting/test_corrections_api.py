@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from accounting import api, corrections_api
 from accounting.opening import open_ledger
 from siteward.kinds import load_kinds
-from siteward.records import microseconds
+from siteward.records import id_text, microseconds
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import EVERY, Grant, Role
@@ -169,6 +169,19 @@ def test_nobody_decides_for_another_vo(app: TestClient, settings: Settings) -> N
         assert Person(app, settings, "olga", role, "alpha").post(**MOVE, where=["vo=alpha"]).status_code == 403
     assert root.post(f"/{number}/approval").json()["state"] == "applied"
     assert root.post("/999/approval").status_code == 422
+
+
+def test_no_id_tells_an_accountant_what_another_vo_has(app: TestClient, settings: Settings) -> None:
+    """One of another VO is refused as one that never came; those of the VO itself are corrected."""
+    anna = Person(app, settings, "anna", Role.ACCOUNTANT, "alpha")
+    until = microseconds(NOON + timedelta(days=1))
+    rows = [JOB.row_of(job(number, vo=VOS[number % 2]), until) for number in (0, 1)]
+    mine, theirs = (id_text(each) for each in batch_of(JOB, rows).ids)
+    by_id = {**MOVE, "window": "", "where": ["vo=alpha"], "dry_run": True}
+    assert anna.post(**by_id, ids=[mine]).json()["records"] == 1
+    refused = [anna.post(**by_id, ids=[each]) for each in (theirs, "00" * 16)]
+    assert [each.status_code for each in refused] == [422, 422]
+    assert refused[0].text.replace(theirs, "00" * 16) == refused[1].text
 
 
 def test_hidden_names_are_not_told_by_corrections(settings: Settings) -> None:

@@ -151,6 +151,8 @@ def test_what_is_not_the_time_for_it_is_a_conflict(app: TestClient, settings: Se
     assert told(f"{MARCH}/closing", vo="alpha")[0] == 409
     assert told(f"{MARCH}/closing", vo="gamma")[::2] == (422, "job has no record of the VO 'gamma'; look at its name")
     assert told(f"{ROOT}/job/March/closing")[::2] == (422, "'March' is not a month; write one as 2026-10")
+    for month in ("9999-12", "9999-01", "0000-12"):
+        assert told(f"{ROOT}/job/{month}/closing")[::2] == (422, f"'{month}' is not a month; write one as 2026-10")
     assert told(f"{ROOT}/jobs/2026-03/closing")[0] == 422
     assert told(f"{ROOT}/host/2026-03/signature")[0] == 422
     assert root.get(f"{ROOT}/job/2026-02/adjustments", ALL).status_code == 422

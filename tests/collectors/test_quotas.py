@@ -16,6 +16,7 @@ from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import Grant, Role
 from siteward.server.problems import Problem
 from siteward.settings import GatewaySettings
+from siteward.settings_sections import VoSettings
 
 TOO_MANY = 429
 
@@ -41,10 +42,32 @@ def wait(quotas: Quotas, producer: str, *vos: str) -> int:
 
 
 def test_without_limits_nobody_waits() -> None:
-    """The default."""
-    quotas = limited(Clock())
+    """Where the settings say so."""
+    quotas = limited(Clock(), producer_rate=0, vo_rate=0)
     quotas.charge(sender("one"), {"a": 10**9})
     assert wait(quotas, "one", "a") == 0
+
+
+def test_an_honest_site_never_waits_by_default() -> None:
+    """With 100,000 cores, a day's jobs to send anew, and 200 VOs' worth of everything else."""
+    clock = Clock()
+    quotas = limited(clock)
+    for _ in range(24 * 28):
+        assert wait(quotas, "site", "a") == 0
+        quotas.charge(sender("site"), {"a": 3_600})
+        clock.now += 0.4
+
+
+def test_a_vo_may_have_a_rate_of_its_own() -> None:
+    """Higher, lower or none; the others have that of all."""
+    clock = Clock()
+    own = {"small": VoSettings(rate=10), "free": VoSettings(rate=0)}
+    quotas = limited(clock, producer_rate=0, vo_rate=100, vos=own)
+    for vo in ("small", "free", "other"):
+        quotas.charge(sender("one"), {vo: 1_000})
+    assert [wait(quotas, "one", vo) for vo in ("small", "free", "other")] == [90, 0, 0]
+    quotas.charge(sender("one"), {"free": 10**9, "other": 100})
+    assert [wait(quotas, "one", vo) for vo in ("free", "other")] == [0, 1]
 
 
 def test_a_noisy_producer_waits_and_no_other() -> None:
@@ -137,7 +160,7 @@ def test_one_vo_does_not_hold_all_places_however_many_tokens_it_has() -> None:
 def test_who_was_silent_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of names does not fill the memory."""
     monkeypatch.setattr(module, "MOST_KNOWN", 3)
-    quotas = limited(Clock(), producer_rate=1)
+    quotas = limited(Clock(), producer_rate=1, vo_rate=0)
     for name in ("a", "b", "c", "a", "d"):
         quotas.charge(sender(name), {"vo": 100})
     assert [wait(quotas, name) > 0 for name in ("a", "b", "c", "d")] == [True, False, True, True]

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from in_memory import MemoryResources
 
 from collectors import gateway
-from siteward.envelope import open_envelope
+from siteward.envelope import MSGPACK, open_envelope, seal
 from siteward.kinds import load_kinds
+from siteward.records.doors import row_from_json
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
@@ -119,6 +120,72 @@ def test_who_only_reads_sends_nothing(door: Door, grants: tuple[Grant, ...]) -> 
     answer = door.client.post("/v1/records/job", content=b"{" * 9, headers=door.bearer(*grants))
     assert answer.status_code == 403
     assert not door.queued()
+
+
+def downtime(vo: str = "dteam", site: str = "SITE-A") -> dict[str, Any]:
+    """An announced downtime."""
+    return {
+        "vo": vo,
+        "site": site,
+        "source": "people",
+        "reference": "1",
+        "announced": "2026-03-01T10:00:00Z",
+        "start": "2026-03-02T10:00:00Z",
+        "end": "2026-03-02T11:00:00Z",
+        "severity": "outage",
+        "classification": "scheduled",
+    }
+
+
+SITES_OWN: Final = Grant(Role.SITE_OPERATOR, ("dteam", "all"), ("SITE-A",))
+
+
+@pytest.mark.parametrize(
+    ("grant", "sent", "refused"),
+    [
+        (Grant(Role.OPERATOR, ("dteam",)), downtime(), None),
+        (Grant(Role.OPERATOR, ("dteam",)), downtime(site="SITE-B"), None),
+        (Grant(Role.OPERATOR, ("dteam",)), downtime("biomed"), "vo"),
+        (Grant(Role.OPERATOR, ("dteam", "all")), downtime("all"), "vo"),
+        (SITES_OWN, downtime(), None),
+        (SITES_OWN, downtime("all"), None),
+        (SITES_OWN, downtime(site="SITE-B"), "site"),
+        (SITES_OWN, downtime("all", "SITE-B"), "site"),
+        (SITES_OWN, downtime("biomed"), "vo"),
+        (Grant(Role.REPORTER, ("dteam",)), downtime(), None),
+        (ADMIN, downtime("all"), None),
+    ],
+)
+def test_operators_announce_downtimes(door: Door, grant: Grant, sent: dict[str, Any], refused: str | None) -> None:
+    """Of their VOs, those of a site of their sites; what concerns all is said by sites and the platform."""
+    headers = door.bearer(grant)
+    answer = door.client.post("/v1/records/downtime", json=[sent], headers=headers)
+    assert answer.status_code == 200, answer.text
+    (told,) = answer.json()["records"]
+    assert told.get("field") == refused
+    assert len(door.queued()) == (refused is None)
+    if refused is None:
+        assert door.client.get(f"/v1/receipts/{told['id']}", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("role", [Role.READER, Role.USER, Role.ACCOUNTANT])
+def test_who_operates_nothing_announces_nothing(door: Door, role: Role) -> None:
+    """The body is not even read."""
+    answer = door.client.post("/v1/records/downtime", content=b"{" * 9, headers=door.bearer(Grant(role, ("dteam",))))
+    assert answer.status_code == 403
+
+
+def test_operators_send_nothing_but_what_is_theirs_to_say(door: Door) -> None:
+    """No job, in a body or in an envelope; and an envelope of downtimes is judged as any other body."""
+    headers = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
+    for kind in ("job", "host", "storage-share"):
+        answer = door.client.post(f"/v1/records/{kind}", content=b"{" * 9, headers=headers)
+        assert (answer.status_code, answer.json()["field"]) == (403, "kind")
+    downtimes = KINDS["downtime"]
+    for vo, status in (("dteam", 200), ("biomed", 403)):
+        body = seal(downtimes, [row_from_json(downtimes, json.dumps(downtime(vo)).encode(), LATER)], "me", LATER)
+        sent = door.client.post("/v1/records/downtime", content=body, headers=headers | {"Content-Type": MSGPACK})
+        assert sent.status_code == status, sent.text
 
 
 def test_records_say_who_sent_them(door: Door) -> None:

@@ -6,7 +6,7 @@ import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,19 @@ from monitoring.prometheus.sink import PrometheusSink
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
 from siteward.records import Kind, Row, Type, kind_from_table
-from siteward.settings import CollectorSettings, PrometheusSettings, Settings, SettingsError
+from siteward.server.auth import watching
+from siteward.server.auth.denied import DenyList
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Grant, Role
+from siteward.server.database import Database, DatabaseError
+from siteward.settings import (
+    CollectorSettings,
+    IssuerSettings,
+    NetworkSettings,
+    PrometheusSettings,
+    Settings,
+    SettingsError,
+)
 from siteward.sinks import Outcome, Sink
 from siteward.telemetry import METRICS, MetricType, telemetry
 
@@ -194,6 +206,82 @@ def test_a_token_opens_the_endpoint(headers: dict[str, str], status: int) -> Non
         assert get(opened.port, **headers)[0] == status
 
 
+@pytest.fixture
+def trusting(tmp_path: Path) -> Settings:
+    """Of an installation with an issuer of its own, whose endpoint other machines reach."""
+    return Settings(
+        data=str(tmp_path),
+        issuers={"local": IssuerSettings(profile="local")},
+        network=NetworkSettings(plain=("0.0.0.0",)),
+        prometheus=PrometheusSettings(host="0.0.0.0", port=0),
+    )
+
+
+def bearer(settings: Settings, *grants: Grant, name: str = "prometheus") -> dict[str, str]:
+    return {"Authorization": f"Bearer {LocalIssuer(settings.issuer_file).token(name, grants, 1)}"}
+
+
+WATCHES = Grant(Role.READER, ("all",))
+
+
+def test_tokens_of_trusted_issuers_open_the_endpoint(trusting: Settings) -> None:
+    """Of those who may watch the platform: the series are of all VOs; whatever Host is asked for."""
+    with closing(open_sink(trusting, KINDS)) as opened:
+        assert isinstance(opened, PrometheusSink)
+        port = opened.port
+        for grants, status in {
+            (): 403,
+            (WATCHES,): 200,
+            (Grant(Role.PLATFORM_ADMIN, ("*",)),): 200,
+            (Grant(Role.READER, ("dteam",)),): 403,
+            (Grant(Role.REPORTER, ("dteam", "all"), ("SITE-A",)),): 403,
+            (Grant(Role.SITE_OPERATOR, ("dteam", "all"), ("SITE-A",)),): 403,
+        }.items():
+            answer = get(port, **bearer(trusting, *grants), Host="collector:9469")
+            assert (answer[0], "siteward_build_info" in answer[1]) == (status, status == 200), grants
+        good = bearer(trusting, WATCHES)["Authorization"]
+        for refused in ("", "Bearer", "Bearer x.y.z", good[:-4] + "AAAA", f"Basic {good}", f"Bearer {TOKEN}"):
+            assert get(port, Authorization=refused, Host="localhost")[0] == 401, refused
+
+
+def test_who_is_denied_sees_no_series(trusting: Settings) -> None:
+    """The deny-list holds here as at the application's door."""
+    issuer = LocalIssuer(trusting.issuer_file).settings.url
+    with closing(DenyList(Database(trusting.access_url, ""))) as denied:
+        denied.deny(issuer, subject="stolen", by="ann", reason="its machine was")
+    with closing(open_sink(trusting, KINDS)) as opened:
+        assert isinstance(opened, PrometheusSink)
+        status, told = get(opened.port, **bearer(trusting, WATCHES, name="stolen"))
+        assert (status, "denied" in told) == (401, True)
+        assert get(opened.port, **bearer(trusting, WATCHES))[0] == 200
+
+
+def test_while_the_deny_list_cannot_be_read_nobody_with_a_token_is_let_in(
+    trusting: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But who has the scrapers' own: it is on no list."""
+
+    def away(*_: object) -> None:
+        message = "away"
+        raise DatabaseError(message)
+
+    monkeypatch.setattr(watching, "DenyList", away)
+    own = msgspec.structs.replace(trusting.prometheus, token=TOKEN)
+    with closing(open_sink(msgspec.structs.replace(trusting, prometheus=own), KINDS)) as opened:
+        assert isinstance(opened, PrometheusSink)
+        assert get(opened.port, **bearer(trusting, WATCHES))[0] == 503
+        assert get(opened.port, Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+def test_with_an_issuer_everybody_needs_a_token(trusting: Settings) -> None:
+    """On loopback, too: what comes there may come through a proxy."""
+    here = msgspec.structs.replace(trusting, prometheus=PrometheusSettings(port=0))
+    with closing(open_sink(here, KINDS)) as opened:
+        assert isinstance(opened, PrometheusSink)
+        assert get(opened.port)[0] == 401
+        assert get(opened.port, **bearer(here, WATCHES))[0] == 200
+
+
 def test_without_a_token_only_this_machine_is_answered() -> None:
     """A page of another site cannot come through a browser here; other paths are not found."""
     with sink() as opened:
@@ -205,14 +293,15 @@ def test_without_a_token_only_this_machine_is_answered() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"host": "0.0.0.0"}, "prometheus.token_file"),
+        ({"host": "0.0.0.0"}, "issuer of tokens"),
+        ({"host": "0.0.0.0", "token": TOKEN}, "issuer of tokens"),
         ({"token": "short"}, "at least 32"),
         ({"remote_write": "ftp://x"}, "prometheus.remote_write"),
         ({"labels": {"job": ["user"]}}, "names persons"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str) -> None:
-    """An open address without a token, and other mistakes, stop the sink with what to set."""
+    """An open address without a trusted issuer, and other mistakes, stop the sink with what to set."""
     with pytest.raises(SettingsError, match=said), sink(**settings):
         pass
 

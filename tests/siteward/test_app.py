@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,13 +26,15 @@ from siteward.emit import Emitter
 from siteward.query import Answer, AnswerRow, Filter, Query, QueryError, StoredRecord
 from siteward.query_json import AnswerDocument
 from siteward.records import Refused, id_bytes
-from siteward.server import health
+from siteward.server import health, shares
 from siteward.server.app import HEADERS, create_app, run
 from siteward.server.asking import ASKED_AT_ONCE
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.local_issuer import LocalIssuer
+from siteward.server.auth.roles import Role, grant
 from siteward.server.problems import MEDIA_TYPE
 from siteward.server.resources import Closed, Resources
-from siteward.settings import MonitoringSettings, ServerSettings, Settings, SettingsError
+from siteward.settings import IssuerSettings, MonitoringSettings, ServerSettings, Settings, SettingsError
 from siteward.telemetry import EMITTED, GATEWAY_QUEUED, HELD_OLDEST, REDELIVERED, Telemetry, telemetry
 
 HERE = "http://127.0.0.1"
@@ -345,6 +349,48 @@ def test_a_store_that_hangs_does_not_hang_the_application(client: TestClient, st
         thread.join(30)
     assert found.count(200) == ASKED_AT_ONCE
     assert found.count(503) == len(paths) - ASKED_AT_ONCE
+
+
+def test_one_accounts_slow_questions_hold_up_nobody_else(
+    settings: Settings, store: OneAnswerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a quarter of what is answered at once, its further ones are told so, and another's are asked."""
+    monkeypatch.setattr(shares, "OWN_SECONDS", 0.5)
+    trusting = msgspec.structs.replace(settings, issuers={"local": IssuerSettings(profile="local")})
+    resources = Resources(trusting)
+    resources._objects["store"] = store
+    store.hangs = threading.Event()
+    issuer = LocalIssuer(trusting.issuer_file)
+    noisy, quiet = (
+        {"Authorization": f"Bearer {issuer.token(name, (grant(Role.READER, ('dteam',)),), 1)}"}
+        for name in ("noisy", "quiet")
+    )
+    with TestClient(create_app(trusting, routers=[monitoring], resources=resources), base_url=HERE) as client:
+        found: list[tuple[str, int]] = []
+
+        def ask(name: str, headers: dict[str, str]) -> None:
+            found.append((name, client.get("/v1/query?kind=job", headers=headers).status_code))
+
+        asking = [threading.Thread(target=ask, args=("noisy", noisy), daemon=True) for _ in range(ASKED_AT_ONCE)]
+        for thread in asking:
+            thread.start()
+        while len(found) < ASKED_AT_ONCE - shares.OF_ONE:
+            time.sleep(0.01)
+        assert problem(client.get("/v1/values/job/site", headers=noisy), 429)
+        assert client.get("/v1/kinds", headers=noisy).status_code == 200
+        asking.append(threading.Thread(target=ask, args=("quiet", quiet), daemon=True))
+        asking[-1].start()
+        while len(store.asked) <= shares.OF_ONE:
+            time.sleep(0.01)
+        store.hangs.set()
+        for thread in asking:
+            thread.join(30)
+        assert client.get("/v1/query?kind=job", headers=noisy).status_code == 200
+    assert Counter(found) == {
+        ("noisy", 429): ASKED_AT_ONCE - shares.OF_ONE,
+        ("noisy", 200): shares.OF_ONE,
+        ("quiet", 200): 1,
+    }
 
 
 def test_resources_are_opened_once_and_closed(settings: Settings, store: OneAnswerStore) -> None:

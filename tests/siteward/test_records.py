@@ -50,6 +50,8 @@ HOUR = timedelta(hours=1)
         ({"site": None}, "site", "expected str, got null"),
         ({"site": "a\0b"}, "site", "NUL"),
         ({"user": "\ud800"}, "user", "not valid Unicode"),
+        ({"state": "\ud800"}, "state", "not valid Unicode"),
+        ({"cpu_time": "\ud800"}, "cpu_time", "not valid Unicode"),
         ({"state": "finished"}, "state", "expected one of completed, failed"),
         ({"wall_time": -1}, "wall_time", ">= 0"),
         ({"wall_time": 2**63}, "wall_time", "<= 9223372036854775807"),
@@ -175,6 +177,8 @@ def test_json_that_is_no_record_is_refused(text: bytes, field: str, reason: str)
         ("end", '"yesterday"', "RFC 3339"),
         ("end", "1772452800", "RFC 3339"),
         ("site", '"\\ud800"', "not valid Unicode"),
+        ("state", '"\\ud800"', "not valid Unicode"),
+        ("wall_time", '"\\udfff"', "not valid Unicode"),
         ("site", '{"a":1}', "expected str"),
     ],
 )
@@ -368,6 +372,14 @@ def test_a_kind_says_whether_it_is_booked() -> None:
     assert not kind_of(Downtime).booked
     assert kind_from_table("beam", TABLE).booked
     assert not kind_from_table("beam", TABLE | {"booked": False}).booked
+
+
+def test_a_kind_says_who_else_sends_it() -> None:
+    """By default only reporters do; operators send downtimes, and no other permission lets anybody send anything."""
+    assert (JOB.sent_by, kind_of(Downtime).sent_by) == ("", "operate")
+    assert kind_from_table("beam", TABLE | {"sent_by": "operate"}).sent_by == "operate"
+    with pytest.raises(DeclarationError, match="'sent_by' is 'read'; it may be operate"):
+        kind_from_table("beam", TABLE | {"sent_by": "read"})
 
 
 def test_an_undeclared_class_option_is_refused() -> None:

@@ -15,7 +15,7 @@ from siteward.server.app import create_app
 from siteward.server.auth import Permission
 from siteward.server.auth.access import permissions
 from siteward.server.auth.local_issuer import LocalIssuer
-from siteward.server.auth.roles import OF_SITES, PERMISSIONS, Role, grant
+from siteward.server.auth.roles import OF_SITES, PERMISSIONS, SENDING, Role, grant
 from siteward.settings import IssuerSettings, Settings
 
 PATHS: Final = {"kind": "job", "field": "site", "id": "0" * 32, "number": "1", "action": "discard"}
@@ -105,6 +105,8 @@ def test_a_role_opens_what_it_allows(client: TestClient, routes: list[Called], s
     allowed = {Permission.PUBLIC, Permission.IDENTIFIED, *PERMISSIONS[role]}
     if role is Role.PLATFORM_ADMIN:
         allowed.add(Permission.WATCH)
+    if allowed & SENDING:
+        allowed.add(Permission.SEND)
     for method, path, permission in routes:
         answer = call(client, method, path, headers)
         assert answer.status_code != 401, (method, path)

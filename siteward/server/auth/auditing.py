@@ -19,6 +19,8 @@ from siteward.server.problems import RETRY_AFTER, Problem
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHANGE: Final = "change"
+UNNOTED: Final = frozenset({Permission.REPORT, Permission.SEND})
+"""What records are sent by."""
 
 log = get_logger(__name__)
 
@@ -38,7 +40,7 @@ class Auditing:
         """Note it before and after."""
         caller: Caller | None = scope.get("state", {}).get("caller")
         permission = scope.get("state", {}).get("permission")
-        if scope["type"] != "http" or scope["method"] in READS or caller is None or permission is Permission.REPORT:
+        if scope["type"] != "http" or scope["method"] in READS or caller is None or permission in UNNOTED:
             await self._app(scope, receive, send)
             return
         try:

@@ -9,7 +9,7 @@ import msgspec
 from siteward.query import QueryError
 from siteward.server.auth import Permission
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.roles import EVERY, SHARED, Grant, Role
+from siteward.server.auth.roles import EVERY, SENDING, SHARED, Grant, Role
 from siteward.viewer import Viewer, Visible
 
 
@@ -104,8 +104,8 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 def _is_of(grant: Grant, permission: Permission, vo: str, site: str) -> bool:
-    """Whether a role is of a site; records of what all share are reported by sites and by the platform only."""
-    if permission is Permission.REPORT and vo == SHARED and not grant.sites:
+    """Whether a role is of a site; records of what all share are sent by sites and by the platform only."""
+    if permission in SENDING and vo == SHARED and not grant.sites:
         return EVERY in grant.vos
     return not grant.sites or site in grant.sites
 

@@ -86,11 +86,7 @@ class Door:
         """
         check_trust(settings)
         local = LocalIssuer(settings.issuer_file, clock)
-        issuers = {name: issuer for name, issuer in settings.issuers.items() if issuer.profile != "local"}
-        is_trusted = LOCAL in settings.issuers or not settings.issuers
-        issuers[LOCAL] = msgspec.structs.replace(
-            local.settings, audiences=(AUDIENCE, BRIEF) if is_trusted else (BRIEF,)
-        )
+        issuers = trusted_issuers(settings, local)
         asks = fetch or _over_http
         self._denied = denied
 
@@ -210,6 +206,18 @@ class Door:
                 message = "the deny-list cannot be read now; try again later"
                 raise TokenRefused(Reason.UNAVAILABLE, message) from error
         return self._opened
+
+
+def trusted_issuers(settings: Settings, local: LocalIssuer) -> dict[str, IssuerSettings]:
+    """Whose tokens are believed, by name: those of the settings, and our own one, if for what it makes itself only.
+
+    Raises:
+        SettingsError, OSError: as of our own issuer's settings.
+    """
+    issuers = {name: issuer for name, issuer in settings.issuers.items() if issuer.profile != "local"}
+    is_trusted = LOCAL in settings.issuers or not settings.issuers
+    issuers[LOCAL] = msgspec.structs.replace(local.settings, audiences=(AUDIENCE, BRIEF) if is_trusted else (BRIEF,))
+    return issuers
 
 
 def issuer_named(settings: Settings, name: str) -> str:

@@ -8,12 +8,15 @@ from typing import Final
 
 import msgspec
 
+from siteward.records.declaration import SENT_BY
 from siteward.server.auth import Permission
 
 SHARED: Final = "all"
 """The VO of infrastructure that all share."""
 EVERY: Final = "*"
 """Stands for every VO in a grant of the platform's own people."""
+SENDING: Final = frozenset({Permission.REPORT, *map(Permission, SENT_BY)})
+"""Whoever has one of these may send records of some kind."""
 
 
 class Role(StrEnum):
@@ -54,7 +57,9 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
             Permission.ADMINISTER,
         }
     ),
-    Role.PLATFORM_ADMIN: frozenset(set(Permission) - {Permission.PUBLIC, Permission.IDENTIFIED, Permission.WATCH}),
+    Role.PLATFORM_ADMIN: frozenset(
+        set(Permission) - {Permission.PUBLIC, Permission.IDENTIFIED, Permission.WATCH, Permission.SEND}
+    ),
 }
 """What each role allows; whatever is not here is denied."""
 
@@ -76,6 +81,8 @@ class Grant(msgspec.Struct, frozen=True):
         """Whether the role allows that, wherever it holds."""
         if permission is Permission.WATCH:
             return self.allows(Permission.READ) and not self.sites and self.holds_in(SHARED)
+        if permission is Permission.SEND:
+            return bool(SENDING & PERMISSIONS[self.role])
         return permission in PERMISSIONS[self.role]
 
     def holds_in(self, vo: str) -> bool:
