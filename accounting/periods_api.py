@@ -181,12 +181,13 @@ def _decide(request: Request, kind: str, month: str, vo: str, decide: Decide, re
     if not caller.may_in(Permission.ACCOUNT, vo):
         whose = "all VOs; name one for which you account" if vo == ALL_VOS else "that VO"
         raise Problem(403, f"you do not account for {whose}")
+    note_change(request, vo=vo)
     ledger, second, by = ledger_of(request), _month(month), person_of(caller)
     _decided(lambda: tables_of_kind(ledger, kind))
     before = answered(lambda: _present(ledger, kind, second, vo))
     after = _decided(lambda: decide(ledger, kind, second, by, vo))
     why = {"reason": reason} if reason else {}
-    note_change(request, vo="" if vo == ALL_VOS else vo, before=before and _noted(before), after=_noted(after) | why)
+    note_change(request, before=before and _noted(before), after=_noted(after) | why)
     names = request.app.state.resources.settings.access.names
     return period_document(after, names=names, is_visible=lambda name: caller.may_in(Permission.READ, name))
 

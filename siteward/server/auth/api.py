@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
+from siteward.query_window import parse_time
+from siteward.records import microseconds
 from siteward.records.fields import INT64_MAX
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
@@ -14,7 +18,7 @@ from siteward.server.auth.audit import MOST
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.door import issuer_named
 from siteward.server.auth.token_text import LONGEST_NAME
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.viewing import caller_of, note_platform
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 
@@ -55,7 +59,9 @@ def router(resources: Resources) -> APIRouter:
         issuer = _issuer(resources, issuer)
         note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
         try:
-            resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+            note_change(
+                request, before=resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+            )
             # What is allowed again later does not bring back the browsers of before.
             resources.sessions.end_all(issuer, subject=subject, token=token)
         except ValueError as error:
@@ -66,16 +72,22 @@ def router(resources: Resources) -> APIRouter:
     def allow(request: Request, issuer: str, subject: str = "", token: str = "") -> Response:
         """Take an entry out again."""
         issuer = _issuer(resources, issuer)
-        note_change(request, before={"issuer": issuer, "subject": subject, "token": token})
-        if not resources.denied.allow(issuer, subject=subject, token=token):
+        found = resources.denied.allow(issuer, subject=subject, token=token)
+        note_change(request, before=found or {"issuer": issuer, "subject": subject, "token": token})
+        if found is None:
             raise Problem(404, "nothing like that is denied")
         return json_response({"denied": resources.denied.all()})
 
     @routes.get("/audit", dependencies=[Depends(requires(Permission.ADMINISTER))])
-    def audit(
+    def audit(  # noqa: PLR0913, PLR0917  # FastAPI reads the parameters from the signature.
         request: Request,
+        issuer: Annotated[str, Query(description="Only of tokens of this one; as the settings call it, too.")] = "",
         subject: Annotated[str, Query(description="Only what this one did.")] = "",
-        vo: Annotated[str, Query(description="Only what was changed of this VO.")] = "",
+        token: Annotated[str, Query(description="Only what was done with this token, its `jti`.")] = "",
+        action: Annotated[str, Query(description="Only what begins so: `POST /v1/denied`, `siteward token`.")] = "",
+        vo: Annotated[str, Query(description="Only what is about this VO, or about all.")] = "",
+        since: Annotated[str, Query(description="First instant: `2026-10-01`, `-7d` …")] = "",
+        until: Annotated[str, Query(description="First instant after it.")] = "",
         after: Annotated[int, Query(ge=0, le=INT64_MAX, description="The last number of the page before.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> Response:
@@ -83,7 +95,23 @@ def router(resources: Resources) -> APIRouter:
         caller = caller_of(request)
         if not (caller.may(Permission.PLATFORM) or (vo and caller.may_in(Permission.ADMINISTER, vo))):
             raise Problem(403, "name a VO that you administer: vo=…")
-        return json_response({"audit": resources.audit.find(subject=subject, vo=vo, after=after, limit=limit)})
+        note_platform(request, Permission.ADMINISTER if vo else Permission.PLATFORM, vo)
+        now = datetime.now(UTC)
+        # One that is trusted no more has entries all the same.
+        with suppress(Problem):
+            issuer = issuer and _issuer(resources, issuer)
+        found = resources.audit.find(
+            issuer=issuer,
+            subject=subject,
+            token=token,
+            action=action,
+            vo=vo,
+            since=_instant(since, now),
+            until=_instant(until, now),
+            after=after,
+            limit=limit,
+        )
+        return json_response({"audit": found})
 
     return routes
 
@@ -93,3 +121,12 @@ def _issuer(resources: Resources, name: str) -> str:
         return issuer_named(resources.settings, name)
     except ValueError as error:
         raise Problem(422, str(error)) from error
+
+
+def _instant(text: str, now: datetime) -> int:
+    """Microseconds since 1970 UTC; 0 where nothing is said.
+
+    Raises:
+        siteward.query.QueryError: it is no time.
+    """
+    return microseconds(parse_time(text, now)) if text else 0

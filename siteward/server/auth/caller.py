@@ -52,6 +52,26 @@ class Caller(msgspec.Struct, frozen=True):
             for grant in self.grants
         )
 
+    def only_in(self, permission: Permission) -> tuple[str, ...]:
+        """The VOs beyond which nothing is allowed that a permission is about; none where it is in every one."""
+        vos = sorted({vo for grant in self.grants if grant.allows(permission) for vo in grant.vos})
+        return () if EVERY in vos else tuple(vos)
+
+    def without_platform(self) -> Caller:
+        """The same with the roles only that name their VOs."""
+        return msgspec.structs.replace(self, grants=tuple(grant for grant in self.grants if EVERY not in grant.vos))
+
+    def sees_as_platform(self, vo: str) -> bool:
+        """Whether it sees more of a VO than its roles in that VO show."""
+        member, shown = self.without_platform(), self.viewer(vo)
+        if member == self:
+            return False
+        try:
+            own = member.viewer(vo)
+        except PermissionError:
+            return True
+        return own.visible is not shown.visible or bool(own.sites) or own.names < shown.names
+
     def viewer(self, vo: str = "") -> Viewer:
         """What it sees of the records.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
-from sqlalchemy import MetaData, Table, delete, select
+from sqlalchemy import Connection, MetaData, Select, Table, delete, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
 
 from siteward.log import get_logger
 from siteward.server.auth.identity import Identity
@@ -94,8 +95,8 @@ class DenyList:
         known, issuer = self._known, identity.issuer
         return (issuer, "", identity.token) in known or (issuer, identity.subject, EVERY_TOKEN) in known
 
-    def deny(self, issuer: str, *, subject: str = "", token: str = "", by: str, reason: str) -> None:
-        """Enter a subject, or a single token.
+    def deny(self, issuer: str, *, subject: str = "", token: str = "", by: str, reason: str) -> Denial | None:
+        """Enter a subject, or a single token; the entry that this takes the place of, if there was one.
 
         Raises:
             ValueError: neither or both are named, or there is no reason.
@@ -111,25 +112,33 @@ class DenyList:
         row = {"issuer": issuer, "subject": subject, "token": token, "by": by, "reason": reason[:LONGEST_REASON]}
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
-            connection.execute(delete(self._table).where(chosen))
+            replaced = self._taken(connection, chosen)
             connection.execute(self._table.insert(), row | {"at": int(self._clock() * 1_000_000)})
         self._known = self._read()
+        return replaced
 
-    def allow(self, issuer: str, *, subject: str = "", token: str = "") -> bool:
-        """Take an entry out again; whether there was one."""
+    def allow(self, issuer: str, *, subject: str = "", token: str = "") -> Denial | None:
+        """Take an entry out again; which one it was, if there was one."""
         mine = self._table.c
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
-            found = connection.execute(delete(self._table).where(chosen)).rowcount
+            found = self._taken(connection, chosen)
         self._known = self._read()
-        return bool(found)
+        return found
 
     def all(self) -> list[Denial]:
         """Every entry, the newest first."""
-        names = [self._table.c[name] for name in Denial.__struct_fields__]
         with self._database.read() as connection:
-            rows = connection.execute(select(*names).order_by(self._table.c["at"].desc())).all()
-        return [Denial(*row) for row in rows]
+            return [Denial(*row) for row in connection.execute(self._entries().order_by(self._table.c["at"].desc()))]
+
+    def _entries(self) -> Select[Any]:
+        return select(*(self._table.c[name] for name in Denial.__struct_fields__))
+
+    def _taken(self, connection: Connection, chosen: ColumnElement[bool]) -> Denial | None:
+        """An entry, which is no more."""
+        row = connection.execute(self._entries().where(chosen).with_for_update()).first()
+        connection.execute(delete(self._table).where(chosen))
+        return None if row is None else Denial(*row)
 
     def close(self) -> None:
         """Stop reading, and close the database."""
