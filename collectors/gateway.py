@@ -14,6 +14,7 @@ import msgspec
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect
 
 from collectors.bodies import Element, broken, elements, limited, lines, plain
@@ -26,9 +27,12 @@ from collectors.sender import Sender
 from siteward.broker import Broker, BrokerError
 from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
+from siteward.log import get_logger
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import caller_of
+from siteward.server.auth.audit import Audit
+from siteward.server.auth.viewing import caller_of, note_look
+from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, Settings
@@ -44,6 +48,7 @@ LEAST_RATE: Final = 10_000
 AT_ONCE: Final = 16
 """Requests that are read at the same time; further ones wait. Each holds one thread."""
 LONGEST_KEY: Final = 255
+log = get_logger(__name__)
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -94,8 +99,12 @@ def router(settings: Settings) -> APIRouter:
             raise Problem(422, str(error), parts={"field": "id"}) from error
         with Receipts(database_path(settings)) as receipts:
             caller = caller_of(request)
-            mine = None if caller.may(Permission.PLATFORM) else Sender(caller).account
-            submissions = receipts.of(record, sinks(settings), mine)
+            queues, account = sinks(settings), Sender(caller).account
+            is_platform = caller.may(Permission.PLATFORM)
+            submissions = receipts.of(record, queues, None if is_platform else account)
+            if is_platform and submissions != receipts.of(record, queues, account):
+                # Not known whose the records are, only that others have sent them.
+                note_look(request, ())
         if not submissions:
             message = f"no record {id} of yours came with a receipt in the last {settings.gateway.receipts_days} days"
             raise Problem(404, message)
@@ -156,6 +165,9 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         return _answer(request, kind, resources, sender, body(), limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
+    except (SQLAlchemyError, DatabaseError, Conflict) as error:
+        # Before any record is read.
+        return _unnoted(error).response()
 
 
 def _answer(  # from whom, what, and what may stop it.
@@ -167,7 +179,7 @@ def _answer(  # from whom, what, and what may stop it.
     limits: Limits,
 ) -> Response:
     """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
-    by_line = NDJSON in request.headers.get("accept", "")
+    audit, by_line = resources.audit, NDJSON in request.headers.get("accept", "")
     now = time.time_ns() // 1000
     key = _key(request, kind, sender)
     answers = Answers(by_line=by_line, minimal="return=minimal" in request.headers.get("prefer", ""))
@@ -185,6 +197,7 @@ def _answer(  # from whom, what, and what may stop it.
             if body.sent:
                 intake.use_envelope(body.sent)
             problem = _take_all(intake, body.records, lambda: limits.waiting.check(resources.broker))
+            problem = _note(request, audit, kind, intake, answers, problem) or problem
             if problem:
                 status, headers = problem.status, problem.headers
                 media_type = media_type if by_line else MEDIA_TYPE
@@ -210,6 +223,27 @@ def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], No
     except (Problem, BrokerError, sqlite3.Error) as error:
         return _problem(error)
     return None
+
+
+def _note(
+    request: Request, audit: Audit, kind: Kind, intake: Intake, answers: Answers, problem: Problem | None
+) -> Problem | None:
+    """Note in the audit who has sent how many records of whom, once they are queued; why not, if it cannot be."""
+    if not intake.queued:
+        return None
+    outcome = str(problem.status) if problem else "200"
+    sent = {"kind": kind.name, "queued": dict(intake.queued), "rejected": answers.rejected}
+    try:
+        audit.note(caller_of(request), f"POST {request.url.path}", outcome, intake.queued, sent)
+    except (SQLAlchemyError, Conflict) as error:
+        return _unnoted(error)
+    return None
+
+
+def _unnoted(error: Exception) -> Problem:
+    log.warning("the audit cannot be written", error=str(error))
+    message = "the audit cannot be written now, and without it no records are taken; send what was not queued again"
+    return Problem(503, message, headers=RETRY_AFTER)
 
 
 def _problem(error: Exception) -> Problem:
