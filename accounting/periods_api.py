@@ -34,7 +34,7 @@ from siteward.records.fields import INT64_MAX
 from siteward.server.asking import body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of, viewer_of
+from siteward.server.auth.viewing import caller_of, viewer_of, vo_asked
 from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.viewer import Viewer, Visible
@@ -74,7 +74,8 @@ class SignedDocument(msgspec.Struct, frozen=True):
 def router(_settings: Settings) -> APIRouter:
     """The routes below `/v1/accounting/periods`."""
     routes = APIRouter(prefix="/v1/accounting/periods", tags=["accounting"], dependencies=[Depends(refuse_unknown)])
-    reading, deciding = [Depends(requires(Permission.READ))], [Depends(requires(Permission.ACCOUNT))]
+    reading = [Depends(requires(Permission.READ)), Depends(vo_asked)]
+    deciding = [Depends(requires(Permission.ACCOUNT))]
     routes.get("", dependencies=reading)(list_periods)
     routes.get("/{kind}/{month}/adjustments", dependencies=reading)(list_adjustments)
     whose = body_described(Whose)

@@ -26,6 +26,7 @@ from siteward.records import Column, Dimension, Kind, Measure, id_bytes
 from siteward.records.schema import MICROSECONDS, json_schema
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import vo_asked
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.server.seen import seen_by
@@ -55,11 +56,12 @@ def router(_settings: Settings) -> APIRouter:
         tags=["monitoring"],
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
+    of_vo = [Depends(vo_asked)]
     routes.get("/kinds")(list_kinds)
     routes.get("/kinds/{kind}")(show_kind)
-    routes.get("/query")(answer_query)
-    routes.get("/values/{kind}/{field}")(list_values)
-    routes.get("/records/{kind}")(list_records)
+    routes.get("/query", dependencies=of_vo)(answer_query)
+    routes.get("/values/{kind}/{field}", dependencies=of_vo)(list_values)
+    routes.get("/records/{kind}", dependencies=of_vo)(list_records)
     return routes
 
 

@@ -94,7 +94,7 @@ def test_one_proposes_and_another_approves(app: TestClient, settings: Settings) 
 
 def test_what_is_about_several_vos_is_found_in_the_audit_of_each(app: TestClient, settings: Settings) -> None:
     """Once it is known whose the records are; before, of whoever may correct those of any, it is nobody's."""
-    root = Person(app, settings, "root", Role.PLATFORM_ADMIN)
+    root = Person(app, settings, "root", Role.PLATFORM_ADMIN, "*")
     assert root.post(**MOVE, where=["vo=alpha|beta"]).status_code == 200
     assert root.post(**MOVE, where=[]).status_code == 200
     audit = app.app.state.resources.audit  # type: ignore[attr-defined]  # FastAPI's.

@@ -38,7 +38,11 @@ def router(resources: Resources) -> APIRouter:
         ]
         told = {"issuer": identity.issuer, "subject": identity.subject, "host": identity.host, "vos": identity.vos}
         expires = None if identity.expires == float("inf") else identity.expires
-        return json_response(told | {"expires": expires, "grants": grants})
+        reads = caller.reads()
+        if reads.noted:
+            known = {vo for issuer in resources.settings.issuers.values() for vo in issuer.vos}
+            reads = msgspec.structs.replace(reads, vos=tuple(sorted({*reads.vos, *known})))
+        return json_response(told | {"expires": expires, "grants": grants, "reads": reads})
 
     @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
     def list_denied() -> Response:

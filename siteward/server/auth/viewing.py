@@ -6,9 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import Request
+from fastapi import Header, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from siteward.hiding import HIDDEN
@@ -64,6 +64,20 @@ class Looks:
             if len(self._until) >= MOST_NOTED:
                 self._until.clear()
             self._until[look] = now + NOTED_EVERY
+
+
+def vo_asked(
+    siteward_vo: Annotated[
+        str,
+        Header(
+            alias="Siteward-VO",
+            description="The VO that is asked, for callers of several; `*` for all that may be seen, which has to be "
+            "said where that is every VO, and is noted.",
+        ),
+    ] = "",
+) -> str:
+    """The VO that a request names; a dependency of the routes that ask `viewer_of`, so that OpenAPI tells of it."""
+    return siteward_vo
 
 
 def caller_of(request: Request) -> Caller:
