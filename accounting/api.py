@@ -31,7 +31,7 @@ from siteward.query_text import find_named, split_list
 from siteward.records import Kind
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import caller_of, viewer_of
+from siteward.server.auth.viewing import caller_of, viewer_of, vo_asked
 from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.usage_json import UsageDocument, usage_document
@@ -72,10 +72,13 @@ def router(settings: Settings) -> APIRouter:
     )
     routes.get("/kinds")(list_kinds)
     routes.get("/reports")(list_reports)
-    routes.get("/usage")(answer_usage)
-    routes.get("/completeness")(answer_completeness)
-    routes.get("/trace")(answer_trace)
-    routes.get("/corrections")(list_corrections)
+    for path, answer in (
+        ("/usage", answer_usage),
+        ("/completeness", answer_completeness),
+        ("/trace", answer_trace),
+        ("/corrections", list_corrections),
+    ):
+        routes.get(path, dependencies=[Depends(vo_asked)])(answer)
     return routes
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from accounting.answering import answered, ledger_of, of_ledger
+from accounting.booking.adjustments import ALL_VOS
+from accounting.corrections.concerned import concerned_vos
 from accounting.corrections.correction import Correction, CorrectionError
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
@@ -20,19 +22,16 @@ from accounting.corrections.naming import (
     without_names,
 )
 from accounting.documents import correction_document, differences_of
-from siteward.query_text import parse_filters
 from siteward.records import Kind
 from siteward.server.asking import TEXT, body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Caller
-from siteward.server.auth.roles import EVERY
 from siteward.server.auth.viewing import caller_of
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 from siteward.settings import Settings
 
-VO: Final = "vo"
 Number = Annotated[int, Path(ge=1, le=2**63 - 1, description="As the list of corrections says it.")]
 Text = Annotated[str, msgspec.Meta(pattern=TEXT)]
 Reason = Annotated[str, msgspec.Meta(pattern=TEXT, description="Why; it stays with the correction.")]
@@ -162,17 +161,11 @@ def may_correct(
     caller: Caller, kinds: Mapping[str, Kind], kind: str, where: Sequence[str], given: Mapping[str, Any]
 ) -> bool:
     """Whether a caller accounts for all whose records a correction is about, and for where they go."""
-    if caller.may_in(Permission.ACCOUNT, EVERY):
+    if caller.may_in(Permission.ACCOUNT, ALL_VOS):
         return True
-    named = [
-        set(map(str, each.values))
-        for each in (parse_filters(where, kinds[kind]) if kind in kinds else ())
-        if each.field == VO and not each.negated and not each.wildcard
-    ]
-    if not named:
-        return False
-    concerned = set.intersection(*named) | ({str(given[VO])} if VO in given else set())
-    return all(caller.may_in(Permission.ACCOUNT, vo) for vo in concerned)
+    return kind in kinds and all(
+        caller.may_in(Permission.ACCOUNT, vo) for vo in concerned_vos(kinds[kind], where, given)
+    )
 
 
 def person_of(caller: Caller) -> str:
@@ -197,6 +190,7 @@ def _check(request: Request, kind: str, where: Sequence[str], given: Mapping[str
     if not may_correct(caller_of(request), kinds, kind, where, given):
         message = "name the VOs whose records are corrected, vo=…, and none for which you do not account"
         raise Problem(403, message)
+    note_change(request, vos=concerned_vos(kinds[kind], where, given) if kind in kinds else ())
 
 
 def _decide(request: Request, number: int, decide: Callable[[str], Correction]) -> Response:
@@ -208,6 +202,7 @@ def _decide(request: Request, number: int, decide: Callable[[str], Correction]) 
 
 def _told(request: Request, after: Correction, before: Correction | None) -> Response:
     was = before and {"number": before.number, "state": str(before.state)}
+    # Whose it is was noted when it was found that the caller accounts for them.
     note_change(request, before=was, after={"number": after.number, "state": str(after.state), "reason": after.reason})
     sees_all = caller_of(request).may(Permission.PLATFORM)
     (named,) = named_corrections([after], request.app.state.resources.people, conditions=sees_all)

@@ -34,7 +34,7 @@ from siteward.records.fields import INT64_MAX
 from siteward.server.asking import TEXT, body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of, viewer_of
+from siteward.server.auth.viewing import caller_of, viewer_of, vo_asked
 from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.viewer import Viewer, Visible
@@ -76,7 +76,8 @@ def router(_settings: Settings) -> APIRouter:
         tags=["accounting"],
         dependencies=[Depends(refuse_unknown), Depends(of_ledger)],
     )
-    reading, deciding = [Depends(requires(Permission.READ))], [Depends(requires(Permission.ACCOUNT))]
+    reading = [Depends(requires(Permission.READ)), Depends(vo_asked)]
+    deciding = [Depends(requires(Permission.ACCOUNT))]
     routes.get("", dependencies=reading)(list_periods)
     routes.get("/{kind}/{month}/adjustments", dependencies=reading)(list_adjustments)
     whose = body_described(Whose)
@@ -183,12 +184,13 @@ def _decide(request: Request, kind: str, month: str, vo: str, decide: Decide, re
     if not caller.may_in(Permission.ACCOUNT, vo):
         whose = "all VOs; name one for which you account" if vo == ALL_VOS else "that VO"
         raise Problem(403, f"you do not account for {whose}")
+    note_change(request, vo=vo)
     ledger, second, by = ledger_of(request), _month(month), person_of(caller)
     _decided(lambda: tables_of_kind(ledger, kind))
     before = answered(lambda: _present(ledger, kind, second, vo))
     after = _decided(lambda: decide(ledger, kind, second, by, vo))
     why = {"reason": reason} if reason else {}
-    note_change(request, vo="" if vo == ALL_VOS else vo, before=before and _noted(before), after=_noted(after) | why)
+    note_change(request, before=before and _noted(before), after=_noted(after) | why)
     names = request.app.state.resources.settings.access.names
     return period_document(after, names=names, is_visible=lambda name: caller.may_in(Permission.READ, name))
 

@@ -40,6 +40,8 @@ def run_compaction(resources: Resources) -> None:
     months = sum_months(ledger)
     if months:
         log.info("months were summed", months=months)
+    if count or months:
+        resources.note_task("compaction", {"buckets": count, "months": months})
 
 
 def run_archiving(resources: Resources) -> None:
@@ -51,6 +53,7 @@ def run_archiving(resources: Resources) -> None:
     before = moment(ledger.clock()) - timedelta(days=settings.accounting.keep_records)
     for file in archive(ledger, archive_folder(settings), before):
         log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
+        resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
 
 
 def _ledger(resources: Resources) -> Ledger | None:

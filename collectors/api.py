@@ -30,7 +30,7 @@ from siteward.records.shapes import EARLIEST, LATEST
 from siteward.server.asking import TURN_SECONDS
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of, viewer_of
+from siteward.server.auth.viewing import caller_of, viewer_of, vo_asked
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.server.seen import SeenStore
@@ -101,7 +101,7 @@ def router(settings: Settings) -> APIRouter:
     stored = StoredCounts()
     path = database_path(settings)
 
-    @routes.get("/pipeline", dependencies=_READ)
+    @routes.get("/pipeline", dependencies=[*_READ, Depends(vo_asked)])
     def pipeline(request: Request) -> dict[str, object]:
         """The data path in figures: queues, stored records by kind, outcomes, what was refused, services.
 
@@ -129,7 +129,7 @@ def router(settings: Settings) -> APIRouter:
             "services": services(settings.folder / "run" / "services.json"),
         }
 
-    @routes.get("/dead-letters", dependencies=_PLATFORM)
+    @routes.get("/dead-letters", dependencies=[*_PLATFORM, Depends(vo_asked)])
     def dead_letters(  # noqa: PLR0913, PLR0917  # FastAPI reads the filters from the signature.
         request: Request,
         state: str = "open",
@@ -153,7 +153,7 @@ def router(settings: Settings) -> APIRouter:
             total = letters.count(which)
         return {"total": total, "dead_letters": [letter_summary(letter) for letter in found]}
 
-    @routes.get("/dead-letters/{number}", dependencies=_PLATFORM)
+    @routes.get("/dead-letters/{number}", dependencies=[*_PLATFORM, Depends(vo_asked)])
     def dead_letter(request: Request, number: Number) -> dict[str, object]:
         """One refused record with its bytes, and what was done with it; of which VO, the header says as above."""
         own = _own_vo(request, settings)

@@ -14,6 +14,7 @@ import msgspec
 from anyio import CapacityLimiter, fail_after, from_thread, to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
@@ -29,9 +30,12 @@ from collectors.waiting import Waiting
 from siteward.broker import BrokerError
 from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
+from siteward.log import get_logger
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.viewing import asks_for_all, caller_of
+from siteward.server.auth.audit import Audit
+from siteward.server.auth.viewing import asks_for_all, caller_of, vo_asked
+from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
 from siteward.settings import GatewaySettings, Settings
@@ -47,6 +51,7 @@ LEAST_RATE: Final = 10_000
 AT_ONCE: Final = 16
 """Requests that are read at the same time; further ones wait. Each holds one thread."""
 LONGEST_KEY: Final = 255
+log = get_logger(__name__)
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -88,7 +93,7 @@ def router(settings: Settings) -> APIRouter:
         telemetry.add(GATEWAY_REQUESTS, 1, str(response.status_code))
         return response
 
-    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.SEND))])
+    @routes.get("/receipts/{id}", dependencies=[Depends(requires(Permission.SEND)), Depends(vo_asked)])
     def get_receipt(request: Request, id: str) -> dict[str, object]:  # noqa: A002  # the path's word.
         """What each sink did with a record, for every time that you sent it; the newest first.
 
@@ -133,6 +138,9 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         return _answer(request, kind, resources, sender, body(), limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
+    except (SQLAlchemyError, DatabaseError, Conflict) as error:
+        # Before any record is read.
+        return _unnoted(error).response()
 
 
 def _answer(  # from whom, what, and what may stop it.
@@ -144,7 +152,7 @@ def _answer(  # from whom, what, and what may stop it.
     limits: Limits,
 ) -> Response:
     """Queue the records; the answer says for each what became of it, and why the rest was not read, if so."""
-    by_line = NDJSON in request.headers.get("accept", "")
+    audit, by_line = resources.audit, NDJSON in request.headers.get("accept", "")
     now = time.time_ns() // 1000
     key = _key(request, kind, sender)
     answers = Answers(by_line=by_line, minimal="return=minimal" in request.headers.get("prefer", ""))
@@ -162,6 +170,7 @@ def _answer(  # from whom, what, and what may stop it.
             if body.sent:
                 intake.use_envelope(body.sent)
             problem = _take_all(intake, body.records, lambda: limits.waiting.check(resources.broker))
+            problem = _note(request, audit, kind, intake, answers, problem) or problem
             if problem:
                 status, headers = problem.status, problem.headers
                 media_type = media_type if by_line else MEDIA_TYPE
@@ -189,6 +198,27 @@ def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], No
     except (Problem, BrokerError, sqlite3.Error) as error:
         return _problem(error)
     return None
+
+
+def _note(
+    request: Request, audit: Audit, kind: Kind, intake: Intake, answers: Answers, problem: Problem | None
+) -> Problem | None:
+    """Note in the audit who has sent how many records of whom, once they are queued; why not, if it cannot be."""
+    if not intake.queued:
+        return None
+    outcome = str(problem.status) if problem else "200"
+    sent = {"kind": kind.name, "queued": dict(intake.queued), "rejected": answers.rejected}
+    try:
+        audit.note(caller_of(request), f"POST {request.url.path}", outcome, intake.queued, sent)
+    except (SQLAlchemyError, Conflict) as error:
+        return _unnoted(error)
+    return None
+
+
+def _unnoted(error: Exception) -> Problem:
+    log.warning("the audit cannot be written", error=str(error))
+    message = "the audit cannot be written now, and without it no records are taken; send what was not queued again"
+    return Problem(503, message, headers=RETRY_AFTER)
 
 
 def _problem(error: Exception) -> Problem:

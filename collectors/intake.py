@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import groupby
@@ -128,6 +129,8 @@ class Intake:
         self._key = b""
         self._sent: Sent | None = None
         self.position = 0
+        self.queued: Counter[str] = Counter()
+        """How many records of each VO are queued."""
 
     def use_key(self, key: bytes) -> None:
         """Name the envelopes after an idempotency key, so that the same records sent again are the same records."""
@@ -235,7 +238,9 @@ class Intake:
                     ids[position] = final_id(self._kind, row, self._people, anonymous)
                     receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.account))
         self._publisher.publish(messages)
-        self._limits.charge(self._sender, {vo: len(placed) for vo, placed in by_vo.items()})
+        counts = {vo: len(placed) for vo, placed in by_vo.items()}
+        self.queued.update(counts)
+        self._limits.charge(self._sender, counts)
         self._receipts.note(receipts, self._now)
         self._chunks += 1
         return ids

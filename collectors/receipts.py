@@ -155,7 +155,9 @@ def forget_old(resources: Resources) -> None:
     settings = resources.settings
     span = timedelta(days=settings.gateway.receipts_days) // timedelta(microseconds=1)
     with Receipts(database_path(settings)) as receipts:
-        receipts.forget(time.time_ns() // 1000 - span)
+        count = receipts.forget(time.time_ns() // 1000 - span)
+    if count:
+        resources.note_task("receipts", {"receipts": count})
 
 
 def __getattr__(name: str) -> Task:

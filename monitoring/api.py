@@ -26,6 +26,7 @@ from siteward.records import Column, Dimension, Kind, Measure, id_bytes
 from siteward.records.schema import MICROSECONDS, json_schema
 from siteward.server.asking import Turns, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import vo_asked
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.server.seen import seen_by
@@ -57,9 +58,10 @@ def router(_settings: Settings) -> APIRouter:
         tags=["monitoring"],
         dependencies=[Depends(requires(Permission.READ)), Depends(refuse_unknown)],
     )
+    of_vo = [Depends(vo_asked)]
     routes.get("/kinds")(list_kinds)
     routes.get("/kinds/{kind}")(show_kind)
-    asking = [Depends(ShareOf(STORE))]
+    asking = [*of_vo, Depends(ShareOf(STORE))]
     routes.get("/query", dependencies=asking)(answer_query)
     routes.get("/values/{kind}/{field}", dependencies=asking)(list_values)
     routes.get("/records/{kind}", dependencies=asking)(list_records)

@@ -46,6 +46,7 @@ def run(resources: Resources) -> None:
     forgotten = forget_expired(resources.store, resources.kinds, datetime.now(UTC))
     if forgotten:
         _log.info("records are past their retention", **forgotten)
+        resources.note_task("retention", forgotten)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # a module's attributes are of any type.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,8 +41,26 @@ Reason = Annotated[str, typer.Option(help=REASON)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what it would change.")]
 
 
+def _concerned(given: Mapping[str, Any]) -> Collection[str]:
+    """Whose records a correction is about that is to be proposed; unknown where it cannot be read."""
+    from accounting.corrections.concerned import VO, concerned_vos  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+    from siteward.query import QueryError  # noqa: PLC0415  # as above.
+
+    kind = load_kinds().get(given["kind"])
+    to = [value for name, _, value in (each.partition("=") for each in given.get("given", ())) if name == VO]
+    try:
+        return concerned_vos(kind, given.get("where", ()), {VO: to[-1]} if to else {}) if kind else ()
+    except QueryError:
+        # The command says what is wrong with it.
+        return ()
+
+
+proposes = changes(Permission.ACCOUNT, apart=("where", "given"), vos=_concerned)
+
+
 @making.command(short_help="Give measures of records other values.")
-@changes(Permission.ACCOUNT)
+@proposes
 def change(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Kind,
@@ -64,7 +82,7 @@ def change(  # noqa: PLR0917  # Typer reads the options from the signature.
 
 
 @making.command(short_help="Give dimensions of records other values.")
-@changes(Permission.ACCOUNT)
+@proposes
 def move(  # noqa: PLR0917  # as above.
     context: typer.Context,
     kind: Kind,
@@ -86,7 +104,7 @@ def move(  # noqa: PLR0917  # as above.
 
 
 @making.command(short_help="Let records count in nothing.")
-@changes(Permission.ACCOUNT)
+@proposes
 def void(  # noqa: PLR0917  # as above.
     context: typer.Context,
     kind: Kind,
@@ -155,7 +173,7 @@ def approve(
         allowed = chosen.settings.accounting.self_approval
         before = found_correction(ledger, number)
         correction = apply(ledger, number, person(by), self_approval=allowed, anew=anew)
-        tell_change(context, _noted(before), _noted(correction))
+        tell_change(context, _noted(before), _noted(correction), _vos(ledger, correction))
         _show_figures(ledger, correction, correction.figures, chosen)
         _tell(correction)
 
@@ -170,7 +188,7 @@ def reject(context: typer.Context, number: Number, reason: Reason, by: Person = 
     with opened(options(context).settings) as ledger:
         before = found_correction(ledger, number)
         correction = refuse(ledger, number, person(by), reason)
-        tell_change(context, _noted(before), _noted(correction))
+        tell_change(context, _noted(before), _noted(correction), _vos(ledger, correction))
         _tell(correction)
 
 
@@ -185,7 +203,7 @@ def reverse(context: typer.Context, number: Number, reason: Reason, by: Person =
     with opened(chosen.settings) as ledger:
         before = found_correction(ledger, number)
         correction = take_back(ledger, number, person(by), reason)
-        tell_change(context, _noted(before), _noted(correction))
+        tell_change(context, _noted(before), _noted(correction), _vos(ledger, correction))
         _show_figures(ledger, correction, correction.undone, chosen)
         _tell(correction)
 
@@ -238,9 +256,16 @@ def _make(  # noqa: PLR0917  # what all three have.
             return
         names.enter(unnamed.names)
         correction = propose(ledger, draft)
-        tell_change(context, None, _noted(correction))
+        tell_change(context, None, _noted(correction), _vos(ledger, correction))
         _show_figures(ledger, draft, correction.figures, chosen)
         _tell(correction)
+
+
+def _vos(ledger: Ledger, correction: Correction) -> Collection[str]:
+    from accounting.corrections.concerned import concerned_vos  # noqa: PLC0415  # as above.
+
+    kind = ledger.kinds.get(correction.kind)
+    return concerned_vos(kind, correction.selection.where, correction.given) if kind else ()
 
 
 def _noted(correction: Correction) -> dict[str, object]:

@@ -46,7 +46,7 @@ def periods(
 
 
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
-@changes(Permission.ACCOUNT)
+@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
 def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
@@ -61,7 +61,7 @@ def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Pe
 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
-@changes(Permission.ACCOUNT)
+@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
 def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
 
@@ -82,7 +82,7 @@ def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Per
 
 
 @commands.command(short_help="Let a closed month change again.")
-@changes(Permission.ACCOUNT)
+@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
 def reopen(
     context: typer.Context,
     kind: Kind,

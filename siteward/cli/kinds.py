@@ -20,6 +20,7 @@ Name = Annotated[str, typer.Argument(metavar="KIND", help="Name of the kind, suc
 
 
 @commands.callback(invoke_without_command=True)
+@reads(Permission.PUBLIC)
 def kinds(context: typer.Context) -> None:
     """List the record kinds of this installation, or show one."""
     if context.invoked_subcommand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,7 +17,6 @@ from siteward.cli.verbs import notes_itself, reads
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
-    from siteward.server.auth.denied import Denial
     from siteward.server.auth.roles import Grant
     from siteward.server.resources import Change, Resources
 
@@ -58,7 +57,7 @@ def create(
         raise typer.BadParameter(str(error)) from error
     claims = {name: value for name, value in read_token(token).claims.items() if name in SHOWN}
     # Noted before anybody has it.
-    with _changing(context, "token create", claims):
+    with _changing(context, "token create", claims, grant.vos):
         pass
     if file is None:
         sys.stdout.write(f"{token}\n")
@@ -84,10 +83,9 @@ def deny(
     name = _issuer(context, issuer)
     entry = {"issuer": name, "subject": subject, "token": token, "reason": reason}
     with _changing(context, "token deny", entry) as (resources, change):
-        change.before = _denial(resources, name, subject, token)
         by = f"{local_person().identity.subject} (at this machine)"
         try:
-            resources.denied.deny(name, subject=subject, token=token, by=by, reason=reason)
+            change.before = resources.denied.deny(name, subject=subject, token=token, by=by, reason=reason)
             resources.sessions.end_all(name, subject=subject, token=token)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
@@ -103,10 +101,9 @@ def allow(
 ) -> None:
     """Take a denial back."""
     name = _issuer(context, issuer)
-    entry = {"issuer": name, "subject": subject, "token": token}
-    with _changing(context, "token allow", entry) as (resources, change):
-        change.before = _denial(resources, name, subject, token)
-        if not resources.denied.allow(name, subject=subject, token=token):
+    with _changing(context, "token allow", {"issuer": name, "subject": subject, "token": token}) as (resources, change):
+        change.before = resources.denied.allow(name, subject=subject, token=token)
+        if change.before is None:
             message = "nothing like that is denied; `siteward token denied` lists what is"
             raise typer.BadParameter(message)
 
@@ -123,23 +120,18 @@ def denied(context: typer.Context) -> None:
 
 
 @contextmanager
-def _changing(context: typer.Context, command: str, after: object) -> Iterator[tuple[Resources, Change]]:
-    """What a change needs, while it is noted in the audit, and where it says what was before."""
+def _changing(
+    context: typer.Context, command: str, after: object, vos: Collection[str] = ()
+) -> Iterator[tuple[Resources, Change]]:
+    """What a change needs, and what is noted of it in the audit."""
     from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # `--help` needs none of it.
     from siteward.server.resources import Resources  # noqa: PLC0415
 
     with (
         closing(Resources(options(context).settings)) as resources,
-        resources.audited(local_person(), f"siteward {command}", after) as change,
+        resources.audited(local_person(), f"siteward {command}", after, vos) as change,
     ):
         yield resources, change
-
-
-def _denial(resources: Resources, issuer: str, subject: str, token: str) -> Denial | None:
-    """The entry of the deny-list that is changed; None where there is none."""
-    mine = (issuer, subject, token)
-    found = (each for each in resources.denied.all() if (each.issuer, each.subject, each.token) == mine)
-    return next(found, None)
 
 
 def _issuer(context: typer.Context, name: str) -> str:

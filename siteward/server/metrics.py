@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from siteward.broker import BrokerError, QueueStatus
 from siteward.log import get_logger
 from siteward.server.auth import Permission, requires
+from siteward.server.auth.viewing import note_platform
 from siteward.server.resources import Resources
 from siteward.telemetry import (
     METRICS,
@@ -111,8 +112,9 @@ def router(resources: Resources) -> APIRouter:
     registry.register(Telemetry(resources))
 
     @routes.get("/metrics", dependencies=[Depends(requires(Permission.WATCH))], response_class=Response)
-    def metrics(_request: Request) -> Response:
+    def metrics(request: Request) -> Response:
         """Everything counted, in Prometheus' text format."""
+        note_platform(request, Permission.WATCH)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return routes

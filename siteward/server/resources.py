@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Lock
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -20,11 +20,15 @@ from siteward.query import Answer, Filter, Query, StoredRecord
 from siteward.server.auth.audit import Audit
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
+from siteward.server.auth.identity import Identity
+from siteward.server.auth.roles import EVERY
 from siteward.server.auth.sessions import Sessions
 from siteward.server.database import Database
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 
+SYSTEM: Final = Caller(Identity(issuer="", subject="system", token="", expires=float("inf")), ())
+"""Whoever does what nobody asks for."""
 log = get_logger(__name__)
 Opened = TypeVar("Opened")
 
@@ -61,10 +65,11 @@ class Closed(RuntimeError):  # noqa: N818  # reads as the state it is.
 
 
 class Change(msgspec.Struct):
-    """What something was, where that is known, and what it became."""
+    """What something was, where that is known, what it became, and whose it is."""
 
     before: Any = None
     after: Any = None
+    vos: Collection[str] = ()
 
 
 def open_store(settings: Settings, kinds: Kinds) -> AskedStore:
@@ -140,13 +145,14 @@ class Resources:
         return self.shared("audit", lambda: Audit(Database(self.settings.access_url, access.password)))
 
     @contextmanager
-    def audited(self, caller: Caller, command: str, after: object) -> Iterator[Change]:
+    def audited(self, caller: Caller, command: str, after: object, vos: Collection[str] = ()) -> Iterator[Change]:
         """Note a change that a command makes: before it, and how it ended.
 
         Args:
             caller: who runs it.
             command: its words.
             after: what it makes, for those who come later; no secret.
+            vos: whose that is, where it is known already; `*` for all.
 
         Yields:
             The change, of which more may be said until it ends.
@@ -154,7 +160,7 @@ class Resources:
         Raises:
             sqlalchemy.exc.SQLAlchemyError, siteward.server.database.Conflict: it is not noted, and must not be done.
         """
-        asked, change = self.audit.ask(caller, command), Change(after=after)
+        asked, change = self.audit.ask(caller, command, vos), Change(after=after)
         outcome = "done"
         try:
             yield change
@@ -164,7 +170,15 @@ class Resources:
             outcome = type(error).__name__ if code is None else f"exit {code}"
             raise
         finally:
-            self.audit.end(asked, outcome, before=change.before, after=change.after)
+            self.audit.end(asked, outcome, vos=change.vos, before=change.before, after=change.after)
+
+    def note_task(self, name: str, changed: object) -> None:
+        """Note what a periodic task has deleted or moved, of whatever VO.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, siteward.server.database.Conflict: it is not noted.
+        """
+        self.audit.note(SYSTEM, f"task {name}", "done", (EVERY,), changed)
 
     def close(self) -> None:
         """Close what was opened, the latest first; every object that cannot be closed is logged, not raised."""

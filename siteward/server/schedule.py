@@ -40,7 +40,8 @@ class Task(msgspec.Struct, frozen=True):
         every: seconds from one start to the next.
         permission: what somebody would need who did the same by hand.
         run: does it once. It may block, is stopped only by the end of the process, and must bear being killed
-            at any point and started again. What it raises is logged.
+            at any point and started again. What it raises is logged. What it deletes or moves, it notes in the audit
+            (`Resources.note_task`).
     """
 
     name: str

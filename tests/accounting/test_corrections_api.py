@@ -96,6 +96,23 @@ def test_one_proposes_and_another_approves(app: TestClient, settings: Settings) 
     entries = [each for each in resources.audit.find() if each.action == f"POST {ROOT}/{number}/approval" and each.of]
     assert [(each.subject, each.outcome) for each in entries] == [("ben", "200"), ("anna", "422")]
     assert (entries[0].before["state"], entries[0].after["state"]) == ("proposed", "applied")
+    assert {each.vos for each in resources.audit.find() if each.action.startswith("POST")} == {("alpha",)}
+
+
+def test_what_is_about_several_vos_is_found_in_the_audit_of_each(app: TestClient, settings: Settings) -> None:
+    """Once it is known whose the records are; before, of whoever may correct those of any, it is nobody's."""
+    root = Person(app, settings, "root", Role.PLATFORM_ADMIN, "*")
+    assert root.post(**MOVE, where=["vo=alpha|beta"]).status_code == 200
+    assert root.post(**MOVE, where=[]).status_code == 200
+    audit = app.app.state.resources.audit  # type: ignore[attr-defined]  # FastAPI's.
+    newest = audit.find(limit=4)
+    assert [(each.outcome, each.vos) for each in newest] == [
+        ("200", ("*",)),
+        ("asked", ()),
+        ("200", ("alpha", "beta")),
+        ("asked", ()),
+    ]
+    assert {newest[0].number, newest[2].number} <= {each.number for each in audit.find(vo="beta")}
 
 
 @pytest.mark.parametrize(

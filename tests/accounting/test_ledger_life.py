@@ -41,6 +41,9 @@ def test_old_buckets_are_put_together_by_themselves(settings: Settings) -> None:
     assert extensions.load("siteward.tasks", "compaction") is compaction
     with closing(Resources(settings)) as resources:
         run_compaction(resources)
+        run_compaction(resources)
+        (noted,) = resources.audit.find()
+        assert (noted.action, noted.after["buckets"] > 0) == ("task compaction", True)
         ledger = resources.shared("ledger", lambda: open_ledger(settings, load_kinds()))
         with ledger.database.read() as connection:
             widths = connection.exec_driver_sql("SELECT DISTINCT _width FROM accounting_job_prorated").scalars().all()
@@ -90,6 +93,8 @@ def test_old_records_are_archived_by_themselves(settings: Settings, tmp_path: Pa
         with closing(Resources(msgspec.structs.replace(settings, accounting=accounting))) as resources:
             run_archiving(resources)
             run_archiving(resources)
+            noted = [each.after["records"] for each in resources.audit.find(action="task archiving")]
+        assert noted == [5][: bool(moved)]
         with closing(open_ledger(settings, load_kinds())) as ledger:
             found = files(ledger)
         assert sum(file.records for file in found) == moved

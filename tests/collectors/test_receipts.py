@@ -97,7 +97,15 @@ def test_the_task_deletes_what_is_older_than_the_settings_say(tmp_path: Path) ->
         opened.note([Receipt(SECOND, 0, GATEWAY, OTHER, "queued")], now)
         resources = Resources(settings, {"job": JOB})
         task.run(resources)
+        task.run(resources)
+        (noted,) = resources.audit.find()
         resources.close()
+        assert (noted.subject, noted.action, noted.vos, noted.after) == (
+            "system",
+            "task receipts",
+            ("*",),
+            {"receipts": 1},
+        )
         assert opened.of(RECORD, []) == []
         assert len(opened.of(OTHER, [])) == 1
     with pytest.raises(AttributeError):

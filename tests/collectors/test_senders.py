@@ -24,6 +24,7 @@ from siteward.records.doors import row_from_json
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
+from siteward.server.database import Conflict
 from siteward.settings import GatewaySettings, IssuerSettings, Settings
 
 KINDS: Final = load_kinds()
@@ -48,8 +49,8 @@ class Door:
 
     def __init__(self, folder: Path, limits: GatewaySettings = GatewaySettings()) -> None:  # noqa: B008  # never changed.
         settings = Settings(data=str(folder), gateway=limits, issuers={"local": IssuerSettings(profile="local")})
-        shared = MemoryResources(settings, KINDS)
-        self.resources, self.broker = shared, shared.memory
+        self.resources = shared = MemoryResources(settings, KINDS)
+        self.broker = shared.memory
         self.issuer = LocalIssuer(settings.issuer_file)
         self.client = TestClient(create_app(settings, routers=[gateway.router], resources=shared), "http://localhost")
 
@@ -210,11 +211,42 @@ def test_receipts_are_for_who_sent_the_record(door: Door) -> None:
     assert door.client.get(path, headers=door.bearer(ADMIN)).status_code == 404
     every = door.bearer(ADMIN) | {"Siteward-VO": "*"}
     assert door.client.get(path, headers=every).status_code == 200
-    assert "see every VO" in {each.action for each in door.resources.audit.find()}
     assert door.client.get(path, headers=other | {"Siteward-VO": "*"}).status_code == 404
     door.send(other, record())
     assert len(door.client.get(path, headers=other).json()["submissions"]) == 1
     assert len(door.client.get(path, headers=every).json()["submissions"]) == 2
+    seen = [each for each in door.resources.audit.find() if each.outcome == "seen"]
+    assert [(each.action, each.vos) for each in seen] == [(f"GET {path}", ("*",))]
+
+
+def test_who_sent_how_many_records_is_in_the_audit(door: Door) -> None:
+    """One entry for each request that brought any: with the token, whose they were, and what was refused."""
+    headers = door.bearer(Grant(Role.REPORTER, ("dteam", "biomed")), name="ce1")
+    door.send(headers, record(), record(number=2), record(vo="biomed"), record(vo="other"))
+    door.send(headers, record(vo="other"))
+    (entry,) = door.resources.audit.find()
+    assert (entry.subject, entry.action, entry.outcome) == ("ce1", "POST /v1/records/job", "200")
+    assert entry.token
+    assert entry.vos == ("biomed", "dteam")
+    assert entry.after == {"kind": "job", "queued": {"dteam": 2, "biomed": 1}, "rejected": 1}
+    assert [each.number for each in door.resources.audit.find(vo="biomed", action="POST /v1/records")] == [entry.number]
+
+
+def test_no_records_are_taken_without_the_audit(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it does not answer, whoever sends is told to come again, with what was queued all the same."""
+    headers = door.bearer(Grant(Role.REPORTER, ("dteam",)))
+
+    def away(*_: object) -> None:
+        message = "the database is away"
+        raise Conflict(message)
+
+    monkeypatch.setattr(door.resources.audit, "note", away)
+    answer = door.client.post("/v1/records/job", json=[record()], headers=headers)
+    assert (answer.status_code, answer.json()["position"], answer.headers["retry-after"]) == (503, 1, "5")
+    assert "audit" in answer.json()["detail"]
+    monkeypatch.setattr(type(door.resources), "audit", property(away))
+    assert door.client.post("/v1/records/job", json=[record()], headers=headers).status_code == 503
+    assert len(door.queued()) == 1
 
 
 def test_an_idempotency_key_is_its_senders_own(door: Door) -> None:

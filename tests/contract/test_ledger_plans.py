@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +10,7 @@ from typing import Any, Final
 import pytest
 from counter_model import MACHINE, machine, machine_batch
 from ledger_databases import Place, prepared
-from sqlalchemy import Connection, event
+from plans import analyze, recorded, unindexed
 from usage_model import FIRST as ANY_FIRST
 from usage_model import HOUR, USE, Fields, batch
 from usage_model import use as any_use
@@ -40,7 +38,6 @@ LARGE: Final = (
     "later",
 )
 """Tables that grow with what comes in, one of them by another name."""
-Statement = tuple[str, Any]
 
 
 def use(number: int, **changes: Any) -> Fields:
@@ -57,54 +54,8 @@ def filled(open_database: Callable[[], Database]) -> Ledger:
     for first in range(0, RECORDS, 4_000):
         ledger.write(batch([use(number) for number in range(first, first + 4_000)]))
     compact(ledger)
-    analyze(ledger)
+    analyze(ledger.database, ledger.metadata)
     return ledger
-
-
-def analyze(ledger: Ledger) -> None:
-    """Let the database look at what is in its tables."""
-    with ledger.database.write() as connection:
-        for table in ledger.metadata.sorted_tables:
-            word = "ANALYZE TABLE" if ledger.database.engine.dialect.name == "mariadb" else "ANALYZE"
-            connection.exec_driver_sql(f"{word} {table.name}")
-
-
-@contextmanager
-def recorded(database: Database) -> Iterator[list[Statement]]:
-    """Every statement that is sent meanwhile."""
-    statements: list[Statement] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
-
-
-def scans(connection: Connection, sort: str, statement: Statement) -> list[str]:
-    """The large tables that a statement reads from end to end."""
-    text, parameters = statement
-    explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN (FORMAT JSON)", "mariadb": "EXPLAIN"}[sort]
-    rows = connection.exec_driver_sql(f"{explain} {text}", parameters).all()
-    match sort:
-        case "sqlite":
-            details = [str(row[3]) for row in rows]
-            return [each for each in details if each.startswith("SCAN") and each.split()[1] in LARGE]
-        case "mariadb":
-            return [str(row) for row in rows if row[2] in LARGE and row[3] in {"ALL", "index"}]
-    plan = rows[0][0]
-    return list(_postgres_scans((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
-
-
-def _postgres_scans(node: dict[str, Any]) -> Iterator[str]:
-    is_scan = node["Node Type"] in {"Seq Scan", "Index Scan", "Index Only Scan"}
-    if is_scan and node["Relation Name"] in LARGE and "Index Cond" not in node:
-        yield f"{node['Node Type']} of {node['Relation Name']}"
-    for inner in node.get("Plans", ()):
-        yield from _postgres_scans(inner)
 
 
 def _questions() -> Iterator[UsageQuery]:
@@ -136,9 +87,9 @@ def test_every_statement_uses_an_index(filled: Ledger, ledger_place: Place, tmp_
         compact(later)
         assert list(archive(filled, tmp_path, FIRST + timedelta(days=2)))
         filled.write(batch([use(3)]))
-    assert unindexed(database, ledger_place.sort, statements) == {}
+    assert unindexed(database, ledger_place.sort, statements, LARGE) == {}
     whole = "SELECT sum(wall_time) FROM accounting_use_records WHERE wall_time > 5"
-    assert unindexed(database, ledger_place.sort, [(whole, ())]), "one that has no index would be found"
+    assert unindexed(database, ledger_place.sort, [(whole, ())], LARGE), "one that has no index would be found"
 
 
 def test_archiving_counters_uses_an_index(
@@ -148,33 +99,10 @@ def test_archiving_counters_uses_an_index(
     ledger = prepared(open_database(), MACHINE, microseconds(NOW))
     for place in range(1, 41):
         ledger.write(machine_batch([machine(number, day=place / 2) for number in range(100)]))
-    analyze(ledger)
+    analyze(ledger.database, ledger.metadata)
     with recorded(ledger.database) as statements:
         (first, *_) = archive(ledger, tmp_path, ANY_FIRST + timedelta(days=3))
         late = machine_batch([machine(1, day=1.6), machine(2, day=9.6)])
         assert ledger.write(late).outcomes == [Outcome.REJECTED, Outcome.STORED]
         restore(ledger, tmp_path, first.file)
-    assert unindexed(ledger.database, ledger_place.sort, statements) == {}
-
-
-def unindexed(database: Database, sort: str, statements: Sequence[Statement]) -> dict[str, list[str]]:
-    """The statements that read a large table from end to end."""
-    # What only adds rows has no plan; definitions have none either.
-    asking = [each for each in statements if each[0].lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
-    asking += [
-        each
-        for each in statements
-        if " SELECT " in each[0] and each[0].startswith("INSERT") and "unnest" not in each[0]
-    ]
-    explained = {text: parameters for text, parameters in asking if any(name in text for name in LARGE)}
-    assert explained
-    found = {}
-    with database.write() as connection:
-        if sort == "postgresql":
-            # Tables of tests are small enough to be read whole; can it do without?
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        for text, parameters in explained.items():
-            one = parameters[0] if isinstance(parameters, list) else parameters
-            if seen := scans(connection, sort, (text, one)):
-                found[text] = seen
-    return found
+    assert unindexed(ledger.database, ledger_place.sort, statements, LARGE) == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from examples import JOB, NOON, batch_of, job_rows
 
 from monitoring import retention
@@ -13,6 +15,7 @@ from monitoring.sink import open_sink
 from monitoring.stores.duckdb.store import DuckStore
 from siteward.kinds import load_kinds
 from siteward.records import kind_from_table, microseconds
+from siteward.server.resources import Resources
 from siteward.server.schedule import Task
 from siteward.settings import MonitoringSettings, Settings
 from siteward.sinks import Outcome
@@ -53,6 +56,17 @@ def test_the_task_is_a_task() -> None:
     """`monitoring.retention:task` is what the scheduler expects, once an hour."""
     assert isinstance(retention.task, Task)
     assert (retention.task.name, retention.task.every) == ("retention", 3600.0)
+
+
+def test_what_was_forgotten_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the audit, as the system's doing, where there was anything."""
+    found = iter([{"job": 3}, {}])
+    monkeypatch.setattr(retention, "forget_expired", lambda *_: next(found))
+    with closing(Resources(Settings(data=str(tmp_path)), {"job": JOB})) as resources:
+        retention.task.run(resources)
+        retention.task.run(resources)
+        (noted,) = resources.audit.find()
+    assert (noted.subject, noted.action, noted.after) == ("system", "task retention", {"job": 3})
 
 
 def test_the_sink_writes_into_the_store_of_the_settings(tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ def test_a_change_is_noted_with_who_what_and_how_it_ended(door: Door) -> None:
     assert door.client.post("/report", headers=door.bearer(Grant(Role.REPORTER, ("dteam",)))).status_code == 200
     done, asked = door.audit()
     assert (asked["action"], asked["outcome"], asked["subject"]) == ("POST /operate/ban", "asked", "anna")
-    assert (done["outcome"], done["of"], done["vo"]) == ("200", asked["number"], "dteam")
+    assert (done["outcome"], done["of"], done["vos"]) == ("200", asked["number"], ["dteam"])
+    # Whoever may do so in one VO only does it there.
+    assert asked["vos"] == ["dteam"]
     assert (done["before"], done["after"]) == (["nothing"], ["ban"])
     assert done["token"] not in {"", None}
 
@@ -91,6 +93,7 @@ def test_what_fails_is_noted_too(door: Door) -> None:
     assert door.client.post("/operate/fails", headers=operator).status_code == 500
     done, asked = door.audit()
     assert (done["outcome"], done["after"], done["of"]) == ("broken off", ["fails"], asked["number"])
+    assert (asked["vos"], done["vos"]) == (["dteam"], ["dteam"])
 
 
 def test_what_is_refused_at_the_door_is_no_change(door: Door) -> None:
@@ -119,7 +122,7 @@ def test_a_vos_administrator_sees_what_was_changed_of_the_vo(door: Door) -> None
     operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
     door.client.post("/operate/ban", headers=operator)
     admin = door.bearer(Grant(Role.ADMIN, ("dteam",)), name="boris")
-    assert len(door.client.get("/v1/audit", params={"vo": "dteam"}, headers=admin).json()["audit"]) == 1
+    assert len(door.client.get("/v1/audit", params={"vo": "dteam"}, headers=admin).json()["audit"]) == 2
     assert door.client.get("/v1/audit", params={"vo": "biomed"}, headers=admin).status_code == 403
     assert door.client.get("/v1/audit", headers=admin).status_code == 403
     assert door.client.get("/v1/audit", params={"vo": "dteam"}, headers=operator).status_code == 403
@@ -140,8 +143,34 @@ def test_who_looks_at_the_whole_audit_says_so_and_is_noted(door: Door) -> None:
 
 
 def test_denying_is_noted(door: Door) -> None:
-    """With the reason."""
+    """With the reason, and what it takes the place of; taking it back, with what it was."""
     admin = door.bearer(ADMIN, name="root")
     entry = {"issuer": "local", "subject": "anna", "reason": "her laptop was stolen"}
     assert door.client.post("/v1/denied", json=entry, headers=admin).status_code == 200
-    assert door.audit()[0]["after"]["reason"] == "her laptop was stolen"
+    first = door.audit()[0]
+    assert (first["before"], first["after"]["reason"]) == (None, "her laptop was stolen")
+    assert door.client.post("/v1/denied", json=entry | {"reason": "it was sold"}, headers=admin).status_code == 200
+    second = door.audit()[0]
+    assert second["before"]["reason"] == "her laptop was stolen"
+    assert second["before"]["by"].startswith("root (")
+    assert second["after"]["reason"] == "it was sold"
+    assert door.client.delete("/v1/denied?issuer=local&subject=anna", headers=admin).status_code == 200
+    third = door.audit()[0]
+    assert (third["before"]["reason"], third["before"]["at"] > 0, third["after"]) == ("it was sold", True, None)
+    assert door.client.delete("/v1/denied?issuer=local&subject=anna", headers=admin).status_code == 404
+    assert (door.audit()[0]["outcome"], door.audit()[0]["before"]["subject"]) == ("404", "anna")
+
+
+def test_entries_are_asked_for_by_what_they_say(door: Door) -> None:
+    """Whose token, which one, what was done, when; a time or an issuer that cannot be read is told."""
+    operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))
+    door.client.post("/operate/ban", headers=operator)
+    door.client.post("/operate/lift", headers=door.bearer(Grant(Role.OPERATOR, ("biomed",)), name="boris"))
+    newest = door.audit()[0]
+    assert len(door.audit(token=newest["token"])) == 2
+    assert {each["subject"] for each in door.audit(issuer="local", action="POST /operate/ban")} == {"anna"}
+    assert len(door.audit(issuer=newest["issuer"], since="-1h")) == 4
+    assert door.audit(until="-1h") == []
+    assert door.audit(issuer="https://nobody.example") == []
+    refused = door.client.get("/v1/audit?since=yesterday", headers=door.bearer(ADMIN, name="root"))
+    assert refused.status_code == 400

@@ -285,7 +285,7 @@ def test_a_bad_token_is_refused_by_its_reason(name: str) -> None:
 
 JTI: Final = "0c6d4b5e-0000-4000-8000-000000000002"
 SUBJECT: Final = "d1b8c2f0-0000-4000-8000-000000000001"
-Entry = Callable[[DenyList, str], None]
+Entry = Callable[[DenyList, str], object]
 
 
 def _deny(**what: str) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, Final
 import pytest
 import typer
 from accounted import ran
+from collected import collected
 from examples import JOB, batch_of, job_rows
 from typer.main import get_command
 
@@ -80,7 +82,8 @@ def test_every_command_declares_its_permission() -> None:
     verbs = {path: verb_of(command, path) for path, command in every()}
     assert len(verbs) > 50
     assert verbs["query"].permission is Permission.READ
-    assert verbs["ledger close"] == verbs["ledger correct void"]
+    assert verbs["ledger close"].permission is verbs["ledger correct void"].permission is Permission.ACCOUNT
+    assert {"audit", "audit verify"} <= verbs.keys()
     assert verbs["dead-letters messages discard"].is_noted
     weak = {Permission.PUBLIC, Permission.IDENTIFIED, Permission.READ, Permission.WATCH, Permission.NAMES}
     assert not [path for path, verb in verbs.items() if verb.is_noted and verb.permission in weak]
@@ -203,6 +206,7 @@ def test_what_decisions_change_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("proposed", "applied"),
         ("applied", "reversed"),
     ]
+    assert {each.vos for each in noted(settings)} == {("*",), ()}
     with closing(DeadLetters(database_path(settings))) as letters:
         why = Refused("is wrong", field="site", value="x")
         letters.put([Letter("ledger", bytes(16), Stage.WRITE, "job", "v", "p", bytes(16), why, b"{}")], 1)
@@ -259,6 +263,25 @@ def test_who_looks_at_what_was_refused_is_noted(
     asked, ended = noted(settings)
     assert asked.action == ended.action == f"siteward dead-letters {' '.join(words)}"
     assert (asked.outcome, ended.outcome, ended.of) == ("asked", "done", asked.number)
+
+
+def test_a_command_notes_whose_it_is_and_nobodys_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before it is done, too, as far as it was said; the correction itself holds pseudonyms."""
+    settings = Settings(data=str(tmp_path))
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        ledger.write(collected(batch_of(JOB, job_rows(3)), settings))
+    who = ("--where", "user=user1", "--set", "user=jane", "--reason", "x", "--author", "anna")
+    words = ("correct", "move", "job", "--window", "2026-03", "--where", "vo=example|other", *who)
+    assert ran(monkeypatch, settings, "ledger", *words) == 0
+    assert ran(monkeypatch, settings, "ledger", "approve", "1", "--by", "boris") == 0
+    assert ran(monkeypatch, settings, "ledger", "close", "job", "2026-03", "--vo", "example") == 0
+    assert ran(monkeypatch, settings, "token", "create", "carla", "--role", "reader", "--vo", "example") == 0
+    entries = noted(settings)
+    both = ("example", "other")
+    assert [each.vos for each in entries] == [both, both, (), both, *[("example",)] * 4]
+    assert not {"user1", "jane"} & set(re.findall(r"\w+", str(entries)))
+    assert ran(monkeypatch, settings, "audit", "verify") == 0
+    assert ran(monkeypatch, settings, "audit", "verify", "--number", "2", "--digest", "0" * 64) == 1
 
 
 @pytest.mark.usefixtures("working")

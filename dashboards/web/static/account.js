@@ -1,7 +1,7 @@
 // Who is logged in, at the foot of the navigation, and the way out: of this browser, or of all of them.
 
 import { by, el, say } from "./dom.js";
-import { get, remove } from "./api.js";
+import { remove } from "./api.js";
 
 const NEXT = 3_000; // milliseconds in which a second press on a button means what it asks.
 
@@ -26,8 +26,7 @@ function everywhere(event) {
 }
 
 /** Shows who is logged in; nothing where nobody had to. */
-export async function showAccount() {
-  const { subject, issuer, grants } = await get("/v1/whoami");
+export function showAccount({ subject, issuer, grants }) {
   if (!issuer) return;
   const roles = grants.map((one) => `${one.role} of ${one.vos.map((vo) => (vo === "*" ? "every VO" : vo)).join(", ")}`);
   by("account").replaceChildren(

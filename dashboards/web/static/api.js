@@ -17,10 +17,24 @@ export class Problem extends Error {
 const UNAUTHORIZED = 401;
 const LOGIN = "/login";
 const PATIENCE = 15_000; // milliseconds until a silent server counts as away.
+export const ALL = "*"; // all VOs that may be seen.
+const OF_VOS = /^\/v1\/(query|values|records|pipeline|accounting)\b/; // what is answered by the VO that is asked.
 
-export function get(path, parameters = {}, signal = undefined) {
+let reader; // says which VO that is.
+let begin;
+const begun = new Promise((resolve) => { begin = resolve; });
+
+/** From now on whatever depends on the VO is asked, of the one that `read()` gives; before, it waits. */
+export function askOf(read) {
+  reader = read;
+  begin();
+}
+
+/** Asks; of another VO than the chosen one where `vo` is given. */
+export async function get(path, parameters = {}, signal = undefined, vo = undefined) {
   const search = new URLSearchParams(pairs(parameters)).toString();
-  return ask(search ? `${path}?${search}` : path, {}, signal);
+  if (OF_VOS.test(path)) await begun;
+  return ask(search ? `${path}?${search}` : path, {}, signal, vo);
 }
 
 /** Sends a body that is JSON already. */
@@ -39,12 +53,11 @@ export function pairs(parameters) {
     (Array.isArray(value) ? value : [value]).filter((one) => one !== undefined && one !== "").map((one) => [name, one]));
 }
 
-async function ask(url, request, signal) {
+async function ask(url, request, signal, vo = reader?.()) {
   const patience = AbortSignal.timeout(PATIENCE);
   let response, text;
   try {
-    // Who sees several VOs sees all of them here, until one is chosen: a page says so, programs choose.
-    const headers = { ...request.headers, "Siteward-VO": "*" };
+    const headers = { ...request.headers, ...(vo && { "Siteward-VO": vo }) };
     response = await fetch(url, { ...request, headers, cache: "no-store", signal: signal ? AbortSignal.any([signal, patience]) : patience });
     text = await response.text();
   } catch (error) {

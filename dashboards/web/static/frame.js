@@ -1,11 +1,12 @@
 // The frame of every page: time range, VO, links that keep both, and the notice where figures are simulated.
 
-import { by, el, options, say } from "./dom.js";
+import { by, el, say } from "./dom.js";
 import { showAccount } from "./account.js";
 import { get } from "./api.js";
+import { choose, offer } from "./choice.js";
 import { readKinds } from "./kinds_list.js";
 import { keep } from "./live.js";
-import { change, chosen, follow, link, RANGES, vo } from "./scope.js";
+import { change, chosen, follow, link, RANGES } from "./scope.js";
 import { whole } from "./units.js";
 import { followVos, readVos } from "./vos.js";
 
@@ -61,13 +62,6 @@ by("custom").addEventListener("keydown", (event) => {
   by("ranges").lastElementChild.focus();
 });
 
-function drawVos() {
-  const names = vos.map((one) => [one.name, one.simulated ? `${one.name} (simulated)` : one.name]);
-  const now = vo();
-  if (now && !vos.some((one) => one.name === now)) names.push([now, now]);
-  options(by("vo"), [["", "all VOs"], ...names], now);
-}
-
 function drawNotice() {
   const made = vos.filter((one) => one.simulated).map((one) => one.name);
   by("demo").hidden = !made.length;
@@ -87,15 +81,13 @@ export function countLetters(count) {
   say(by("dead-letter-count"), whole(count));
 }
 
-by("vo").addEventListener("change", () => change({ vo: by("vo").value }));
 followVos((read) => {
   vos = read;
-  drawVos();
+  offer(read);
   drawNotice();
 });
 follow(() => {
   drawRanges();
-  drawVos();
   drawLinks();
 });
 keep(async (signal) => {
@@ -104,7 +96,7 @@ keep(async (signal) => {
   await readVos(kinds.map((kind) => kind.name), signal);
   took = performance.now() - began;
 }, () => Math.max(EVERY, SHARE * took));
-showAccount().catch(() => {}); // Where the server is away, the page says so already.
+choose().then(showAccount).catch(() => {}); // What is refused, the page says already.
 if (document.querySelector("#station-emitted") === null) {
   keep(async (signal) => countLetters((await get("/v1/pipeline", {}, signal)).refused.dead_letters), () => 10_000);
 }

@@ -1,6 +1,7 @@
 // Which VOs have records, and which of them are simulated: asked of the stores, kind by kind.
 
 import { get, Problem } from "./api.js";
+import { ofList } from "./choice.js";
 
 const REACH = "-400d"; // how far back a VO is looked for; the longest retention of our own kinds.
 let simulated = new Set();
@@ -39,7 +40,7 @@ export async function readVos(kinds, signal) {
 
 async function ask(kind, signal) {
   try {
-    const answer = await get("/v1/query", { kind, measures: "count", by: "vo,simulated", start: REACH, end: "now", width: 0 }, signal);
+    const answer = await get("/v1/query", { kind, measures: "count", by: "vo,simulated", start: REACH, end: "now", width: 0 }, signal, ofList());
     latest.set(kind, answer.rows);
   } catch (error) {
     if (!(error instanceof Problem)) throw error; // what cannot be asked now stays as it was: no label is lost.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
+from siteward.query_window import parse_time
+from siteward.records import microseconds
 from siteward.records.fields import INT64_MAX
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
@@ -15,7 +19,7 @@ from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Ambiguous
 from siteward.server.auth.door import issuer_named
 from siteward.server.auth.token_text import LONGEST_NAME
-from siteward.server.auth.viewing import asks_for_all, caller_of
+from siteward.server.auth.viewing import asks_for_all, caller_of, note_platform, vo_asked
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 
@@ -35,7 +39,11 @@ def router(resources: Resources) -> APIRouter:
         ]
         told = {"issuer": identity.issuer, "subject": identity.subject, "host": identity.host, "vos": identity.vos}
         expires = None if identity.expires == float("inf") else identity.expires
-        return json_response(told | {"expires": expires, "grants": grants})
+        reads = caller.reads()
+        if reads.noted:
+            known = {vo for issuer in resources.settings.issuers.values() for vo in issuer.vos}
+            reads = msgspec.structs.replace(reads, vos=tuple(sorted({*reads.vos, *known})))
+        return json_response(told | {"expires": expires, "grants": grants, "reads": reads})
 
     @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
     def list_denied() -> Response:
@@ -56,7 +64,9 @@ def router(resources: Resources) -> APIRouter:
         issuer = _issuer(resources, issuer)
         note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
         try:
-            resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+            note_change(
+                request, before=resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
+            )
             # What is allowed again later does not bring back the browsers of before.
             resources.sessions.end_all(issuer, subject=subject, token=token)
         except ValueError as error:
@@ -67,16 +77,22 @@ def router(resources: Resources) -> APIRouter:
     def allow(request: Request, issuer: str, subject: str = "", token: str = "") -> Response:
         """Take an entry out again."""
         issuer = _issuer(resources, issuer)
-        note_change(request, before={"issuer": issuer, "subject": subject, "token": token})
-        if not resources.denied.allow(issuer, subject=subject, token=token):
+        found = resources.denied.allow(issuer, subject=subject, token=token)
+        note_change(request, before=found or {"issuer": issuer, "subject": subject, "token": token})
+        if found is None:
             raise Problem(404, "nothing like that is denied")
         return json_response({"denied": resources.denied.all()})
 
-    @routes.get("/audit", dependencies=[Depends(requires(Permission.ADMINISTER))])
-    def audit(
+    @routes.get("/audit", dependencies=[Depends(requires(Permission.ADMINISTER)), Depends(vo_asked)])
+    def audit(  # noqa: PLR0913, PLR0917  # FastAPI reads the parameters from the signature.
         request: Request,
+        issuer: Annotated[str, Query(description="Only of tokens of this one; as the settings call it, too.")] = "",
         subject: Annotated[str, Query(description="Only what this one did.")] = "",
-        vo: Annotated[str, Query(description="Only what was changed of this VO.")] = "",
+        token: Annotated[str, Query(description="Only what was done with this token, its `jti`.")] = "",
+        action: Annotated[str, Query(description="Only what begins so: `POST /v1/denied`, `siteward token`.")] = "",
+        vo: Annotated[str, Query(description="Only what is about this VO, or about all.")] = "",
+        since: Annotated[str, Query(description="First instant: `2026-10-01`, `-7d` …")] = "",
+        until: Annotated[str, Query(description="First instant after it.")] = "",
         after: Annotated[int, Query(ge=0, le=INT64_MAX, description="The last number of the page before.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> Response:
@@ -85,7 +101,22 @@ def router(resources: Resources) -> APIRouter:
         Of all, and of what is no VO's, only where the header Siteward-VO says `*`, which is noted.
         """
         _check_audit(request, vo)
-        return json_response({"audit": resources.audit.find(subject=subject, vo=vo, after=after, limit=limit)})
+        now = datetime.now(UTC)
+        # One that is trusted no more has entries all the same.
+        with suppress(Problem):
+            issuer = issuer and _issuer(resources, issuer)
+        found = resources.audit.find(
+            issuer=issuer,
+            subject=subject,
+            token=token,
+            action=action,
+            vo=vo,
+            since=_instant(since, now),
+            until=_instant(until, now),
+            after=after,
+            limit=limit,
+        )
+        return json_response({"audit": found})
 
     return routes
 
@@ -93,7 +124,10 @@ def router(resources: Resources) -> APIRouter:
 def _check_audit(request: Request, vo: str) -> None:
     """Pass where the caller may see what was changed of a VO; "" is of all."""
     caller = caller_of(request)
-    if asks_for_all(request) if not vo else caller.may_in(Permission.ADMINISTER, vo):
+    if vo and caller.may_in(Permission.ADMINISTER, vo):
+        note_platform(request, Permission.ADMINISTER, vo)
+        return
+    if not vo and asks_for_all(request):
         return
     if not vo and caller.may(Permission.PLATFORM):
         message = "name a VO, vo=…, or say * (header Siteward-VO) for what was changed of all, which is noted"
@@ -106,3 +140,12 @@ def _issuer(resources: Resources, name: str) -> str:
         return issuer_named(resources.settings, name)
     except ValueError as error:
         raise Problem(422, str(error)) from error
+
+
+def _instant(text: str, now: datetime) -> int:
+    """Microseconds since 1970 UTC; 0 where nothing is said.
+
+    Raises:
+        siteward.query.QueryError: it is no time.
+    """
+    return microseconds(parse_time(text, now)) if text else 0

@@ -1,25 +1,33 @@
-"""The audit: who changed what, when, with which token, from what to what; entries are added and never changed."""
+"""The audit: who changed what, when, with which token, from what to what; entries are added and never changed.
+
+The database itself refuses to change one. Each has a digest of itself and of the one before, so that `verify` finds
+what somebody has changed nevertheless who may do everything there.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import MetaData, Table, select
+from sqlalchemy import Connection, RowMapping, Select, select, update
+from sqlalchemy.sql import ColumnElement
 
+from siteward.server.auth.audit_tables import LONGEST_ACTION, AuditTables, digest_of
 from siteward.server.auth.caller import Caller
+from siteward.server.auth.roles import EVERY
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.database import Database
-from siteward.server.database.columns import blob_column, integer_column, number_column, text_column
 
-LONGEST_ACTION: Final = 255
 LONGEST_STATE: Final = 100_000
 """Bytes of what something was, or became; more is cut off, and said to be."""
 CUT: Final = {"cut": "it was too long to be kept here"}
 MOST: Final = 1_000
 """Entries of one answer."""
+ASKED: Final = "asked"
+"""The outcome of what is not done yet."""
+_GREATEST: Final = "\U0010ffff"
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +40,9 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
         subject: whom it named.
         token: its own name (`jti`).
         action: what was asked for: method and path of a route, or a command.
-        vo: of what was changed; "" where that is no VO's.
+        vos: whose it is what was changed, or where that is not known yet, may be; EVERY for all, none for no VO's.
         outcome: "asked" before anything is done; then the HTTP status, or "done" or the error of a command.
-        of: the number of the entry in which it was asked for; 0 in that one.
+        of: the number of the entry in which it was asked for; 0 in that one, and where there is no other one.
         before: what it was, where that is known.
         after: what it became.
     """
@@ -45,18 +53,34 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     token: str
     action: str
-    vo: str = ""
-    outcome: str = "asked"
+    vos: tuple[str, ...] = ()
+    outcome: str = ASKED
     of: int = 0
     before: Any = None
     after: Any = None
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What the digests say.
+
+    Attributes:
+        entries: how many there are.
+        number: the last one's.
+        digest: the last one's; who has noted it elsewhere can tell later that nothing up to it is another.
+        wrong: the first number at which something was changed, put in or taken away; None where nothing was.
+    """
+
+    entries: int
+    number: int
+    digest: str
+    wrong: int | None
 
 
 class Audit:
     """Kept in a database; any number of processes add to it."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        """Use a database; its table is made at need.
+        """Use a database; its tables are made at need.
 
         Args:
             database: that of access; it is closed with the audit.
@@ -64,81 +88,181 @@ class Audit:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, Conflict: it cannot be used now.
+            DatabaseError: it cannot keep entries from being changed.
         """
-        metadata = MetaData()
-        self._table = Table(
-            "access_audit",
-            metadata,
-            number_column("number"),
-            integer_column("at"),
-            *(text_column(name, LONGEST_NAME) for name in ("issuer", "subject", "token", "vo", "outcome")),
-            text_column("action", LONGEST_ACTION),
-            integer_column("of"),
-            blob_column("before"),
-            blob_column("after"),
-            sqlite_strict=True,
-            # A number is never given again, also when the last entry was taken away by somebody.
-            sqlite_autoincrement=True,
-            mysql_engine="InnoDB",
-        )
+        self._tables = AuditTables()
         self._database = database
         self._clock = clock
-        with database.alone("siteward access") as connection:
-            metadata.create_all(connection)
+        self._tables.prepare(database)
 
-    def ask(self, caller: Caller, action: str) -> Audited:
+    def ask(self, caller: Caller, action: str, vos: Collection[str] = ()) -> Audited:
         """Note that something is asked for, before it is done; the entry.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, Conflict: it is not noted, so it must not be done.
         """
-        who = caller.identity
-        entry = Audited(issuer=who.issuer, subject=who.subject, token=who.token, action=action[:LONGEST_ACTION])
-        return self._add(entry)
+        return self.note(caller, action, ASKED, vos)
 
-    def end(self, asked: Audited, outcome: str, *, vo: str = "", before: object = None, after: object = None) -> None:
-        """Note what became of it.
+    def end(
+        self,
+        asked: Audited,
+        outcome: str,
+        *,
+        vos: Collection[str] = (),
+        before: object = None,
+        after: object = None,
+    ) -> None:
+        """Note what became of it; whose it is, where that is known better by now.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, Conflict: it is not noted.
         """
         self._add(
             msgspec.structs.replace(
-                asked, of=asked.number, outcome=outcome[:LONGEST_NAME], vo=vo[:LONGEST_NAME], before=before, after=after
+                asked,
+                of=asked.number,
+                outcome=outcome[:LONGEST_NAME],
+                vos=_named(vos or asked.vos),
+                before=before,
+                after=after,
             )
         )
 
-    def find(self, *, subject: str = "", vo: str = "", after: int = 0, limit: int = 100) -> list[Audited]:
+    def note(
+        self, caller: Caller, action: str, outcome: str, vos: Collection[str] = (), after: object = None
+    ) -> Audited:
+        """Note at once what is done, or is about to be; the entry.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, Conflict: it is not noted.
+        """
+        who = caller.identity
+        return self._add(
+            Audited(
+                issuer=who.issuer,
+                subject=who.subject,
+                token=who.token,
+                action=action[:LONGEST_ACTION],
+                vos=_named(vos),
+                outcome=outcome[:LONGEST_NAME],
+                after=after,
+            )
+        )
+
+    def find(  # noqa: PLR0913  # what may be asked for.
+        self,
+        *,
+        issuer: str = "",
+        subject: str = "",
+        token: str = "",
+        action: str = "",
+        vo: str = "",
+        since: int = 0,
+        until: int = 0,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Audited]:
         """Entries, the newest first.
 
         Args:
+            issuer: only of tokens of this one.
             subject: only this one's.
-            vo: only those that changed something of this VO.
+            token: only of this token (`jti`).
+            action: only what begins so: a method and path, or a command.
+            vo: only what is about this VO, or about all.
+            since: only from this instant on, microseconds since 1970 UTC.
+            until: only before this one; 0 for no end.
             after: only entries with smaller numbers: the last one of the page before; 0 for the first page.
             limit: at most so many, no more than MOST.
         """
-        mine = self._table.c
-        question = select(*(mine[name] for name in Audited.__struct_fields__)).order_by(mine.number.desc())
-        for column, wanted in ((mine.subject, subject), (mine.vo, vo)):
-            question = question.where(column == wanted) if wanted else question
-        question = question.where(mine.number < after) if after else question
+        mine = self._tables.entries.c
+        wanted = [
+            mine[name] == text for name, text in (("issuer", issuer), ("subject", subject), ("token", token)) if text
+        ]
+        is_range = not wanted
+        wanted += [mine.action >= action, mine.action < action + _GREATEST] if action else []
+        wanted += [mine["at"] >= since] if since else []
+        wanted += [mine["at"] < until] if until else []
+        is_range = is_range and bool(wanted)
+        wanted += [mine.number < after] if after else []
+        most = min(limit, MOST)
         with self._database.read() as connection:
-            rows = connection.execute(question.limit(min(limit, MOST))).all()
-        names = Audited.__struct_fields__
-        entries = (Audited(**dict(zip(names, row, strict=True))) for row in rows)
-        return [msgspec.structs.replace(each, before=_read(each.before), after=_read(each.after)) for each in entries]
+            if vo:
+                rows = [row for each in {vo, EVERY} for row in self._about(connection, each, wanted, most)]
+                rows = sorted(rows, key=lambda row: -row["number"])[:most]
+            else:
+                # Else databases walk through all entries, the newest first, until so many are in the range.
+                order = mine.number + 0 if is_range else mine.number
+                question = self._columns().where(*wanted).order_by(order.desc()).limit(most)
+                rows = list(connection.execute(question).mappings())
+            vos = self._tables.vos_of(connection, [row["number"] for row in rows])
+        read = ({**row, "before": _read(row["before"]), "after": _read(row["after"])} for row in rows)
+        return [Audited(**each, vos=vos.get(each["number"], ())) for each in read]
+
+    def verify(self) -> Verified:
+        """Compute every digest again, as of now."""
+        count, last, digest = 0, 0, ""
+        wrong: int | None = None
+        with self._database.read() as connection:
+            head = connection.execute(select(self._tables.head)).mappings().one()
+            while rows := connection.execute(self._tables.following(last)).mappings().all():
+                vos = self._tables.vos_of(connection, [row["number"] for row in rows])
+                for row in rows:
+                    last, count = int(row["number"]), count + 1
+                    digest = digest_of(digest, dict(row), vos.get(last, ()))
+                    wrong = last if wrong is None and digest != row["digest"] else wrong
+                    # One that is wrong does not make all others so.
+                    digest = row["digest"]
+        if wrong is None and (last, digest) != (head["number"], head["digest"]):
+            wrong = last + 1
+        return Verified(count, last, digest, wrong)
+
+    def digest_at(self, number: int) -> str:
+        """The digest of one entry, to be compared with one noted elsewhere; "" where there is none."""
+        mine = self._tables.entries.c
+        with self._database.read() as connection:
+            return str(connection.execute(select(mine.digest).where(mine.number == number)).scalar() or "")
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
     def _add(self, entry: Audited) -> Audited:
-        entry = msgspec.structs.replace(entry, at=int(self._clock() * 1_000_000))
-        row = msgspec.structs.asdict(entry) | {"before": _written(entry.before), "after": _written(entry.after)}
-        del row["number"]
+        tables = self._tables
         with self._database.write() as connection:
-            (number,) = connection.execute(self._table.insert(), row).inserted_primary_key or (0,)
-        return msgspec.structs.replace(entry, number=int(number))
+            number, digest = self._next(connection)
+            entry = msgspec.structs.replace(entry, number=number, at=int(self._clock() * 1_000_000))
+            row = msgspec.structs.asdict(entry) | {"before": _written(entry.before), "after": _written(entry.after)}
+            del row["vos"]
+            row["digest"] = digest_of(digest, row, entry.vos)
+            connection.execute(tables.entries.insert(), row)
+            if entry.vos:
+                connection.execute(tables.vos.insert(), [{"vo": vo, "number": number} for vo in entry.vos])
+            connection.execute(update(tables.head).values(number=number, digest=row["digest"]))
+        return entry
+
+    def _columns(self) -> Select[Any]:
+        return select(*(self._tables.entries.c[name] for name in Audited.__struct_fields__ if name != "vos"))
+
+    def _about(
+        self, connection: Connection, vo: str, wanted: Sequence[ColumnElement[bool]], most: int
+    ) -> Sequence[RowMapping]:
+        """Entries about one VO, the newest first."""
+        mine, about = self._tables.entries.c, self._tables.vos.c
+        question = self._columns().join(self._tables.vos, about.number == mine.number)
+        question = question.where(about.vo == vo, *wanted).order_by(about.number.desc()).limit(most)
+        return connection.execute(question).mappings().all()
+
+    def _next(self, connection: Connection) -> tuple[int, str]:
+        """The number of the next entry and the digest of the last one; nobody else adds any until this one is in."""
+        head = self._tables.head.c
+        number, digest = connection.execute(select(head.number, head.digest).with_for_update()).one()
+        return int(number) + 1, str(digest)
+
+
+def _named(vos: Collection[str]) -> tuple[str, ...]:
+    """VOs in order, each once; what is about all is about each."""
+    return (EVERY,) if EVERY in vos else tuple(sorted({vo[:LONGEST_NAME] for vo in vos if vo}))
 
 
 def _written(state: object) -> bytes:

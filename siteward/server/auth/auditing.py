@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from fastapi import Request
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 class Auditing:
     """ASGI middleware, behind the door: notes every request that changes anything.
 
-    Records are not noted here: they say themselves who sent them, and the ledger what they changed.
+    Who sends records is noted by the gateway once they are queued: before, nobody knows whose they are, and how many.
     """
 
     def __init__(self, app: ASGIApp, audit: Callable[[], Audit]) -> None:
@@ -45,7 +45,8 @@ class Auditing:
             return
         try:
             audit = await asyncio.to_thread(self._audit)
-            asked = await asyncio.to_thread(audit.ask, caller, f"{scope['method']} {scope['path']}")
+            vos = () if permission is None else caller.only_in(permission)
+            asked = await asyncio.to_thread(audit.ask, caller, f"{scope['method']} {scope['path']}", vos)
         except (SQLAlchemyError, DatabaseError, Conflict) as error:
             log.warning("the audit cannot be written", error=str(error))
             message = "the audit cannot be written now, and nothing is changed without it"
@@ -70,13 +71,19 @@ class Auditing:
                 log.warning("the end of a change is not noted", number=asked.number, status=status, error=str(error))
 
 
-def note_change(request: Request, *, vo: str = "", before: object = None, after: object = None) -> None:
-    """Say what a route has changed, for the audit.
+def note_change(
+    request: Request, *, vo: str = "", vos: Collection[str] = (), before: object = None, after: object = None
+) -> None:
+    """Say what a route changes, for the audit; also before it does, and again with more: what is said last counts.
 
     Args:
         request: that asked for it.
         vo: whose it is; "" where it is no VO's.
+        vos: the same where it is several ones'; `*` for all.
         before: what it was.
         after: what it became.
     """
-    request.scope["state"][CHANGE] = {"vo": vo, "before": before, "after": after}
+    named = (vo,) if vo else vos
+    said: dict[str, Any] = request.scope["state"].setdefault(CHANGE, {})
+    given = {"vos": named or None, "before": before, "after": after}
+    said.update({name: value for name, value in given.items() if value is not None})

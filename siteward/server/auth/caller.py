@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -25,7 +25,18 @@ class _View(msgspec.Struct, frozen=True):
     sites: tuple[str, ...]
 
 
-_NARROWEST_FIRST: Final = (Visible.OWN, Visible.VO)
+class Reads(msgspec.Struct, frozen=True):
+    """What a caller may ask for by the header Siteward-VO.
+
+    Attributes:
+        vos: in which it has a role.
+        all: it may ask for all that it sees at once.
+        noted: that would be every VO's, and is noted; single ones may be asked for beside those it has a role in.
+    """
+
+    vos: tuple[str, ...]
+    all: bool = False
+    noted: bool = False
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -51,6 +62,36 @@ class Caller(msgspec.Struct, frozen=True):
             grant.allows(permission) and grant.holds_in(vo) and _is_of(grant, permission, vo, site)
             for grant in self.grants
         )
+
+    def only_in(self, permission: Permission) -> tuple[str, ...]:
+        """The VOs beyond which nothing is allowed that a permission is about; none where it is in every one."""
+        vos = sorted({vo for grant in self.grants if grant.allows(permission) for vo in grant.vos})
+        return () if EVERY in vos else tuple(vos)
+
+    def reads(self) -> Reads:
+        """Which VOs it may read, and whether all of that at once."""
+        vos = {vo for grant in self.grants if grant.allows(Permission.READ) for vo in grant.vos}
+        try:
+            seen = self.viewer().visible
+        except (Ambiguous, PermissionError):
+            return Reads(tuple(sorted(vos - {EVERY})))
+        is_noted = seen is Visible.ALL and bool(self.identity.issuer)
+        return Reads(tuple(sorted(vos - {EVERY})), all=True, noted=is_noted)
+
+    def without_platform(self) -> Caller:
+        """The same with the roles only that name their VOs."""
+        return msgspec.structs.replace(self, grants=tuple(grant for grant in self.grants if EVERY not in grant.vos))
+
+    def sees_as_platform(self, vo: str) -> bool:
+        """Whether it sees more of a VO than its roles in that VO show."""
+        member, shown = self.without_platform(), self.viewer(vo)
+        if member == self:
+            return False
+        try:
+            own = member.viewer(vo)
+        except PermissionError:
+            return True
+        return own.visible is not shown.visible or bool(own.sites) or own.names < shown.names
 
     def viewer(self, vo: str = "") -> Viewer:
         """What it sees of the records.

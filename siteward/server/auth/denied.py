@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
-from sqlalchemy import MetaData, Table, delete, select
+from sqlalchemy import Connection, MetaData, RowMapping, Table, delete, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
 
 from siteward.log import get_logger
 from siteward.server.auth.identity import Identity
@@ -96,8 +97,8 @@ class DenyList:
             return True
         return identity.issued < known.ended.get((issuer, subject), float("-inf"))
 
-    def deny(self, issuer: str, *, subject: str = "", token: str = "", by: str, reason: str) -> None:
-        """Enter a subject, or a single token.
+    def deny(self, issuer: str, *, subject: str = "", token: str = "", by: str, reason: str) -> Denial | None:
+        """Enter a subject, or a single token; the entry that this takes the place of, if there was one.
 
         Raises:
             ValueError: neither or both are named, or there is no reason.
@@ -113,9 +114,10 @@ class DenyList:
         row = {"issuer": issuer, "subject": subject, "token": token, "by": by, "reason": reason[:LONGEST_REASON]}
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
-            connection.execute(delete(self._table).where(chosen))
+            replaced = self._taken(connection, chosen)
             connection.execute(self._table.insert(), row | {"at": int(self._clock() * 1_000_000)})
         self._known = self._read()
+        return replaced
 
     def end_tokens(self, issuer: str, subject: str, *, by: str, reason: str) -> None:
         """Refuse whatever was issued to a subject until now, and nothing that is issued from now on.
@@ -132,25 +134,33 @@ class DenyList:
             connection.execute(self._ended.insert(), row | {"at": int(self._clock() * 1_000_000)})
         self._known = self._read()
 
-    def allow(self, issuer: str, *, subject: str = "", token: str = "") -> bool:
-        """Take an entry out again, for a subject also what has ended its tokens; whether there was one."""
+    def allow(self, issuer: str, *, subject: str = "", token: str = "") -> Denial | None:
+        """Take an entry out again, for a subject also what has ended its tokens; which one it was, if there was one."""
         mine, ended = self._table.c, self._ended.c
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
-            found = connection.execute(delete(self._table).where(chosen)).rowcount
+            found = self._taken(connection, chosen)
             if not token:
                 of_subject = (ended.issuer == issuer) & (ended.subject == subject)
-                found += connection.execute(delete(self._ended).where(of_subject)).rowcount
+                row = connection.execute(select(self._ended).where(of_subject).with_for_update()).mappings().first()
+                connection.execute(delete(self._ended).where(of_subject))
+                found = found or (_ending(row) if row is not None else None)
         self._known = self._read()
-        return bool(found)
+        return found
 
     def all(self) -> list[Denial]:
         """Every entry, the newest first."""
         with self._database.read() as connection:
             denied = connection.execute(select(self._table)).mappings().all()
             ended = connection.execute(select(self._ended)).mappings().all()
-        entries = [Denial(**row) for row in denied] + [Denial(**row, token="", before=row["at"]) for row in ended]
+        entries = [Denial(**row) for row in denied] + [_ending(row) for row in ended]
         return sorted(entries, key=lambda each: each.at, reverse=True)
+
+    def _taken(self, connection: Connection, chosen: ColumnElement[bool]) -> Denial | None:
+        """An entry, which is no more."""
+        row = connection.execute(select(self._table).where(chosen).with_for_update()).mappings().first()
+        connection.execute(delete(self._table).where(chosen))
+        return None if row is None else Denial(**row)
 
     def close(self) -> None:
         """Stop reading, and close the database."""
@@ -172,6 +182,11 @@ class DenyList:
             except (SQLAlchemyError, Conflict) as error:
                 # What was denied stays denied.
                 log.warning("the deny-list is not read", error=self._database.told(error))
+
+
+def _ending(row: RowMapping) -> Denial:
+    """What says that a subject's tokens of before are refused."""
+    return Denial(**row, token="", before=row["at"])
 
 
 def _table(metadata: MetaData, name: str, key: tuple[str, ...]) -> Table:

@@ -2,54 +2,82 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import Request
+from fastapi import Header, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from siteward.hiding import HIDDEN
 from siteward.log import get_logger
+from siteward.people import personal_names
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.local_person import with_names
+from siteward.server.auth.roles import EVERY
 from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.settings import Settings
 from siteward.viewer import Viewer, Visible
+
+if TYPE_CHECKING:
+    from siteward.server.resources import Resources
 
 VO_HEADER: Final = "siteward-vo"
 """By which a caller of several VOs says which one is asked."""
 ALL_OF_THEM: Final = "*"
 """Said there: all that may be seen, of every VO for those who may see every one."""
 NOTED_EVERY: Final = 3600.0
-"""Seconds for which one note says that somebody looks at every VO; pages ask every few seconds."""
+"""Seconds for which one note says that somebody looks at something as the platform; pages ask every few seconds."""
 MOST_NOTED: Final = 10_000
+SEEN: Final = "seen"
+"""The outcome of an entry of the audit that says so."""
+CONDITION: Final = "where"
+"""The parameter whose texts may name people."""
+_FIELD: Final = re.compile(r"\s*([^\s=!~<>.]+)[^=!~<>]*[=!~<>]+")
+"""How a condition begins: with its field, and what it is to be to the rest."""
+Look = tuple[str, ...]
+"""Who looks at what, and of which VOs."""
 log = get_logger(__name__)
 
 
-class Wide:
-    """Who is known to look at every VO at once, so that each is noted once an hour in each process."""
+class Looks:
+    """Who is known to look at what, so that each is noted once an hour in each process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nobody yet; the clock is in seconds."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._until: dict[tuple[str, str], float] = {}
+        self._until: dict[Look, float] = {}
 
-    def note(self, caller: Caller, note: Callable[[], None]) -> None:
+    def note(self, look: Look, note: Callable[[], object]) -> None:
         """Have it noted, unless that was done a while ago; what goes wrong is the note's to say."""
-        who = caller.identity
-        key, now = (who.issuer, who.subject), self._clock()
+        now = self._clock()
         with self._lock:
-            if self._until.get(key, 0.0) > now:
+            if self._until.get(look, 0.0) > now:
                 return
         note()
         with self._lock:
             if len(self._until) >= MOST_NOTED:
                 self._until.clear()
-            self._until[key] = now + NOTED_EVERY
+            self._until[look] = now + NOTED_EVERY
+
+
+def vo_asked(
+    siteward_vo: Annotated[
+        str,
+        Header(
+            alias="Siteward-VO",
+            description="The VO that is asked, for callers of several; `*` for all that may be seen, which has to be "
+            "said where that is every VO, and is noted.",
+        ),
+    ] = "",
+) -> str:
+    """The VO that a request names; a dependency of the routes that ask `viewer_of`, so that OpenAPI tells of it."""
+    return siteward_vo
 
 
 def caller_of(request: Request) -> Caller:
@@ -62,20 +90,23 @@ def viewer_of(request: Request, settings: Settings) -> Viewer:
     """What the caller of a route sees; whoever sees every VO says so, and is noted. May wait for the audit.
 
     Raises:
-        Problem: 403, it may not read that VO; 503, that it looks at every VO cannot be noted.
+        Problem: 403, it may not read that VO; 503, that it looks as one of the platform's people cannot be noted.
         siteward.server.auth.caller.Ambiguous: it has to say which VO is asked.
     """
     caller, asked = caller_of(request), request.headers.get(VO_HEADER, "")
+    vo = "" if asked == ALL_OF_THEM else asked
     try:
-        viewer = caller.viewer("" if asked == ALL_OF_THEM else asked)
+        viewer = caller.viewer(vo)
     except PermissionError as error:
         raise Problem(403, str(error)) from error
-    # Whoever is at this machine without any token owns the files.
-    if viewer.visible is Visible.ALL and caller.identity.issuer:
-        if asked != ALL_OF_THEM:
+    if viewer.visible is Visible.ALL:
+        # Whoever is at this machine without any token owns the files.
+        if asked != ALL_OF_THEM and caller.identity.issuer:
             message = "you may see every VO; say which one is asked (header Siteward-VO), or * for all, which is noted"
             raise Ambiguous(message)
-        _note(request, caller)
+        note_look(request, (EVERY,))
+    elif vo and caller.sees_as_platform(vo):
+        note_look(request, (vo,))
     return with_names(viewer, settings)
 
 
@@ -92,20 +123,55 @@ def asks_for_all(request: Request) -> bool:
         return True
     if request.headers.get(VO_HEADER, "") != ALL_OF_THEM:
         return False
-    _note(request, caller)
+    note_look(request, (EVERY,))
     return True
 
 
-def _note(request: Request, caller: Caller) -> None:
-    resources = request.app.state.resources
+def note_look(request: Request, vos: Collection[str]) -> None:
+    """Note that somebody looks, by a role of the platform's, at what is others'; once an hour for each path.
+
+    Args:
+        request: by which; its method, path and query are noted, without the names in its conditions.
+        vos: whose it is; EVERY for all, none where that is not known.
+
+    Raises:
+        Problem: 503, it cannot be noted now, and must not be answered.
+    """
+    caller, resources = caller_of(request), request.app.state.resources
+    who, action = caller.identity, f"{request.method} {request.url.path}"
+    if not who.issuer:
+        return
 
     def note() -> None:
-        with resources.audited(caller, "see every VO", None):
-            pass
+        resources.audit.note(caller, action, SEEN, vos, {"query": _query(request, resources)})
 
     try:
-        resources.shared("wide views", Wide).note(caller, note)
+        resources.shared("looks", Looks).note((who.issuer, who.subject, action, *sorted(vos)), note)
     except (SQLAlchemyError, DatabaseError, Conflict) as error:
         log.warning("the audit cannot be written", error=str(error))
-        message = "the audit cannot be written now, and nobody sees every VO without it"
+        message = "the audit cannot be written now, and nobody looks at what is others' without it"
         raise Problem(503, message, headers=RETRY_AFTER) from error
+
+
+def note_platform(request: Request, permission: Permission, vo: str = "") -> None:
+    """Note a look for which the caller has no other right than a role of the platform's; see `note_look`.
+
+    Args:
+        request: by which.
+        permission: what it takes.
+        vo: in which VO; "" where one in any would do.
+    """
+    member = caller_of(request).without_platform()
+    if not (member.may_in(permission, vo) if vo else member.may(permission)):
+        note_look(request, (vo or EVERY,))
+
+
+def _query(request: Request, resources: Resources) -> list[tuple[str, str]]:
+    """The parameters of a question, without people's names: the audit is never rewritten."""
+    personal = set(personal_names(resources.kinds.values()))
+
+    def told(name: str, value: str) -> str:
+        found = _FIELD.match(value) if name == CONDITION else None
+        return f"{found[0]}{HIDDEN}" if found and found[1] in personal else value
+
+    return [(name, told(name, value)) for name, value in request.query_params.multi_items()]

@@ -15,7 +15,7 @@ from siteward.server.auth import Permission
 from siteward.server.auth.access import CHALLENGE, token_problem
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
-from siteward.server.auth.door import check_trust, token_in, trusted_issuers
+from siteward.server.auth.door import ISSUER_KEYS, check_trust, token_in, trusted_issuers
 from siteward.server.auth.granting import grants_of
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.refusal import Reason, TokenRefused
@@ -51,7 +51,7 @@ class Watchers:
             return local if issuer.profile == "local" else HttpFetch(issuer.ca)
 
         self._settings = settings
-        self._verifier = Verifier(trusted_issuers(settings, local), asking, clock)
+        self._verifier = Verifier(trusted_issuers(settings, local), asking, clock, settings.folder / ISSUER_KEYS)
         self._lock = Lock()
         self._denied: DenyList | None = None
 

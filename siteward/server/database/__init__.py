@@ -24,6 +24,8 @@ Values = npt.NDArray[Any] | Sequence[Any]
 """One column of rows: an array of 64-bit integers, or any sequence of integers, texts, bytes or None."""
 Columns = Mapping[str, Values]
 """Rows by column, all of the same length."""
+ADDED_ONLY: Final = "rows of this table are added, and never changed or taken away"
+"""What a database says that keeps a table so."""
 SCRUB_SECONDS: Final = 10
 """How long a table that is to be written anew is waited for; whoever wants it meanwhile waits, too."""
 MOST_WORDS: Final = 500
@@ -133,6 +135,13 @@ class Dialect(Protocol):
         """Write a small table anew, so that what was deleted from it is in no file of the database any more.
 
         Logs and backups of a server are its keepers' to forget. Others wait meanwhile.
+        """
+
+    def let_add_only(self, connection: Connection, table: Table) -> None:
+        """Have the database refuse, by triggers, whatever would change or take away a row; made where they are missing.
+
+        Raises:
+            DatabaseError: the user of the URL may not make them.
         """
 
     def is_conflict(self, error: BaseException) -> bool:

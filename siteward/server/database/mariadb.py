@@ -13,9 +13,19 @@ from pymysql.converters import escape_string
 from sqlalchemy import Column, Connection, Table, create_engine, delete, event, func, literal_column, select, text
 from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import SCRUB_SECONDS, Columns, Conflict, Grouped, Values, is_local
+from siteward.server.database import (
+    ADDED_ONLY,
+    SCRUB_SECONDS,
+    Columns,
+    Conflict,
+    DatabaseError,
+    Grouped,
+    Values,
+    is_local,
+)
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -29,6 +39,8 @@ _SESSION: Final = (
 )
 _MISFITS: Final = frozenset({1264, 1366, 1406, 1690})
 """Out of range, incorrect value, data too long, out of range while computing."""
+_NO_TRIGGERS: Final = frozenset({1142, 1227, 1419})
+"""The right to make triggers is missing, or with a binary log the one to do what is not said to be repeatable."""
 _LONGEST_STATEMENT: Final = 3 * 2**20
 """Characters of up to four bytes each; the server takes 16 MiB."""
 
@@ -115,6 +127,29 @@ class Mariadb:
         name = engine.dialect.identifier_preparer.format_table(table)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"SET STATEMENT lock_wait_timeout = {SCRUB_SECONDS} FOR ALTER TABLE {name} FORCE"))
+
+    def let_add_only(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`; TRUNCATE has no triggers here, and needs the right to DROP."""
+        quote = connection.dialect.identifier_preparer.quote
+        there = text("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database()")
+        known = set(connection.execute(there).scalars())
+        for event_ in ("UPDATE", "DELETE"):
+            name = f"{table.name}_{event_.lower()}"
+            if name in known:
+                continue
+            try:
+                connection.exec_driver_sql(
+                    f"CREATE TRIGGER {quote(name)} BEFORE {event_} ON {quote(table.name)} FOR EACH ROW "
+                    f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{ADDED_ONLY}'"
+                )
+            except DBAPIError as error:
+                if error.orig is None or error.orig.args[0] not in _NO_TRIGGERS:
+                    raise
+                message = (
+                    f"{table.name} cannot be kept from being changed: give the database's user the right TRIGGER, and "
+                    "where the server writes a binary log, set log_bin_trust_function_creators = 1 there"
+                )
+                raise DatabaseError(message) from error
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

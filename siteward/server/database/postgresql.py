@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import SCRUB_SECONDS, Columns, Grouped, Values, is_local
+from siteward.server.database import ADDED_ONLY, SCRUB_SECONDS, Columns, Grouped, Values, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
@@ -30,6 +30,8 @@ _CONFLICTS: Final = frozenset({"40001", "40P01", "55P03"})
 
 _DATA_EXCEPTION: Final = "22"
 """How the states begin that say: the value is at fault."""
+_REFUSING: Final = "siteward_refuse"
+"""The function of triggers that refuse a statement."""
 # A server that vanished without a word is noticed within two minutes.
 _CONNECTION: Final = {
     "connect_timeout": 10,
@@ -145,6 +147,22 @@ class Postgresql:
                 connection.execute(text(f"VACUUM (FULL, ANALYZE) {name}"))
             finally:
                 connection.execute(text("RESET lock_timeout"))
+
+    def let_add_only(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        there = text("SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(:name) AND tgname = :trigger")
+        named = {"name": quote(table.name), "trigger": f"{table.name}_kept"}
+        if connection.execute(there, named).scalar():
+            return
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE FUNCTION {_REFUSING}() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$BEGIN RAISE EXCEPTION '{ADDED_ONLY}'; END$$"
+        )
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER {quote(named['trigger'])} BEFORE UPDATE OR DELETE OR TRUNCATE ON {quote(table.name)} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {_REFUSING}()"
+        )
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""

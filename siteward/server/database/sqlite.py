@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
 from siteward.private_files import begin_private
-from siteward.server.database import Columns, Conflict, Grouped, Values
+from siteward.server.database import ADDED_ONLY, Columns, Conflict, Grouped, Values
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 from siteward.write_ahead import write_ahead
@@ -144,6 +144,19 @@ class Sqlite:
         if is_busy:
             message = f"others read the file for more than {BUSY_SECONDS} seconds"
             raise Conflict(message)
+
+    def let_add_only(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`."""
+        quote = connection.dialect.identifier_preparer.quote
+        # REPLACE takes a row away without asking a trigger of DELETE.
+        same = " AND ".join(f"{quote(each.name)} = NEW.{quote(each.name)}" for each in table.primary_key)
+        replaced = f"WHEN EXISTS (SELECT 1 FROM {quote(table.name)} WHERE {same}) "  # noqa: S608  # our own names, quoted.
+        for event_, condition in (("UPDATE", ""), ("DELETE", ""), ("INSERT", replaced)):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER IF NOT EXISTS {quote(f'{table.name}_{event_.lower()}')} "
+                f"BEFORE {event_} ON {quote(table.name)} {condition}"
+                f"BEGIN SELECT RAISE(ABORT, '{ADDED_ONLY}'); END"
+            )
 
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
