@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from siteward.private_files import begin_private
 from siteward.settings import Settings
 from siteward.write_ahead import write_ahead
 
@@ -76,7 +77,7 @@ class Database:
         Raises:
             sqlite3.Error: the file cannot be opened, or is of a newer Siteward.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        begin_private(path)
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             path, timeout=BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False

@@ -1,19 +1,23 @@
-"""Files for their owner's eyes only: keys and tokens."""
+"""Files for their owner's eyes only: keys, tokens and databases."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from siteward.log import get_logger
 from siteward.settings import SettingsError
 
 PRIVATE: Final = 0o600
 OF_OTHERS: Final = stat.S_IWGRP | stat.S_IRWXO
 """Rights that nobody else may have. A group may read: that is how Kubernetes hands secrets out."""
+
+log = get_logger(__name__)
 
 
 def make_private(path: Path, content: bytes, *, replacing: bool = False) -> None:
@@ -43,6 +47,31 @@ def make_private(path: Path, content: bytes, *, replacing: bool = False) -> None
             path.hardlink_to(made)
     finally:
         made.unlink(missing_ok=True)
+
+
+def begin_private(path: Path) -> None:
+    """Make a database's file, empty and for its owner only, where SQLite would make it for everybody.
+
+    What SQLite puts beside it, such as `-wal`, gets the same rights. A file that is there keeps its own, since somebody
+    may have given a group the right to read it, and is not even opened: closing it would let go of every lock that this
+    process has on it (https://www.sqlite.org/howtocorrupt.html, §2.2).
+
+    Raises:
+        OSError: its folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Where this fails, SQLite fails as well, and its error is the one that callers know.
+    with suppress(OSError):
+        if not path.exists():
+            make_private(path, b"")
+
+
+def warn_of_others(folder: Path) -> None:
+    """Say in the log where everybody on this machine may look into the data folder."""
+    mode = stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0
+    if mode & stat.S_IRWXO:
+        mend = f"chmod -R o= {shlex.quote(str(folder))}"
+        log.warning("others may look into the data folder", folder=str(folder), mode=f"{mode:04o}", mend=mend)
 
 
 def read_private(path: Path) -> bytes:

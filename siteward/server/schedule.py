@@ -17,6 +17,7 @@ import msgspec
 
 from siteward import extensions
 from siteward.log import get_logger
+from siteward.private_files import begin_private
 from siteward.server.auth import Permission, declared
 from siteward.server.resources import Resources
 
@@ -88,7 +89,7 @@ class Leases:
         """Make the table where it is missing; `owner` is unique to the process unless given."""
         self._path = path
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        begin_private(path)
         with self._open() as table:
             table.execute(
                 "CREATE TABLE IF NOT EXISTS task "

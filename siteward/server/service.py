@@ -14,6 +14,7 @@ import msgspec
 
 from siteward import extensions
 from siteward.log import configure_logging, get_logger
+from siteward.private_files import warn_of_others
 from siteward.settings import Settings, load_settings
 from siteward.telemetry import telemetry
 
@@ -22,6 +23,8 @@ SHARE: Final = 1.0
 ORPHAN_GRACE: Final = 15.0
 """Seconds that a service has to stop by itself when its supervisor is gone."""
 PREFIX_WIDTH: Final = 10
+OF_EVERYBODY: Final = 0o007
+"""Rights that other users of the machine have to no file that a service makes."""
 
 log = get_logger(__name__)
 
@@ -65,11 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--supervised", action="store_true", help="settings come as one line on standard input; its end means stop"
     )
     chosen = parser.parse_args(arguments)
+    # Whatever a library makes by itself is nobody else's: a log beside a database, an archive's file. A group is left.
+    os.umask(os.umask(OF_EVERYBODY) | OF_EVERYBODY)
     stop = threading.Event()
     settings = _supervised(stop, chosen.name) if chosen.supervised else load_settings()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     configure_logging(settings.log_format, settings.log_level)
+    if not chosen.supervised:
+        warn_of_others(settings.folder)
     return _run(chosen.name, settings, stop)
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from siteward import extensions
 from siteward.log import get_logger
+from siteward.private_files import warn_of_others
 from siteward.settings import Settings
 from siteward.telemetry import SERVICE_RESTARTS, telemetry
 
@@ -81,6 +82,7 @@ def sole_supervisor(settings: Settings) -> Iterator[None]:
     path = settings.folder / "run" / "supervisor.lock"
     # For this user only: the records name people.
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    warn_of_others(settings.folder)
     path.parent.mkdir(exist_ok=True)
     with path.open("a+", encoding="utf-8") as lock:
         try:

@@ -12,6 +12,7 @@ import duckdb
 
 from monitoring.stores import StoreError
 from monitoring.stores.duckdb.tables import added_columns, check_names, create_table
+from siteward.private_files import PRIVATE
 from siteward.records import Kind
 from siteward.settings import MonitoringSettings
 
@@ -49,8 +50,13 @@ class Connections:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
         }
+        is_new = not self.path.exists()
         try:
             self._database = duckdb.connect(str(self.path), config=config)
+            if is_new:
+                # It takes no empty file that was made beforehand; not every file system knows rights.
+                with suppress(OSError):
+                    self.path.chmod(PRIVATE)
             self._database.execute("BEGIN")
             for kind in self._kinds.values():
                 _prepare(self._database, kind)

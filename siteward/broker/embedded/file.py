@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from siteward.broker import BrokerError, BrokerUnavailable
+from siteward.private_files import begin_private
 from siteward.write_ahead import write_ahead
 
 VERSION: Final = 1
@@ -134,7 +135,7 @@ if hasattr(os, "register_at_fork"):
 
 def _connected(path: Path, *, durable: bool) -> sqlite3.Connection:
     """Open the file, making it first where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    begin_private(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)

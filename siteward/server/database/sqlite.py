@@ -26,6 +26,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
+from siteward.private_files import begin_private
 from siteward.server.database import Columns, Conflict, Grouped, Values
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
@@ -33,6 +34,7 @@ from siteward.write_ahead import write_ahead
 
 BUSY_SECONDS: Final = 30
 """How long a writer waits for another one."""
+_IN_MEMORY: Final = ":memory:"
 _HALF: Final = 32
 _TOGETHER: Final = 2**18
 """Characters of one column's numbers that are read at once."""
@@ -71,8 +73,8 @@ class Sqlite:
 
     def open(self, address: URL) -> Engine:
         """See `siteward.server.database.Dialect`."""
-        if address.database:
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        if address.database and address.database != _IN_MEMORY:
+            begin_private(Path(address.database))
         given = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = create_engine(address, connect_args=given, hide_parameters=True)
         event.listen(engine, "connect", _prepare)
