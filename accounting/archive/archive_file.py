@@ -72,14 +72,9 @@ Stored = Mapping[str, Sequence[Any] | Texts]
 """Columns of records with where they came from, as the database holds them: times in microseconds since 1970 UTC."""
 
 
-def write(kind: Kind, folder: Path, day: int, stored: Stored) -> File:
-    """Write records into a file of their own, force it to disk and read it back.
-
-    Raises:
-        ArchiveError: it does not give back what was written.
-    """
+def drafted(kind: Kind, day: int, stored: Stored) -> pa.Table:
+    """Records as they go into a file: what takes Python's time."""
     import pyarrow as pa  # noqa: PLC0415  # heavy, and only who archives needs it.
-    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
 
     columns = {name: _array(_type(kind, name), values) for name, values in stored.items()}
     untold = _untold(kind, stored)
@@ -90,13 +85,24 @@ def write(kind: Kind, folder: Path, day: int, stored: Stored) -> File:
         _IDENTITY: msgspec.json.encode(kind.identity),
         _TIME: kind.time.encode(),
     }
-    table = pa.table(columns)
+    return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def write(kind: str, folder: Path, day: int, table: pa.Table) -> File:
+    """Write records into a file of their own, force it to disk and read it back; any thread may, beside others.
+
+    Raises:
+        ArchiveError: it does not give back what was written.
+    """
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
+
     # A name of its own: another process may write the same day, and who was slower removes what it wrote.
     name = f"{day_name(day)}.{secrets.token_hex(8)}.parquet"
-    draft = folder / kind.name / f".{name}"
+    draft = folder / kind / f".{name}"
     draft.parent.mkdir(parents=True, exist_ok=True)
-    repeated = [each for each in columns if _is_repeated(stored[each])]
-    numbers = [each for each in columns if each not in repeated and _is_whole(columns[each].type)]
+    repeated = [each for each in table.column_names if _is_repeated(table[each])]
+    numbers = [each for each in table.column_names if each not in repeated and _is_whole(table[each].type)]
     # Without the types in memory, who reads the file finds strings and not numbers of strings.
     with pq.ParquetWriter(
         draft,
@@ -107,25 +113,25 @@ def write(kind: Kind, folder: Path, day: int, stored: Stored) -> File:
         store_schema=False,
     ) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata(metadata)
+        writer.add_key_value_metadata(table.schema.metadata)
     with draft.open("rb") as opened:
         os.fsync(opened.fileno())
     digest = sha256(draft.read_bytes()).hexdigest()
-    listed = [each for each in columns if pa.types.is_dictionary(columns[each].type)]
+    listed = [each for each in table.column_names if pa.types.is_dictionary(table[each].type)]
     if not pq.read_table(draft, use_threads=False, read_dictionary=listed).equals(table):
         message = f"{draft} does not give back what was written into it; is the disk full or broken?"
         raise ArchiveError(message)
-    draft.replace(folder / kind.name / name)
-    _force(folder / kind.name)
-    return File(kind.name, day, f"{kind.name}/{name}", digest, len(table))
+    draft.replace(folder / kind / name)
+    _force(folder / kind)
+    return File(kind, day, f"{kind}/{name}", digest, len(table))
 
 
-def _is_repeated(values: Sequence[Any] | Texts) -> bool:
+def _is_repeated(column: pa.ChunkedArray) -> bool:
     """Whether a dictionary of its values makes a column smaller, as far as its beginning tells."""
-    if isinstance(values, Texts):
-        return True
-    beginning = values[:SAMPLE]
-    return 2 * len(set(beginning)) < len(beginning)
+    import pyarrow as pa  # noqa: PLC0415  # as above.
+
+    beginning = column.slice(0, SAMPLE)
+    return pa.types.is_dictionary(column.type) or 2 * len(beginning.unique()) < len(beginning)
 
 
 def _is_whole(type_: pa.DataType) -> bool:
