@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import ledger_databases
 import msgspec
 import pytest
 from corrected_model import (
@@ -24,6 +26,7 @@ from corrected_model import (
     question,
     steps,
 )
+from examples import JOB, NOON, batch_of, job_rows
 from hypothesis import given
 from searching import searched
 from sqlalchemy import select
@@ -36,6 +39,7 @@ from accounting.archive.restoring import restore
 from accounting.corrections import correcting, deciding
 from accounting.corrections.correction import Action, CorrectionError, State
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reject, reverse
+from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.periods.adjusted import adjustments_of
 from accounting.periods.closed_months import PeriodError
@@ -47,7 +51,7 @@ from siteward.query import Filter, QueryError
 from siteward.records import Kind, Measure, microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, WantedUsage
+from siteward.usage import OF_USAGE, AsOf, Attribution, ClosedPeriod, Period, Quantity, UsageQuery, WantedUsage
 
 
 @searched(6)
@@ -118,6 +122,46 @@ def test_a_revision_that_moves_a_job_to_another_site_in_a_closed_period(ledger: 
     elsewhere = (Filter("user", ("nobody",)),)
     assert not answered(ledger, question(Attribution.BY_END, filters=elsewhere)).closed[0].adjusted
     assert answered(ledger, question(Attribution.PRORATED)).closed == ()
+
+
+def test_a_job_whose_site_was_wrong_in_a_closed_month(database: Database) -> None:
+    """Our own kind, whose id has the site in it: moved, it counts once, whatever its site sends of it afterwards."""
+    ledger = ledger_databases.emptied(database, JOB, NOON + timedelta(days=40))
+    month = parse_month(f"{NOON:%Y-%m}")
+    ledger.write(batch_of(JOB, job_rows(2, site="WRONG")))
+    close(ledger, "job", month, "dora")
+    signed = sign(ledger, "job", month, "emil")
+    text = DraftText(
+        kind="job",
+        action="move",
+        window=f"{NOON:%Y-%m}",
+        where=("local_job_id=1",),
+        given=("site=RIGHT",),
+        author="anna",
+        reason="the name of another site",
+    )
+    approve(ledger, propose(ledger, parse_draft(text, {"job": JOB}, NOON)).number, "ben")
+    again = ledger.write(batch_of(JOB, job_rows(2, site="WRONG")))
+    newer = ledger.write(batch_of(JOB, job_rows(2, site="WRONG", revision=1, wall_time=3601)))
+    assert (set(again.outcomes), set(newer.outcomes)) == ({Outcome.DUPLICATE}, {Outcome.REPLACED})
+
+    for attribution in OF_USAGE:
+        query = UsageQuery(
+            kind="job",
+            attribution=attribution,
+            wanted=(WantedUsage(Quantity.SUM, "wall_time"),),
+            start=NOON - timedelta(days=1),
+            end=NOON + timedelta(days=1),
+            by=("site",),
+        )
+        rows = answered(ledger, query).rows
+        assert {row.group: row.values for row in rows} == {("RIGHT",): (3601,), ("WRONG",): (3601,)}
+    differences: Counter[str] = Counter()
+    for each in adjustments_of(ledger, "job", month):
+        differences[str(each.group["site"])] += each.differences["wall_time"]
+    assert differences == {"RIGHT": 3601, "WRONG": 1 - 3600}
+    (verified,) = verified_periods(ledger)
+    assert (verified.is_right, verified.computed) == (True, signed.digest)
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])
