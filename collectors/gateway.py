@@ -135,6 +135,8 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         body = _body(request, kind, sender, resources.settings.gateway)
         limits.waiting.check(resources.broker)
         limits.quotas.check(sender, ())
+        # What is queued and not noted comes again, and again.
+        resources.audit.check()
         return _answer(request, kind, resources, sender, body(), limits)
     except (Problem, Refused, BrokerError, sqlite3.Error) as error:
         return _problem(error).response()
@@ -169,8 +171,13 @@ def _answer(  # from whom, what, and what may stop it.
             intake.use_key(key)
             if body.sent:
                 intake.use_envelope(body.sent)
-            problem = _take_all(intake, body.records, lambda: limits.waiting.check(resources.broker))
-            problem = _note(request, audit, kind, intake, answers, problem) or problem
+            problem, outcome = None, "broken off"
+            try:
+                problem = _take_all(intake, body.records, lambda: limits.waiting.check(resources.broker))
+                outcome = str(problem.status) if problem else "200"
+            finally:
+                unnoted = _note(request, audit, kind, intake, answers, outcome)
+            problem = unnoted or problem
             if problem:
                 status, headers = problem.status, problem.headers
                 media_type = media_type if by_line else MEDIA_TYPE
@@ -200,13 +207,10 @@ def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], No
     return None
 
 
-def _note(
-    request: Request, audit: Audit, kind: Kind, intake: Intake, answers: Answers, problem: Problem | None
-) -> Problem | None:
+def _note(request: Request, audit: Audit, kind: Kind, intake: Intake, answers: Answers, outcome: str) -> Problem | None:
     """Note in the audit who has sent how many records of whom, once they are queued; why not, if it cannot be."""
     if not intake.queued:
         return None
-    outcome = str(problem.status) if problem else "200"
     sent = {"kind": kind.name, "queued": dict(intake.queued), "rejected": answers.rejected}
     try:
         audit.note(caller_of(request), f"POST {request.url.path}", outcome, intake.queued, sent)

@@ -14,6 +14,8 @@ LOOK_SECONDS: Final = 1.0
 """How long a look at the queues is good."""
 CROWDED: Final = 0.75
 """Share of the room beyond which a VO waits that has more than a fair share of what waits: the rest is for others."""
+HALF_SECONDS: Final = 300.0
+"""After which half of what a VO has queued is thought to be stored, where other programs fill the queues, too."""
 SMALL: Final = 0.01
 """Share of the room that is nobody's fault, however few others there are."""
 
@@ -31,6 +33,7 @@ class Waiting:
         self._lock = threading.Lock()
         self._until = float("-inf")
         self._longest = 0
+        self._looked = clock()
         self._held: dict[str, float] = {}
 
     def check(self, broker: Broker) -> None:
@@ -41,12 +44,12 @@ class Waiting:
             siteward.broker.BrokerError: the broker does not answer.
         """
         if self._clock() >= self._until:
-            longest = max((queue.records or 0 for queue in broker.status()), default=0)
+            longest, now = max((queue.records or 0 for queue in broker.status()), default=0), self._clock()
             with self._lock:
-                self._longest, self._until = longest, self._clock() + LOOK_SECONDS
-                self._forget()
+                self._longest, self._until = longest, now + LOOK_SECONDS
+                self._forget(now)
         if self._longest > self._most:
-            message = f"{self._longest} records wait to be stored, more than {self._most}; try again later"
+            message = "more records wait to be stored than there is room for; try again later"
             raise Problem(429, message, headers=RETRY_AFTER)
 
     def check_share(self, vos: Iterable[str]) -> None:
@@ -64,8 +67,7 @@ class Waiting:
             greedy = next((vo for vo in vos if self._held.get(vo, 0.0) > share), None)
         if greedy is not None:
             message = (
-                f"{self._longest} records wait to be stored, and more than a fair share of them are of {greedy}; "
-                "try again later"
+                f"many records wait to be stored, and more than a fair share of them are of {greedy}; try again later"
             )
             raise Problem(429, message, headers=RETRY_AFTER)
 
@@ -75,9 +77,12 @@ class Waiting:
             for vo, count in records.items():
                 self._held[vo] = self._held.get(vo, 0.0) + count
 
-    def _forget(self) -> None:
-        """What was queued and waits no more is forgotten."""
+    def _forget(self, now: float) -> None:
+        """What was queued and waits no more is forgotten; in time also what others' records hide."""
         total = sum(self._held.values())
-        if total > self._longest:
-            left = {vo: held * self._longest / total for vo, held in self._held.items()}
-            self._held = {vo: held for vo, held in left.items() if held >= 1}
+        share = 0.5 ** ((now - self._looked) / HALF_SECONDS) if total else 1.0
+        if total * share > self._longest:
+            share = self._longest / total
+        left = {vo: held * share for vo, held in self._held.items()}
+        self._held = {vo: held for vo, held in left.items() if held >= 1}
+        self._looked = now

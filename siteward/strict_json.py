@@ -21,12 +21,12 @@ def strict_json(text: str) -> object:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        message = f"the name {twice[:80]!a} occurs twice"
-        raise ValueError(message)
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            message = f"the name {name[:80]!a} occurs twice"
+            raise ValueError(message)
+        found[name] = value
     return found
 
 

@@ -78,6 +78,7 @@ def unindexed(
         if sort == "postgresql":
             # Tables of tests are small enough to be read whole; can it do without?
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_mergejoin = off")
         for text, parameters in explained.items():
             one = parameters[0] if isinstance(parameters, list) else parameters
             if seen := scans(connection, sort, (text, one), large):

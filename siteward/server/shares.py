@@ -17,6 +17,8 @@ from siteward.server.resources import Resources
 
 OF_ONE: Final = ASKED_AT_ONCE // 4
 """Questions of one account that are asked at the same time."""
+MOST_OF_ONE: Final = 64
+"""Requests of one account that are answered or wait."""
 OWN_SECONDS: Final = 10.0
 """How long a further one waits for its turn, which holds no thread, before it is answered 429."""
 
@@ -47,6 +49,8 @@ class Shares:
         # By the issuer, too: another one's subject of the same name is somebody else.
         key = (identity.issuer, identity.subject)
         share = self._shares.setdefault(key, Share())
+        if share.requests >= MOST_OF_ONE:
+            raise Problem(429, f"{asked}: {share.requests} of yours wait; try again later", headers=RETRY_AFTER)
         share.requests += 1
         try:
             with move_on_after(OWN_SECONDS) as waiting:

@@ -249,6 +249,24 @@ def test_no_records_are_taken_without_the_audit(door: Door, monkeypatch: pytest.
     assert len(door.queued()) == 1
 
 
+def test_what_cannot_be_noted_is_not_queued_again_and_again(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an entry was not written, no record is taken until the audit's database is written to again."""
+    headers, audit = door.bearer(Grant(Role.REPORTER, ("dteam",))), door.resources.audit
+
+    def away(*_: object) -> None:
+        message = "the disk is full"
+        raise Conflict(message)
+
+    with monkeypatch.context() as patch:
+        # Reading goes on.
+        patch.setattr(audit._database, "write", away)  # a disk that is full for one database.
+        for number in range(3):
+            assert door.client.post("/v1/records/job", json=[record(number=number)], headers=headers).status_code == 503
+    assert len(door.queued()) == 1
+    assert door.client.post("/v1/records/job", json=[record(number=7)], headers=headers).status_code == 200
+    assert [each.outcome for each in audit.find(action="POST /v1/records")] == ["200"]
+
+
 def test_an_idempotency_key_is_its_senders_own(door: Door) -> None:
     """Two senders that count their batches alike are not taken for retries of each other."""
     reporting = Grant(Role.REPORTER, ("dteam",))

@@ -53,6 +53,17 @@ def queues() -> Queues:
     return Queues()
 
 
+def test_others_records_do_not_hide_for_ever_that_ones_own_have_left(queues: Queues) -> None:
+    """Where programs that this one does not know of fill the queues, what was let in is thought to leave in time."""
+    queues.broker.put([Message("example.job", b"", 1)] * 800)
+    sent = 0
+    for _ in range(int(2 * waiting.HALF_SECONDS)):
+        if queues.send("quiet", 1):
+            sent += 1
+            queues.take(1)
+    assert sent > 40
+
+
 def test_a_noisy_vo_alone_does_not_fill_the_queues(queues: Queues) -> None:
     """There is room left for who comes next, whose records are let in until all of it is taken."""
     while queues.send("noisy", 50):

@@ -97,17 +97,29 @@ def test_what_was_issued_before_ends(ledger_place: Place) -> None:
             assert not later.is_denied(bearer(issued=2_000.0))
 
 
-def test_who_is_denied_and_has_ended_is_allowed_at_once(opening: Callable[[], DenyList]) -> None:
-    """One entry of each is listed; taking a token's entry out takes neither."""
+def test_who_is_allowed_again_is_not_given_back_what_it_has_ended(opening: Callable[[], DenyList]) -> None:
+    """One entry of each is listed; taking a token's entry out takes neither, and a denial goes first, by itself."""
     denied = opening()
     denied.end_tokens(ISSUER, "anna", by="anna", reason="logged out everywhere")
     denied.deny(ISSUER, subject="anna", by="boris", reason="her laptop was stolen")
     assert [(each.by, bool(each.before)) for each in denied.all()] == [("boris", False), ("anna", True)]
+    denial = denied.all()[0]
     assert not denied.allow(ISSUER, token="one")
     assert denied.is_denied(bearer(issued=time.time() + 60))
+    assert denied.allow(ISSUER, subject="anna") == denial
+    assert denied.is_denied(bearer(issued=time.time() - 60))
+    assert not denied.is_denied(bearer(issued=time.time() + 60))
     assert denied.allow(ISSUER, subject="anna")
     assert not denied.is_denied(bearer())
     assert denied.all() == []
+
+
+def test_a_token_that_ends_all_is_ended_whatever_its_issuers_clock_says(opening: Callable[[], DenyList]) -> None:
+    """Clocks are up to a minute apart."""
+    denied, ahead = opening(), time.time() + 50
+    denied.end_tokens(ISSUER, "anna", by="anna", reason="logged out everywhere", issued=ahead)
+    assert denied.is_denied(bearer(issued=ahead))
+    assert not denied.is_denied(bearer(issued=ahead + 2))
 
 
 def test_it_is_kept_with_who_and_why(opening: Callable[[], DenyList]) -> None:

@@ -20,7 +20,7 @@ from usage_model import FIRST, LATER, newest
 from viewers import EVERYTHING, answered, asking
 
 from accounting.archive import archiving
-from accounting.archive.archive_file import File, Stored, write
+from accounting.archive.archive_file import File, write
 from accounting.archive.archiving import archive, files
 from accounting.archive.restoring import restore
 from accounting.booking.counters import step_after, step_of
@@ -35,7 +35,6 @@ from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
 from accounting.tables import COUNTER, ID
 from accounting.upkeep.rebuild import rebuild
-from siteward.records import Kind
 from siteward.server.database import Database
 from siteward.sinks import Outcome, Written
 from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
@@ -257,8 +256,8 @@ def test_a_step_that_changes_while_its_file_is_written_makes_it_be_written_again
     late = machine(day=1.9)
     written: list[File] = []
 
-    def slow(kind: Kind, folder: Path, first: int, stored: Stored) -> File:
-        written.append(write(kind, folder, first, stored))
+    def slow(*given: Any) -> File:
+        written.append(write(*given))
         if len(written) == 1:
             assert outcomes(ledger, late) == [Outcome.STORED]
         return written[-1]

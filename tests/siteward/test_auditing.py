@@ -12,6 +12,8 @@ from fastapi.testclient import TestClient
 from siteward.server.app import create_app
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.identity import Identity
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
 from siteward.server.database import Conflict
@@ -63,7 +65,7 @@ class Door:
         found: list[dict[str, Any]] = self.client.get(
             "/v1/audit", params=query, headers=self.bearer(ADMIN, name="root") | ALL
         ).json()["audit"]
-        return [each for each in found if each["action"] != "see every VO"]
+        return [each for each in found if each["outcome"] != "seen"]
 
 
 @pytest.fixture
@@ -135,11 +137,28 @@ def test_who_looks_at_the_whole_audit_says_so_and_is_noted(door: Door) -> None:
     refused = door.client.get("/v1/audit", headers=root)
     assert (refused.status_code, "which is noted" in refused.json()["detail"]) == (400, True)
     named = door.client.get("/v1/audit", params={"vo": "dteam"}, headers=root).json()["audit"]
-    assert [each["action"] for each in named] == ["POST /operate/ban"]
+    assert [each["action"] for each in named] == ["GET /v1/audit", "POST /operate/ban", "POST /operate/ban"]
     found = door.client.get("/v1/audit", headers=root | ALL).json()["audit"]
-    assert [(each["subject"], each["action"]) for each in found[:2]] == [("root", "see every VO")] * 2
+    looks = [(each["subject"], each["action"], each["vos"]) for each in found[:2]]
+    assert looks == [("root", "GET /v1/audit", ["*"]), ("root", "GET /v1/audit", ["dteam"])]
     admin = door.bearer(Grant(Role.ADMIN, ("dteam",)), name="boris")
     assert door.client.get("/v1/audit", headers=admin | ALL).status_code == 403
+
+
+def test_a_vos_administrator_learns_nothing_of_another_vo(door: Door) -> None:
+    """Of an entry that is about others too: who, when, and what was asked for; not what it was and became."""
+    audit, both = door.resources.audit, Caller(Identity(issuer="i", subject="s", token="t", expires=0.0), ())
+    audit.note(both, "POST /v1/records/job", "200", ("biomed", "dteam"), {"queued": {"dteam": 1, "biomed": 7}})
+    audit.note(both, "task retention", "done", ("*",), {"deleted": 9})
+    audit.note(both, "POST /v1/records/job", "200", ("dteam",), {"queued": {"dteam": 2}})
+    admin = door.bearer(Grant(Role.ADMIN, ("dteam",)), name="boris")
+    found = door.client.get("/v1/audit", params={"vo": "dteam"}, headers=admin).json()["audit"]
+    assert [(each["vos"], each["after"]) for each in found] == [
+        (["dteam"], {"queued": {"dteam": 2}}),
+        (["*"], None),
+        (["dteam"], None),
+    ]
+    assert [each["after"] for each in door.audit(vo="dteam")][-1]["queued"] == {"dteam": 1, "biomed": 7}
 
 
 def test_denying_is_noted(door: Door) -> None:

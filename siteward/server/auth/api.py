@@ -14,14 +14,16 @@ from siteward.records import microseconds
 from siteward.records.fields import INT64_MAX
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
-from siteward.server.auth.audit import MOST
+from siteward.server.auth.audit import MOST, Audited
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Ambiguous
 from siteward.server.auth.door import issuer_named
+from siteward.server.auth.roles import EVERY
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.viewing import asks_for_all, caller_of, note_platform, vo_asked
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
+from siteward.server.shares import ShareOf
 
 
 def router(resources: Resources) -> APIRouter:
@@ -83,7 +85,9 @@ def router(resources: Resources) -> APIRouter:
             raise Problem(404, "nothing like that is denied")
         return json_response({"denied": resources.denied.all()})
 
-    @routes.get("/audit", dependencies=[Depends(requires(Permission.ADMINISTER)), Depends(vo_asked)])
+    @routes.get(
+        "/audit", dependencies=[Depends(requires(Permission.ADMINISTER)), Depends(vo_asked), Depends(ShareOf("audit"))]
+    )
     def audit(  # noqa: PLR0913, PLR0917  # FastAPI reads the parameters from the signature.
         request: Request,
         issuer: Annotated[str, Query(description="Only of tokens of this one; as the settings call it, too.")] = "",
@@ -116,7 +120,8 @@ def router(resources: Resources) -> APIRouter:
             after=after,
             limit=limit,
         )
-        return json_response({"audit": found})
+        is_whole = not vo or caller_of(request).may(Permission.PLATFORM)
+        return json_response({"audit": found if is_whole else [_of_vo(each, vo) for each in found]})
 
     return routes
 
@@ -133,6 +138,14 @@ def _check_audit(request: Request, vo: str) -> None:
         message = "name a VO, vo=…, or say * (header Siteward-VO) for what was changed of all, which is noted"
         raise Ambiguous(message)
     raise Problem(403, "name a VO that you administer: vo=…")
+
+
+def _of_vo(entry: Audited, vo: str) -> Audited:
+    """An entry for a VO's administrators: of one that is about others too, that it was done, and by whom."""
+    if set(entry.vos) <= {vo}:
+        return entry
+    vos = tuple(each for each in entry.vos if each in {vo, EVERY})
+    return msgspec.structs.replace(entry, vos=vos, before=None, after=None)
 
 
 def _issuer(resources: Resources, name: str) -> str:

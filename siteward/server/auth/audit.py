@@ -6,6 +6,8 @@ what somebody has changed nevertheless who may do everything there.
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -28,6 +30,10 @@ MOST: Final = 1_000
 ASKED: Final = "asked"
 """The outcome of what is not done yet."""
 _GREATEST: Final = "\U0010ffff"
+
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which are no text; somebody sends them, and is refused."""
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +100,22 @@ class Audit:
         self._database = database
         self._clock = clock
         self._tables.prepare(database)
+        self._is_failing = False
+
+    def check(self) -> None:
+        """Pass while entries can be added, as far as is seen without one; after a failure only if it can be written to.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, Conflict: they cannot.
+        """
+        head = self._tables.head
+        if not self._is_failing:
+            with self._database.read() as connection:
+                connection.execute(select(head.c.number)).one()
+            return
+        with self._database.write() as connection:
+            connection.execute(update(head).values(number=head.c.number))
+        self._is_failing = False
 
     def ask(self, caller: Caller, action: str, vos: Collection[str] = ()) -> Audited:
         """Note that something is asked for, before it is done; the entry.
@@ -121,7 +143,7 @@ class Audit:
             msgspec.structs.replace(
                 asked,
                 of=asked.number,
-                outcome=outcome[:LONGEST_NAME],
+                outcome=_plain(outcome, LONGEST_NAME),
                 vos=_named(vos or asked.vos),
                 before=before,
                 after=after,
@@ -142,9 +164,9 @@ class Audit:
                 issuer=who.issuer,
                 subject=who.subject,
                 token=who.token,
-                action=action[:LONGEST_ACTION],
+                action=_plain(action, LONGEST_ACTION),
                 vos=_named(vos),
-                outcome=outcome[:LONGEST_NAME],
+                outcome=_plain(outcome, LONGEST_NAME),
                 after=after,
             )
         )
@@ -228,6 +250,13 @@ class Audit:
         self._database.close()
 
     def _add(self, entry: Audited) -> Audited:
+        try:
+            return self._added(entry)
+        except BaseException:
+            self._is_failing = True
+            raise
+
+    def _added(self, entry: Audited) -> Audited:
         tables = self._tables
         with self._database.write() as connection:
             number, digest = self._next(connection)
@@ -262,11 +291,20 @@ class Audit:
 
 def _named(vos: Collection[str]) -> tuple[str, ...]:
     """VOs in order, each once; what is about all is about each."""
-    return (EVERY,) if EVERY in vos else tuple(sorted({vo[:LONGEST_NAME] for vo in vos if vo}))
+    return (EVERY,) if EVERY in vos else tuple(sorted({_plain(vo, LONGEST_NAME) for vo in vos if vo}))
+
+
+def _plain(text: str, longest: int) -> str:
+    """A text without the character that PostgreSQL has no room for."""
+    return text.replace("\0", "\\0")[:longest]
 
 
 def _written(state: object) -> bytes:
-    data = msgspec.json.encode(state, enc_hook=str)
+    try:
+        data = msgspec.json.encode(state, enc_hook=str)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(state, enc_hook=str, str_keys=True), ensure_ascii=False)
+        data = _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode()
     return data if len(data) <= LONGEST_STATE else msgspec.json.encode(CUT)
 
 

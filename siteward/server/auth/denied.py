@@ -119,32 +119,45 @@ class DenyList:
         self._known = self._read()
         return replaced
 
-    def end_tokens(self, issuer: str, subject: str, *, by: str, reason: str) -> None:
+    def end_tokens(self, issuer: str, subject: str, *, by: str, reason: str, issued: float = 0.0) -> None:
         """Refuse whatever was issued to a subject until now, and nothing that is issued from now on.
 
         Of the second that is under way too, since most issuers write whole ones.
+
+        Args:
+            issuer: its own address.
+            subject: whose tokens.
+            by: who says so.
+            reason: why.
+            issued: when the token was issued that asks for it; an issuer's clock may be ahead of ours.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database does not take it.
         """
         mine = self._ended.c
         row = {"issuer": issuer, "subject": subject, "by": by[:LONGEST_NAME], "reason": reason[:LONGEST_REASON]}
+        now = self._clock()
+        at = int((issued + 1 if issued > now else now) * 1_000_000)
         with self._database.write() as connection:
             connection.execute(delete(self._ended).where((mine.issuer == issuer) & (mine.subject == subject)))
-            connection.execute(self._ended.insert(), row | {"at": int(self._clock() * 1_000_000)})
+            connection.execute(self._ended.insert(), row | {"at": at})
         self._known = self._read()
 
     def allow(self, issuer: str, *, subject: str = "", token: str = "") -> Denial | None:
-        """Take an entry out again, for a subject also what has ended its tokens; which one it was, if there was one."""
+        """Take an entry out again; which one it was, if there was one.
+
+        Of a subject that is not denied, what has ended its tokens: somebody who is allowed again is not given back
+        those of which it has said itself that they are to end.
+        """
         mine, ended = self._table.c, self._ended.c
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
             found = self._taken(connection, chosen)
-            if not token:
+            if found is None and not token:
                 of_subject = (ended.issuer == issuer) & (ended.subject == subject)
                 row = connection.execute(select(self._ended).where(of_subject).with_for_update()).mappings().first()
                 connection.execute(delete(self._ended).where(of_subject))
-                found = found or (_ending(row) if row is not None else None)
+                found = _ending(row) if row is not None else None
         self._known = self._read()
         return found
 

@@ -146,11 +146,14 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
 
         def ended() -> int:
             if everywhere:
+                count = resources.sessions.end_all(identity.issuer, subject=identity.subject)
                 if identity.issuer:
-                    # Programs that the person has logged in, and whoever has copied a token, are out, too.
+                    # Programs that the person has logged in, and whoever has copied a token, are out, too; the one that
+                    # asks for it as well, whatever its issuer's clock says.
                     told = {"by": identity.subject, "reason": "logged out everywhere"}
-                    resources.denied.end_tokens(identity.issuer, identity.subject, **told)
-                return resources.sessions.end_all(identity.issuer, subject=identity.subject)
+                    issued = identity.issued if identity.issued < float("inf") else 0.0
+                    resources.denied.end_tokens(identity.issuer, identity.subject, issued=issued, **told)
+                return count
             resources.sessions.end(cookie)
             return 1
 
