@@ -31,21 +31,20 @@ def beyond_limits(kind: Kind, columns: Columns) -> dict[int, Refused]:
         columns: values by field; times in microseconds since 1970 UTC.
     """
     found: dict[int, Refused] = {}
-    for position, refused in every_excess(kind, columns):
-        found.setdefault(position, refused)
+    for excesses in every_excess(kind, columns).values():
+        for position, refused in excesses:
+            found.setdefault(position, refused)
     return found
 
 
-def every_excess(kind: Kind, columns: Columns) -> Iterator[tuple[int, Refused]]:
-    """The same with all that is wrong with each record."""
+def every_excess(kind: Kind, columns: Columns) -> dict[str, Iterator[tuple[int, Refused]]]:
+    """The same with all that is wrong with each record, by what the kind says against it."""
+    rules: dict[str, Iterator[tuple[int, Refused]]] = {}
     if kind.longest is not None:
-        yield from _too_long(kind, columns, kind.longest)
-    for name, limit in _limits(kind).items():
-        yield from _too_large(kind, columns, name, limit)
-    for name in kind.products:
-        yield from _large_products(kind, columns, name)
-    for bound in kind.bounds:
-        yield from _out_of_bounds(kind, columns, bound)
+        rules["longest"] = _too_long(kind, columns, kind.longest)
+    rules |= {f"limit of {name}": _too_large(kind, columns, name, limit) for name, limit in _limits(kind).items()}
+    rules |= {f"product {name}": _large_products(kind, columns, name) for name in kind.products}
+    return rules | {f"{bound.measure} at most {bound}": _out_of_bounds(kind, columns, bound) for bound in kind.bounds}
 
 
 def _too_long(kind: Kind, columns: Columns, longest: int) -> Iterator[tuple[int, Refused]]:

@@ -264,17 +264,21 @@ def refuse_large(kind: Kind, rows: Sequence[Row], before: Sequence[Row], number:
     if found:
         known = _excesses(kind, before)
         found = {spot: refused for spot, refused in found.items() if spot not in known}
-    for (identifier, _), refused in found.items():
+    for (identifier, *_), refused in found.items():
         way = f"; {_WAY_BACK}" if number else ""
         message = f"record {identifier.hex()} would not be booked so: {refused}{way}"
         raise CorrectionError(message)
 
 
-def _excesses(kind: Kind, rows: Sequence[Row]) -> dict[tuple[bytes, str], Refused]:
-    """What is beyond limits, by record and what is wrong with it."""
+def _excesses(kind: Kind, rows: Sequence[Row]) -> dict[tuple[bytes, str, str], Refused]:
+    """What is beyond limits, by record, what the kind says against it, and the value."""
     columns = {name: [row[name] for row in rows] for name in kind.names}
-    excesses = every_excess(kind, columns) if rows else ()
-    return {(bytes(rows[position][ID]), str(refused)): refused for position, refused in excesses}
+    rules = every_excess(kind, columns) if rows else {}
+    return {
+        (bytes(rows[position][ID]), rule, refused.value): refused
+        for rule, excesses in rules.items()
+        for position, refused in excesses
+    }
 
 
 def moved_by(correction: Draft) -> list[str]:

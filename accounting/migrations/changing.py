@@ -222,7 +222,7 @@ def _refuse_missing(connection: Connection, tables: Tables) -> None:
 
 def _refuse_large(kind: Kind, rows: list[Any], names: Collection[str]) -> None:
     columns = {name: [row[name] for row in rows] for name in kind.names if name in rows[0]}
-    for position, refused in every_excess(kind, columns):
+    for position, refused in chain.from_iterable(every_excess(kind, columns).values()):
         if refused.field in kind.products and refused.field in names:
             message = f"record {bytes(rows[position][ID]).hex()}: {refused}; nothing was changed"
             raise LedgerError(message)

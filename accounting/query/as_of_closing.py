@@ -16,7 +16,7 @@ from accounting.query.bucket_sums import BucketSums, GroupSums
 from accounting.query.conditions import conditions_of
 from accounting.query.cuts import Stretch
 from accounting.query.quantities import is_sampled
-from accounting.tables import CLOSING, KindTables
+from accounting.tables import CLOSING, KindTables, is_bucketed
 from accounting.upkeep.months import month_end, month_name, months_within
 from siteward.query import QueryError
 from siteward.records import Kind, microseconds
@@ -111,8 +111,11 @@ class ClosedMonths:
         if missing:
             _refuse(f"{period_text(kind, month, missing[0])} is not closed, and has no figures as of closing")
         now = meaning_of(self._tables.kind).sums
+        told_by = {*self._base.by, *(each.field for each in self._base.filters)}
+        told_by &= {column.name for column in self._tables.kind.columns if is_bucketed(column)}
         for period in filter(self._is_asked, closed):
             unlike = [name for name in names if period.meaning.sums.get(name) != now[name]]
+            unlike += sorted(told_by.difference(period.meaning.dimensions))
             if unlike:
                 _refuse(f"{unlike[0]} of {kind} was declared after {month_name(month)} was closed; ask for others")
 

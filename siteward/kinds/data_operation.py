@@ -47,7 +47,7 @@ class DataOperation(
     transfer_time: Annotated[int, Measure("time spent moving data", unit="s", limit=_SECONDS)] = 0
     registration_time: Annotated[int, Measure("time spent in catalogues", unit="s", limit=_SECONDS)] = 0
     files_done: Annotated[int, Measure("files that succeeded", unit="1", limit=_FILES)] = 0
-    files_total: Annotated[int, Measure("files attempted", unit="1", limit=_FILES)] = 1
+    files_total: Annotated[int, Measure("files attempted, at least those that succeeded", unit="1", limit=_FILES)] = 1
     registrations_done: Annotated[int, Measure("catalogue registrations that succeeded", unit="1", limit=_FILES)] = 0
     registrations_total: Annotated[int, Measure("catalogue registrations attempted", unit="1", limit=_FILES)] = 0
     queue_time: Annotated[int | None, Measure("waited before it started", unit="s", limit=_SECONDS)] = None

@@ -9,6 +9,7 @@ import pytest
 from examples import JOB, job_rows
 
 from accounting.booking.limits import beyond_limits
+from accounting.booking.measures import MOST
 from siteward.kinds import load_kinds
 from siteward.records import Kind, kind_from_table
 
@@ -43,8 +44,8 @@ def jobs(**changes: Any) -> dict[int, tuple[str, str]]:
 
 
 def test_measures_that_do_not_add_up_have_limits_too() -> None:
-    """A peak, a mean, whole or with a fraction; one without a limit may be anything, and so may what is unknown."""
-    most: dict[str, Any] = {"warm": 400.0, "peak": 500, "free": 2**62}
+    """A peak, a mean, whole or with a fraction; one without a limit may be what buckets hold the sum of."""
+    most: dict[str, Any] = {"warm": 400.0, "peak": 500, "free": MOST}
     records: list[dict[str, Any]] = [
         most,
         {},
@@ -52,8 +53,14 @@ def test_measures_that_do_not_add_up_have_limits_too() -> None:
         {"peak": 501},
         {"warm": 0.0, "peak": 0},
         {"warm": 1e300},
+        {"free": MOST + 1},
     ]
-    assert refused(LEVEL, *records) == {2: ("warm", "400.5"), 3: ("peak", "501"), 5: ("warm", "1e+300")}
+    assert refused(LEVEL, *records) == {
+        2: ("warm", "400.5"),
+        3: ("peak", "501"),
+        5: ("warm", "1e+300"),
+        6: ("free", str(MOST + 1)),
+    }
     assert refused(LEVEL, {"warm": None}, {"warm": -400.5}) == {1: ("warm", "-400.5")}
 
 
@@ -71,9 +78,10 @@ def test_limits_of_our_kinds_hold() -> None:
     assert jobs(hs23=200_001) == {0: ("hs23", "200001")}
     network = KINDS["network"]
     assert refused(network, {"throughput": 2**62}) == {0: ("throughput", str(2**62))}
-    assert refused(network, {"one_way_delay": 1e300}, {"jitter": 3601.0}) == {
-        0: ("one_way_delay", "1e+300"),
-        1: ("jitter", "3601.0"),
+    hour = 3600 * 10**6
+    assert refused(network, {"one_way_latency": 2**62}, {"delay_variation": hour + 1}, {"delay_variation": hour}) == {
+        0: ("one_way_latency", str(2**62)),
+        1: ("delay_variation", str(hour + 1)),
     }
 
 

@@ -29,7 +29,7 @@ from accounting.periods.closing import close
 from accounting.periods.signatures import sign, verified_periods
 from accounting.tables import ENTRY, ID, CommonTables, KindTables
 from accounting.upkeep.months import parse_month
-from siteward.query import QueryError
+from siteward.query import Filter, QueryError
 from siteward.records import Kind, kind_from_table, microseconds
 from siteward.server.database import Conflict, Database
 from siteward.sinks import Batch, Outcome, SinkUnavailable
@@ -549,6 +549,30 @@ def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) ->
     )
     with pytest.raises(QueryError, match="memory of thing was declared after 2026-01 was closed"):
         answered(after, asked)
+
+
+def test_figures_as_of_closing_are_not_told_apart_by_what_came_into_buckets_since(open_database: Open) -> None:
+    """Adjustments of before do not know that dimension: by it, a change would be taken from the wrong group."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, 2))
+    close(ledger, "thing", parse_month("2026-01"), "dora")
+    ledger.write(things(OLD, 1, revision=1, wall_time=40))
+    new = kind({"name": {"doc": "its own", "max_length": 500}})
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    asked = UsageQuery(
+        kind="thing",
+        wanted=(WantedUsage(Quantity.SUM, "wall_time"),),
+        start=FIRST,
+        end=FIRST + timedelta(days=1),
+        attribution=Attribution.BY_END,
+        as_of=AsOf.CLOSING,
+    )
+    assert answered(after, asked).totals == (200,)
+    one = (Filter(field="name", values=("n1",)),)
+    for by_name in (msgspec.structs.replace(asked, by=("name",)), msgspec.structs.replace(asked, filters=one)):
+        with pytest.raises(QueryError, match="name of thing was declared after 2026-01 was closed"):
+            answered(after, by_name)
 
 
 USED: Final[dict[str, Any]] = {"used": {"doc": "taken", "unit": "B"}}
