@@ -221,6 +221,8 @@ def use(number: int, **changes: Any) -> Fields:
         "wall_time": 10,
         "cpu_time": None,
         "processors": 1,
+        "score": None,
+        "memory": 0,
         "simulated": False,
         "revision": 0,
         "_id": (START // 1000).to_bytes(6, "big") + number.to_bytes(10, "big"),

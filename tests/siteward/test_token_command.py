@@ -76,7 +76,7 @@ def test_a_token_that_was_made_is_believed_by_the_app(run: Run, url: str) -> Non
     reporter = Client(url, made(run, "ce1", "--role", "reporter", "--vo", "example"))
     told = reporter.whoami()
     assert (told.subject, told.vos) == ("ce1", ("example",))
-    assert [(each.role, each.allows) for each in told.grants] == [("reporter", ("report",))]
+    assert [(each.role, each.allows) for each in told.grants] == [("reporter", ("report", "send"))]
     assert reporter.send("job", [job()])["queued"] == 1
     with pytest.raises(ClientError, match="takes one of the roles"):
         reporter.query("job")

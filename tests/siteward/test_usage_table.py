@@ -79,6 +79,7 @@ def test_json_has_its_members_in_one_order() -> None:
         "pseudonyms",
         "closed",
         "unfinished",
+        "of_records",
         "took_ms",
     ]
     found = msgspec.json.decode(text, type=UsageDocument)

@@ -12,6 +12,7 @@ import pytest
 from at_once import all_at_once
 from issuer import NOW, Clock, Issuer, as_json, b64
 from joserfc.jws import JWSRegistry
+from structlog.testing import capture_logs
 
 from siteward.oauth.discovery import discovery_addresses
 from siteward.oauth.fetching import FetchError
@@ -399,7 +400,6 @@ class TestRestart:
         tmp_path: Path,
         issuer: Issuer,
         clock: Clock,
-        capsys: pytest.CaptureFixture[str],
         damage: Callable[[str], str],
     ) -> None:
         """With a warning; the issuer is asked as at the first start, and the file is whole again."""
@@ -409,8 +409,9 @@ class TestRestart:
         file.write_text(damage(whole))
         assert file.read_text() != whole
         issuer.is_up = False
-        assert reason_of(self.started(tmp_path, issuer, clock), self.lasting(issuer)) is Reason.UNAVAILABLE
-        assert "kept keys of an issuer not used" in capsys.readouterr().err
+        with capture_logs() as said:
+            assert reason_of(self.started(tmp_path, issuer, clock), self.lasting(issuer)) is Reason.UNAVAILABLE
+        assert "kept keys of an issuer not used" in [each["event"] for each in said]
         issuer.is_up = True
         assert self.started(tmp_path, issuer, clock).verify(self.lasting(issuer))
         assert file.read_text() == whole
