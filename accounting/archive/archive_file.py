@@ -286,7 +286,9 @@ def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection
             continue
         former = former_of(column)
         if column.name not in stored and former and former.name in stored:
-            fields[column.name] = [former.value(each) for each in stored[former.name]]
+            fields[column.name] = [
+                column.default if each is None else former.value(each) for each in stored[former.name]
+            ]
             continue
         values = stored.get(column.name, [column.default] * count)
         # The series of a record is known by its values and their types; databases and files hold truth as integers.

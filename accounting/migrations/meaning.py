@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from accounting.booking.measures import factors, held, knowable, known_of, ratio_parts
+from accounting.booking.measures import averaged, combine_of, factors, held, knowable, known_of, ratio_parts
 from accounting.tables import DIGEST_BYTES, PREVIOUS, is_bucketed, length_of
 from siteward.records import Kind, Type
 
@@ -35,7 +35,7 @@ class Meaning(msgspec.Struct, frozen=True, omit_defaults=True):
         length: of the longest text.
         optional: a field may be unknown.
         default: of a dimension in the series: it takes no part in their digest.
-        formula: what is summed.
+        formula: what is summed, and what for where it does not add up.
     """
 
     type: str = ""
@@ -84,7 +84,16 @@ def used_by(kind: Kind, name: str) -> tuple[list[str], list[str]]:
 
 def _formulas(kind: Kind) -> dict[str, str]:
     names = [*held(kind), *(part.name for part in ratio_parts(kind)), *map(known_of, knowable(kind))]
-    return {name: _formula(*used_by(kind, name)) for name in names}
+    purposes = {name: _purpose(kind, measure) for measure in averaged(kind) for name in (measure, known_of(measure))}
+    return {name: _formula(*used_by(kind, name)) + purposes.get(name, "") for name in names}
+
+
+def _purpose(kind: Kind, measure: str) -> str:
+    """What is held of a measure that does not add up: other columns, of snapshots other values in the same ones, too.
+
+    Buckets of other kinds hold the same of all such measures, however they combine.
+    """
+    return f", combined by {combine_of(kind, measure)}" if kind.of_instants else ", for its mean"
 
 
 def _formula(multiplied: list[str], known: list[str]) -> str:

@@ -15,15 +15,18 @@ from siteward.server.database import Dialect
 
 
 def take_over(connection: Connection, tables: Tables, name: str) -> None:
-    """Records of before say in a measure what they said in the field whose place it has taken."""
+    """Records of before say in a measure what they said in the field whose place it has taken.
+
+    All of them: no writer knows the measure yet, and where it is there already it is the default, or of an attempt that
+    was killed.
+    """
     former = former_of(tables.kind.column[name])
     assert former is not None
     for each in tables.of_records:
         said: ColumnClause[Any] = column(former.name)
         value = cast(func.round(said * former.times), BigInteger)
         records = table(each.name, said, column(name))
-        unknown = (records.c[name].is_(None)) & said.is_not(None)
-        connection.execute(update(records).where(unknown).values({name: value}))
+        connection.execute(update(records).where(said.is_not(None)).values({name: value}))
 
 
 def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name: str) -> None:

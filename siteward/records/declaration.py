@@ -227,6 +227,7 @@ def _column_problems(columns: tuple[Column, ...]) -> Iterator[str]:
             if column.type not in {Type.INTEGER, Type.NUMBER}:
                 yield f"measure {column.name!r} must be an integer or a number, not a {column.type}"
             yield from _limit_problems(column.name, column.role)
+            yield from _former_problems(column, column.role)
 
 
 def _limit_problems(name: str, measure: Measure) -> Iterator[str]:
@@ -236,6 +237,21 @@ def _limit_problems(name: str, measure: Measure) -> Iterator[str]:
         yield f"measure {name!r} has the limit {measure.limit}, below its minimum {measure.minimum}"
     if measure.maximum is not None and measure.limit > measure.maximum:
         yield f"measure {name!r} has the limit {measure.limit}, above its maximum {measure.maximum}"
+
+
+def _former_problems(column: Column, measure: Measure) -> Iterator[str]:
+    former = measure.former
+    if former is None:
+        return
+    what = f"measure {column.name!r} has the former field {former.name!r}"
+    if column.type is not Type.INTEGER:
+        yield f"{what}, and so must be an integer: what is read of that is rounded; take a finer unit"
+    if measure.counter:
+        yield f"{what}, and cannot be a counter: nobody could tell what it has counted since the record before"
+    if former.name == column.name:
+        yield f"{what}, which is itself; give it another name"
+    if former.times <= 0:
+        yield f"{what}, and {former.times} of its unit make one of that field's; it must be more than 0"
 
 
 def _identity_problems(declaration: Declaration) -> Iterator[str]:

@@ -80,11 +80,11 @@ class Former(msgspec.Struct, frozen=True):
     """The field whose place a measure has taken: what is stored of it is read as the measure's.
 
     A measure that is to say something finer, or in another unit, needs a name of its own: nobody could tell values of
-    the one from those of the other.
+    the one from those of the other. It is a whole number, and no counter.
 
     Attributes:
         name: of the field that the kind had.
-        times: how many of the measure's unit make one of that field's.
+        times: how many of the measure's unit make one of that field's; more than 0.
     """
 
     name: str

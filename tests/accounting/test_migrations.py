@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import pytest
@@ -30,7 +31,17 @@ from accounting.periods.signatures import sign, verified_periods
 from accounting.tables import ENTRY, ID, CommonTables, KindTables
 from accounting.upkeep.months import parse_month
 from siteward.query import Filter, QueryError
-from siteward.records import Kind, kind_from_table, microseconds
+from siteward.records import (
+    Combine,
+    Dimension,
+    Former,
+    Interval,
+    Kind,
+    Measure,
+    kind_from_table,
+    kind_of,
+    microseconds,
+)
 from siteward.server.database import Conflict, Database
 from siteward.sinks import Batch, Outcome, SinkUnavailable
 from siteward.usage import AsOf, Attribution, Quantity, UsageQuery, WantedUsage
@@ -259,6 +270,89 @@ def test_a_measure_takes_another_ones_place(open_database: Open) -> None:
     after = prepared(open_database(), new, NOW)
     after.write(things(new, 3, latency=20_001))
     assert mean_of(after, "latency") == [((20_001 + 12_346) / 2,)]
+
+
+FINER: Final = Measure("took", unit="us", combine=Combine.MEAN, former=Former("delay", 10**6))
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_a_measure_with_a_default_takes_another_ones_place(
+    open_database: Open, tmp_path: Path, *, is_archived: bool
+) -> None:
+    """Records of before say what they said, and the default where they said nothing; in the database and in files."""
+
+    class Coarse(Interval, kind="thing", identity=("name", "end")):
+        """A thing."""
+
+        name: Annotated[str, Dimension("its own", bucketed=False)]
+        delay: Annotated[float | None, Measure("took", unit="s", combine=Combine.MEAN)] = None
+
+    class Finer(Interval, kind="thing", identity=("name", "end")):
+        """A thing."""
+
+        name: Annotated[str, Dimension("its own", bucketed=False)]
+        latency: Annotated[int, FINER] = 8
+
+    class Unaveraged(Interval, kind="thing", identity=("name", "end")):
+        """A thing, of which nothing has to be computed from records that are not there."""
+
+        name: Annotated[str, Dimension("its own", bucketed=False)]
+        latency: Annotated[int, msgspec.structs.replace(FINER, averaged=False)] = 8
+
+    old, new = kind_of(Coarse), kind_of(Unaveraged if is_archived else Finer)
+    ledger = prepared(open_database(), old, NOW)
+    ledger.write(things(old, 1, delay=0.5))
+    ledger.write(things(old, 2))
+    files = list(archive(ledger, tmp_path, FIRST + timedelta(days=2))) if is_archived else []
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    for each in files:
+        restore(after, tmp_path, each.file)
+    assert mean_of(after, "latency") == [(250_004.0,)]
+    after.write(things(new, 3, latency=100_000))
+    assert mean_of(after, "latency") == [(600_008 / 3,)]
+
+
+@pytest.mark.parametrize("optional", [False, True])
+@pytest.mark.parametrize(
+    ("before", "now"), [("max", "sum"), ("mean", "sum"), ("last", "sum"), ("sum", "max"), ("sum", "mean")]
+)
+def test_a_measure_that_combines_otherwise_is_booked_anew(
+    open_database: Open, before: str, now: str, *, optional: bool
+) -> None:
+    """It is a difference, and after the command sums and means are those of all records."""
+    of = {
+        each: kind(measures={"memory": MEMORY["memory"] | {"optional": optional, "combine": each}})
+        for each in (before, now)
+    }
+    old, new = of[before], of[now]
+    prepared(open_database(), old, NOW).write(things(old, 1, 2, memory=7))
+    with pytest.raises(LedgerError, match=r"memory: there is memory.*wanted is memory.*siteward ledger upgrade"):
+        prepare(open_database(), {"thing": new})
+    upgrade(open_database(), {"thing": new})
+    ledger = prepared(open_database(), new, NOW)
+    assert ledger.write(things(new, 3, memory=10)).outcomes == [Outcome.STORED]
+    assert mean_of(ledger, "memory") == [(8.0,)]
+    if now == "sum":
+        assert totals(ledger, "sum:memory", "records") == (24, 3)
+    assert upgrade(open_database(), {"thing": new}) == []
+    # And back, with what the other declaration has left in its columns.
+    upgrade(open_database(), {"thing": old})
+    back = prepared(open_database(), old, NOW)
+    back.write(things(old, 4, memory=12))
+    assert mean_of(back, "memory") == [(9.0,)]
+    if before == "sum":
+        assert totals(back, "sum:memory", "records") == (36, 4)
+
+
+def test_intervals_hold_the_same_of_a_peak_and_of_a_mean(open_database: Open) -> None:
+    """Nothing has to be computed where nothing else is booked, so archived records may stay where they are."""
+    old, new = (kind(measures={"memory": MEMORY["memory"] | {"combine": each}}) for each in ("max", "mean"))
+    prepared(open_database(), old, NOW).write(things(old, 1, 2, memory=7))
+    assert steps(open_database(), new) == {}
+    ledger = prepared(open_database(), new, NOW)
+    ledger.write(things(new, 3, memory=10))
+    assert mean_of(ledger, "memory") == [(8.0,)]
 
 
 def test_a_file_of_before_says_what_the_former_field_said(open_database: Open, tmp_path: Path) -> None:
@@ -663,6 +757,43 @@ def test_a_gained_product_of_snapshots_is_computed_anew(open_database: Open) -> 
     ledger = prepared(open_database(), new, NOW)
     asked = ("min:stored", "max:stored", "last:stored", "sum:stored", "min:used", "records", "cycles")
     assert level_totals(ledger, *asked) == (200, 300, 200, 500, 100, 2, 2)
+
+
+@pytest.mark.parametrize(("before", "now"), [*permutations(("sum", "mean", "max", "last"), 2)])
+def test_a_measure_of_snapshots_that_combines_otherwise_is_booked_anew(
+    open_database: Open, before: str, now: str
+) -> None:
+    """What was last of series is what they come to by the new declaration, of records of before and of new ones."""
+
+    def both(combine: str) -> Kind:
+        return level({name: each | {"combine": combine} for name, each in (USED | FILES).items()})
+
+    def write(ledger: Ledger, of: Kind, hour: int, *values: int) -> None:
+        for number, value in enumerate(values):
+            batch = levels(of, hour, used=value, files=value)
+            batch = msgspec.structs.replace(batch, ids=[each[:6] + number.to_bytes(10, "big") for each in batch.ids])
+            assert ledger.write(batch).outcomes == [Outcome.STORED]
+
+    old, new = both(before), both(now)
+    writer = prepared(open_database(), old, NOW)
+    write(writer, old, 0, 8)
+    write(writer, old, 1, 20, 16)
+    with pytest.raises(LedgerError, match=r"used: there is used.*wanted is used.*siteward ledger upgrade"):
+        prepare(open_database(), {"level": new})
+    upgrade(open_database(), {"level": new})
+    ledger = prepared(open_database(), new, NOW)
+    last = {"sum": 36, "mean": 18.0, "max": 20, "last": 20}[now]
+    mean = 44 / 2 if now == "sum" else 44 / 3
+    for name in ("used", "files"):
+        asked = [f"{quantity}:{name}" for quantity in ("last", "mean", "min", "max")]
+        assert level_totals(ledger, *asked) == (last, mean, 8, 20)
+    write(ledger, new, 2, 4, 2)
+    last = {"sum": 6, "mean": 3.0, "max": 4, "last": 4}[now]
+    mean = 50 / 3 if now == "sum" else 50 / 5
+    for name in ("used", "files"):
+        asked = [f"{quantity}:{name}" for quantity in ("last", "mean", "min", "max")]
+        assert level_totals(ledger, *asked) == (last, mean, 2, 20)
+    assert upgrade(open_database(), {"level": new}) == []
 
 
 def test_a_measure_never_becomes_a_counter(open_database: Open) -> None:

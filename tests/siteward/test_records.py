@@ -21,6 +21,7 @@ from siteward.records import (
     DeclarationError,
     Dimension,
     Event,
+    Former,
     Interval,
     Measure,
     Product,
@@ -239,6 +240,7 @@ TABLE = tomllib.loads(
 
 MEAN_SHOTS = TABLE["ratios"]["mean_shots"]
 BOUND = TABLE["bounds"][0]
+FORMER: dict[str, Any] = {"doc": "d", "unit": "1", "former": {"name": "y", "times": 10}}
 
 
 def tiers(*pairs: tuple[int | None, int]) -> list[dict[str, int]]:
@@ -298,6 +300,13 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"shape": "cloud"}, "cloud"),
         ({"measures": {"x": {"doc": "d", "unit": "1", "maximum": 5, "limit": 6}}}, "limit 6, above its maximum 5"),
         ({"measures": {"x": {"doc": "d", "unit": "1", "minimum": 5, "limit": 4}}}, "limit 4, below its minimum 5"),
+        ({"measures": {"x": FORMER | {"type": "number"}}}, "'x' has the former field 'y', and so must be an integer"),
+        ({"measures": {"y": FORMER}}, "'y' has the former field 'y', which is itself"),
+        ({"measures": {"x": FORMER | {"former": {"name": "y", "times": 0}}}}, "'y', and 0 of its unit .* more than 0"),
+        (
+            {"measures": {"x": FORMER | {"former": {"name": "y", "times": -1}}}},
+            "'y', and -1 of its unit .* more than 0",
+        ),
         ({"shape": "event", "identity": ["time"]}, "'longest' is for intervals and counters"),
         ({"longest_days": 0}, "'longest' must be longer than nothing"),
         ({"ratios": {"r": MEAN_SHOTS | {"numerator": "dose"}}}, "'dose', which is neither a product"),
@@ -332,6 +341,24 @@ def test_a_declaration_that_contradicts_itself_is_refused(change: dict[str, Any]
     """A mistake in a declaration is found when it is made, not when the first record comes."""
     with pytest.raises(DeclarationError, match=message):
         kind_from_table("beam", TABLE | change)
+
+
+@pytest.mark.parametrize(
+    ("hint", "measure", "message"),
+    [
+        (float, Measure("d", unit="s", former=Former("delay")), "former field 'delay', and so must be an integer"),
+        (float | None, Measure("d", unit="s", former=Former("delay")), "'delay', and so must be an integer"),
+        (int, Measure("d", unit="s", former=Former("took")), "former field 'took', which is itself"),
+        (int, Measure("d", unit="s", former=Former("delay", 0)), "'delay', and 0 of its unit make one"),
+        (int, Measure("d", unit="s", counter=True, former=Former("delay")), "'delay', and cannot be a counter"),
+    ],
+)
+def test_a_measure_that_cannot_take_another_ones_place_is_refused(hint: Any, measure: Measure, message: str) -> None:
+    """What it would be filled with is not what records of before said."""
+    fields = {"__annotations__": {"took": Annotated[hint, measure]}, "__module__": __name__, "__doc__": "A ping."}
+    cls = types.new_class("Ping", (Snapshot,), {"kind": "ping"}, lambda body: body.update(fields))
+    with pytest.raises(DeclarationError, match=f"kind 'ping': .*measure 'took' has the .*{message}"):
+        kind_of(cls)
 
 
 def test_a_limit_is_no_bound_at_the_door() -> None:
@@ -508,6 +535,7 @@ def test_a_kind_with_counters_by_class_and_by_table() -> None:
             'counter = true\ntype = "number"',
             "'energy' must be an integer measure that combines by its sum",
         ),
+        ("counter = true", 'counter = true\nformer = { name = "power" }', "'power', and cannot be a counter"),
         ('factors = ["energy", "price"]', 'factors = ["price", "price"]', "must have exactly one of them"),
         ('since = "installed"', 'since = "site"', "field 'site' is there already"),
     ],
