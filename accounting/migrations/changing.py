@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, Table, bindparam, delete, func, inspect, or_, select, update
+from sqlalchemy import Column, Connection, Table, bindparam, delete, inspect, or_, select, update
 
 from accounting import LedgerError
 from accounting.booking.buckets import tiers_at
@@ -20,9 +20,10 @@ from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import FROM, Change
 from accounting.migrations.meaning import Place, Spot
+from accounting.migrations.refusing import refuse_missing
 from accounting.migrations.sources import enter_series, take_over
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, ID, PREVIOUS, RECORDS, SERIES, field_columns, is_bucketed, sum_column
+from accounting.tables import COUNTER, ID, PREVIOUS, SERIES, field_columns, is_bucketed, sum_column
 from siteward.records import Kind
 from siteward.records.identity import HASH_BYTES, ID_BYTES
 from siteward.server.database import Dialect
@@ -113,7 +114,7 @@ def _fill(connection: Connection, tables: Tables, place: Place, name: str) -> No
 
 def _link(connection: Connection, tables: Tables) -> None:
     """Every record of a counter says from now on when the one before it was."""
-    _refuse_missing(connection, tables)
+    refuse_missing(connection, tables)
     records = tables.records
     identifier, number, time = records.c[ID], records.c[COUNTER], records.c[tables.kind.time]
     question = select(identifier, number, time).order_by(number, time).limit(AT_ONCE)
@@ -151,7 +152,7 @@ def recompute(
         LedgerError: a record would exceed what a bucket holds, or records are no longer there.
     """
     kind = tables.kind
-    _refuse_missing(connection, tables)
+    refuse_missing(connection, tables)
     if isinstance(tables, SnapshotTables):
         return _remake(connection, dialect, tables, names, now)
     for table in (tables.prorated, tables.by_end):
@@ -206,18 +207,6 @@ def _portions(connection: Connection, records: Table) -> Iterator[list[Any]]:
             return
         yield rows
         last = bytes(rows[-1][ID])
-
-
-def _refuse_missing(connection: Connection, tables: Tables) -> None:
-    buckets = tables.buckets if isinstance(tables, SnapshotTables) else tables.by_end
-    booked = int(connection.execute(select(func.sum(buckets.c[RECORDS]))).scalar() or 0)
-    there = int(connection.execute(select(func.count()).select_from(tables.records)).scalar() or 0)
-    if booked != there:
-        message = (
-            f"kind {tables.kind.name!r}: {booked} records are booked and {there} are in the database; sums can "
-            "be computed anew only from all of them: restore first what was archived"
-        )
-        raise LedgerError(message)
 
 
 def _refuse_large(kind: Kind, rows: list[Any], names: Collection[str]) -> None:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnClause, Connection, cast, column, func, select, table, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    Connection,
+    TableClause,
+    bindparam,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    table,
+    update,
+)
+from sqlalchemy.sql import ColumnElement
 
 from accounting.archive.archive_file import former_of
-from accounting.booking.dictionary import digest_of
+from accounting.booking.dictionary import AT_ONCE as KEYS
+from accounting.booking.dictionary import REMEMBERED, digest_of
 from accounting.snapshot_tables import Tables
 from accounting.tables import DIGEST, SERIES, is_bucketed
 from siteward.records import Type
 from siteward.server.database import Dialect
+
+AT_ONCE: Final = 10_000
+"""Records in memory while they get their series."""
+Said = tuple[int, Any]
+"""The number of a series, and what a record of it says in a dimension."""
 
 
 def take_over(connection: Connection, tables: Tables, name: str) -> None:
@@ -32,24 +53,78 @@ def take_over(connection: Connection, tables: Tables, name: str) -> None:
 def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name: str) -> None:
     """A dimension of records is one of their series from now on: each gets the number of the one that it belongs to."""
     default = tables.kind.column[name].default
+    known: dict[Said, int] = {}
     for each in tables.of_records:
-        records = table(each.name, column(SERIES), column(name))
-        number, said = records.columns
-        spots = [tuple(row) for row in connection.execute(select(number, said).distinct()) if row[1] != default]
-        for old, value in spots:
-            new = _series_with(connection, dialect, tables, old, name, value)
-            connection.execute(update(records).where(number == old, said == value).values({SERIES: new}))
+        # By their keys, each once: there is no index on series.
+        keys = [column(key.name, key.type) for key in each.primary_key]
+        records = table(each.name, *keys, column(SERIES), column(name))
+        mine = (key == bindparam(f"the_{key.name}") for key in keys)
+        statement = update(records).where(*mine).values({SERIES: bindparam("the_series")})
+        for rows in _portions(connection, records, keys):
+            said = [(key, (number, value)) for *key, number, value in rows if value != default]
+            if missing := {spot for _, spot in said if spot not in known}:
+                if len(known) + len(missing) > REMEMBERED:
+                    known.clear()
+                    missing = {spot for _, spot in said}
+                known |= _numbers(connection, dialect, tables, name, missing)
+            changed = [
+                {"the_series": known[spot], **{f"the_{key.name}": part for key, part in zip(keys, values, strict=True)}}
+                for values, spot in said
+                if known[spot] != spot[0]
+            ]
+            if changed:
+                connection.execute(statement, changed)
 
 
-def _series_with(connection: Connection, dialect: Dialect, tables: Tables, number: int, name: str, value: Any) -> int:  # noqa: ANN401  # of any dimension.
-    """The number of the series that is like another one, but for one dimension; it is made where there is none."""
+def _portions(
+    connection: Connection, records: TableClause, keys: Sequence[ColumnClause[Any]]
+) -> Iterator[Sequence[Any]]:
+    """All rows of a table, AT_ONCE at a time, by its key: an id, or an id and a number."""
+    question = select(*records.columns).order_by(*keys).limit(AT_ONCE)
+    beyond: list[ColumnElement[bool]] = []
+    while rows := connection.execute(question.where(*beyond)).all():
+        yield rows
+        later = [key > value for key, value in zip(keys, rows[-1][: len(keys)], strict=True)]
+        # In a form that every database reads by its index.
+        beyond = [keys[0] >= rows[-1][0], or_(*later)] if len(keys) > 1 else later
+
+
+def _numbers(
+    connection: Connection, dialect: Dialect, tables: Tables, name: str, spots: Collection[Said]
+) -> dict[Said, int]:
+    """The numbers of the series that are like others, but for one dimension; those that are not there are made."""
     series = tables.series
     columns = [each for each in tables.kind.columns if is_bucketed(each)]
-    row: dict[str, Any] = dict(connection.execute(select(series).where(series.c[SERIES] == number)).mappings().one())
-    row = {each.name: row[each.name] for each in columns} | {name: value}
-    for each in columns:
-        if each.type is Type.BOOLEAN and row[each.name] is not None:
-            row[each.name] = bool(row[each.name])
-    digest = digest_of(list(row), tuple(row.values()), [each.default for each in columns])
-    dialect.insert_new(connection, series, {DIGEST: [digest], **{key: [each] for key, each in row.items()}})
-    return int(connection.execute(select(series.c[SERIES]).where(series.c[DIGEST] == digest)).scalar_one())
+    names, defaults = [each.name for each in columns], [each.default for each in columns]
+    place = names.index(name)
+    wanted = [series.c[SERIES], *(series.c[each] for each in names)]
+    before: dict[int, list[Any]] = {}
+    for part in _parts({number for number, _ in spots}):
+        for number, *values in connection.execute(select(*wanted).where(series.c[SERIES].in_(part))):
+            before[number] = values
+    digests: dict[Said, bytes] = {}
+    rows: dict[bytes, list[Any]] = {}
+    for number, value in spots:
+        row = [*before[number][:place], value, *before[number][place + 1 :]]
+        row = [
+            bool(said) if each.type is Type.BOOLEAN and said is not None else said
+            for each, said in zip(columns, row, strict=True)
+        ]
+        digest = digests[number, value] = digest_of(names, tuple(row), defaults)
+        rows[digest] = row
+    # In one order for all writers, so that no two wait for each other.
+    ordered = sorted(rows)
+    listed = map(list, zip(*(rows[digest] for digest in ordered), strict=True))
+    dialect.insert_new(connection, series, {DIGEST: ordered, **dict(zip(names, listed, strict=True))})
+    found: dict[bytes, int] = {}
+    for part in _parts(ordered):
+        chosen = select(series.c[DIGEST], series.c[SERIES]).where(series.c[DIGEST].in_(part))
+        found |= {bytes(digest): int(number) for digest, number in connection.execute(chosen)}
+    return {spot: found[digest] for spot, digest in digests.items()}
+
+
+def _parts(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    """Keys, as many as one question takes at a time."""
+    listed = sorted(keys)
+    for first in range(0, len(listed), KEYS):
+        yield listed[first : first + KEYS]

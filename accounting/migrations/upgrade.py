@@ -17,8 +17,9 @@ from accounting.migrations import revisions, standing
 from accounting.migrations.changing import change_tables, is_moved, recompute
 from accounting.migrations.differences import Change, Step, differences
 from accounting.migrations.meaning import Place, digest_of, meanings_of
+from accounting.migrations.refusing import refuse_lost, refuse_missing
 from accounting.snapshot_tables import Tables, tables_for
-from accounting.tables import CommonTables
+from accounting.tables import PREVIOUS, CommonTables
 from siteward.log import get_logger
 from siteward.records import Kind
 from siteward.server.database import Database
@@ -44,16 +45,15 @@ def prepare(database: Database, kinds: Mapping[str, Kind]) -> dict[str, bytes]:
         Conflict: another process is at it, or long questions are in the way. Do it again.
     """
     with database.alone(ALONE) as connection:
-        revisions.advance(connection)
-        waiting: list[Change] = []
-        for kind in kinds.values():
-            changes = _differences(connection, kind)
-            if all(change.step is Step.AT_START for change in changes):
-                _bring(connection, database, kind, changes)
-            else:
-                waiting += [change for change in changes if change.step is not Step.AT_START]
+        # Asked before anything is changed: the Siteward of before still opens what waits.
+        revisions.present(connection)
+        found = {name: _differences(connection, kind) for name, kind in kinds.items()}
+        waiting = [each for changes in found.values() for each in changes if each.step is not Step.AT_START]
         if waiting:
             raise LedgerError(_refusal(waiting))
+        revisions.advance(connection)
+        for name, changes in found.items():
+            _bring(connection, database, kinds[name], changes)
     return {name: digest_of(meanings_of(kind)) for name, kind in kinds.items()}
 
 
@@ -64,7 +64,8 @@ def upgrade(database: Database, kinds: Mapping[str, Kind], *, dry_run: bool = Fa
     computed anew.
 
     Raises:
-        LedgerError: the database is a newer Siteward's, or sums cannot be computed anew.
+        LedgerError: the database is a newer Siteward's, or sums cannot be computed anew, of archived records or of
+            closed months whose sums a kind has lost; nothing is changed then.
         Conflict: another process is at it. Do it again.
     """
     with database.alone(ALONE) as connection:
@@ -72,14 +73,19 @@ def upgrade(database: Database, kinds: Mapping[str, Kind], *, dry_run: bool = Fa
         found: list[Change] = []
         if before != revisions.newest():
             found.append(Change("ledger", "revision", before, revisions.newest(), Step.AT_START))
+        differing = {name: _differences(connection, kind) for name, kind in kinds.items()}
+        possible = {
+            name: changes
+            for name, changes in differing.items()
+            if not dry_run and all(change.step is not Step.NEVER for change in changes)
+        }
+        for name, changes in possible.items():
+            _refuse(connection, kinds[name], changes)
         if not dry_run:
             revisions.advance(connection)
-        for kind in kinds.values():
-            changes = _differences(connection, kind)
-            if not dry_run and not any(change.step is Step.NEVER for change in changes):
-                _bring(connection, database, kind, changes)
-            found += changes
-    return found
+        for name, changes in possible.items():
+            _bring(connection, database, kinds[name], changes)
+    return [*found, *(change for changes in differing.values() for change in changes)]
 
 
 def _differences(connection: Connection, kind: Kind) -> list[Change]:
@@ -91,6 +97,19 @@ def _is_empty(connection: Connection, tables: Tables) -> bool:
     # By their keys: other columns may be missing still.
     keys = (table.primary_key for table in (tables.series, tables.records, tables.bucket_tables[-1]))
     return all(connection.execute(select(*key.columns).limit(1)).first() is None for key in keys)
+
+
+def _refuse(connection: Connection, kind: Kind, changes: Iterable[Change]) -> None:
+    """Ask whether what is to be computed anew can be, before anything is changed."""
+    computed = [change for change in changes if change.spot and change.step is Step.BY_UPGRADE]
+    is_anew = any(map(is_moved, computed))
+    if not is_anew and not any(_is_computed(each) or _is_linked(each) for each in computed):
+        return
+    # Whoever writes has ended, so that what is booked and what is there are of one state.
+    standing.digest_in(connection, kind.name, mine=True)
+    refuse_missing(connection, tables_for(kind, MetaData()))
+    if is_anew:
+        refuse_lost(connection, kind)
 
 
 def _bring(connection: Connection, database: Database, kind: Kind, changes: Iterable[Change]) -> None:
@@ -115,6 +134,11 @@ def _bring(connection: Connection, database: Database, kind: Kind, changes: Iter
 def _is_computed(change: Change) -> bool:
     assert change.spot is not None
     return change.spot[0] is Place.SUMS and change.step is Step.BY_UPGRADE and bool(change.wanted)
+
+
+def _is_linked(change: Change) -> bool:
+    assert change.spot is not None
+    return change.spot[1] == PREVIOUS and bool(change.wanted)
 
 
 def _refusal(waiting: list[Change]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from ledger_databases import prepared
-from sqlalchemy import MetaData, inspect, select, text
+from sqlalchemy import MetaData, event, inspect, select, text
 from viewers import answered
 
 from accounting import LedgerError
@@ -23,12 +23,12 @@ from accounting.archive.restoring import restore
 from accounting.corrections.correction import Action, Draft, Selection
 from accounting.corrections.deciding import approve, propose, reverse
 from accounting.ledger import Ledger
-from accounting.migrations import changing, revisions, standing
+from accounting.migrations import changing, revisions, sources, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
-from accounting.periods.closing import close
+from accounting.periods.closing import close, reopen
 from accounting.periods.signatures import sign, verified_periods
-from accounting.tables import ENTRY, ID, CommonTables, KindTables
+from accounting.tables import ENTRY, ID, SERIES, CommonTables, KindTables
 from accounting.upkeep.months import parse_month
 from siteward.query import Filter, QueryError
 from siteward.records import (
@@ -48,6 +48,8 @@ from siteward.usage import AsOf, Attribution, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2026, 1, 30, tzinfo=UTC)
 NOW: Final = microseconds(FIRST + timedelta(days=2))
+LATER: Final = microseconds(FIRST + timedelta(days=34))
+JANUARY: Final = parse_month("2026-01")
 SECOND: Final = 1_000_000
 Open = Callable[[], Database]
 DIMENSIONS: Final[dict[str, Any]] = {
@@ -62,6 +64,7 @@ MEASURES: Final[dict[str, Any]] = {
 }
 CORE_TIME: Final = {"core_time": {"factors": ["wall_time", "processors"], "unit": "s"}}
 EFFICIENCY: Final = {"efficiency": {"numerator": "cpu_time", "denominator": "core_time", "unit": "1"}}
+ITS_OWN: Final = {"name": {"doc": "its own"}}
 COUNTRY: Final = {"country": {"doc": "of the site", "optional": True}}
 MEMORY: Final = {"memory": {"doc": "used", "unit": "B", "optional": True}}
 
@@ -383,6 +386,79 @@ def test_a_dimension_of_records_enters_the_buckets(open_database: Open) -> None:
     assert totals(after, "sum:wall_time", "records") == (157, 3)
 
 
+def test_a_dimension_enters_in_portions(open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records and values there are: each record is written once, by its key, older revisions too."""
+    monkeypatch.setattr(sources, "AT_ONCE", 20)
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, *range(50)))
+    for revision in range(1, 4):
+        ledger.write(things(OLD, *range(15), revision=revision, wall_time=100 + revision))
+    new, database = kind({"name": {"doc": "its own"}}), open_database()
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    upgrade(database, {"thing": new})
+    # For each portion one, not for each value: of fifty records and 45 older revisions.
+    assert len([each for each in statements if each.startswith("UPDATE accounting_thing_")]) == 3 + 3
+    after = prepared(open_database(), new, NOW)
+    assert sorted(totals(after, "sum:wall_time", "records", by=("name",))) == sorted(
+        (f"n{number}", 103 if number < 15 else 100, 1) for number in range(50)
+    )
+    tables = after.tables["thing"]
+    chosen = select(tables.superseded.c[ID], tables.series.c.name).join_from(
+        tables.superseded, tables.series, tables.superseded.c[SERIES] == tables.series.c[SERIES]
+    )
+    with after.database.read() as connection:
+        found = sorted((int.from_bytes(row[0][6:]), row[1]) for row in connection.execute(chosen))
+    assert found == [(number, f"n{number}") for number in range(15) for _ in range(3)]
+
+
+def signed(database: Database) -> Ledger:
+    """A ledger of OLD whose only month is closed and signed, with an adjustment since."""
+    ledger = prepared(database, OLD, LATER)
+    ledger.write(things(OLD, 1, 2))
+    close(ledger, "thing", JANUARY, "dora")
+    sign(ledger, "thing", JANUARY, "emil")
+    ledger.write(things(OLD, 5))
+    return ledger
+
+
+def test_signed_sums_of_a_lost_measure_keep_a_dimension_out(open_database: Open) -> None:
+    """Buckets made anew would be without them: refused, and nothing is changed; by two upgrades it goes."""
+    ledger = signed(open_database())
+    entered, both = kind(ITS_OWN), kind(ITS_OWN, measures={"processors": None})
+    with pytest.raises(LedgerError, match=r"2026-01 closed with sums that the kind no longer has: processors; .*still"):
+        upgrade(open_database(), {"thing": both})
+    assert [each.is_right for each in verified_periods(ledger)] == [True]
+    assert ledger.write(things(OLD, 6)).outcomes == [Outcome.STORED]
+    for new in (entered, both):
+        upgrade(open_database(), {"thing": new})
+        after = prepared(open_database(), new, LATER)
+        assert [each.is_right for each in verified_periods(after)] == [True]
+    assert totals(after, "sum:wall_time", "records") == (400, 4)
+
+
+def test_signed_sums_of_a_measure_that_was_lost_before_keep_a_dimension_out(open_database: Open) -> None:
+    """Until it is declared again; then all figures come from the records."""
+    signed(open_database())
+    less = kind(measures={"processors": None})
+    upgrade(open_database(), {"thing": less})
+    with pytest.raises(LedgerError, match="no longer has: processors"):
+        upgrade(open_database(), {"thing": kind(ITS_OWN, measures={"processors": None})})
+    assert [each.is_right for each in verified_periods(prepared(open_database(), less, LATER))] == [True]
+    again = kind(ITS_OWN, measures={"processors": MEASURES["processors"] | {"optional": True}})
+    upgrade(open_database(), {"thing": again})
+    assert [each.is_right for each in verified_periods(prepared(open_database(), again, LATER))] == [True]
+
+
+def test_a_reopened_month_keeps_no_dimension_out(open_database: Open) -> None:
+    """Its figures are nobody's any more."""
+    ledger = signed(open_database())
+    reopen(ledger, "thing", JANUARY, "dora", "measures change")
+    new = kind(ITS_OWN, measures={"processors": None})
+    upgrade(open_database(), {"thing": new})
+    assert totals(prepared(open_database(), new, LATER), "records", by=("name",)) == [("n1", 1), ("n2", 1), ("n5", 1)]
+
+
 def test_lost_fields_stay_and_come_back(open_database: Open) -> None:
     """A kind loses a dimension, a measure and a product by command; when they come back, totals are the records'."""
     old = kind(COUNTRY, products=CORE_TIME)
@@ -513,6 +589,28 @@ def test_sums_are_not_made_up_from_a_part_of_the_records(open_database: Open) ->
         upgrade(open_database(), {"thing": kind(products=CORE_TIME)})
     with pytest.raises(LedgerError, match="siteward ledger upgrade"):
         prepare(open_database(), {"thing": kind(products=CORE_TIME)})
+
+
+@pytest.mark.parametrize("new", [kind(products=CORE_TIME), kind({"name": {"doc": "its own"}})])
+def test_what_was_archived_is_restored_by_the_version_before(open_database: Open, tmp_path: Path, new: Kind) -> None:
+    """A refused upgrade, or start, changes nothing on any database: writers go on, and restoring is possible."""
+    ledger = prepared(open_database(), OLD, NOW)
+    ledger.write(things(OLD, 1, 2))
+    (file,) = archive(ledger, tmp_path, FIRST + timedelta(days=2))
+    former = revisions._scripts().get_revision(revisions.newest()).down_revision
+    with ledger.database.write() as connection:
+        connection.execute(text(f"UPDATE {revisions.VERSION_TABLE} SET version_num = '{former}'"))
+    with pytest.raises(LedgerError, match="the Siteward and the declaration of before, then upgrade"):
+        upgrade(open_database(), {"thing": new})
+    with pytest.raises(LedgerError, match="siteward ledger upgrade"):
+        prepare(open_database(), {"thing": new, "level": level(USED)})
+    with ledger.database.read() as connection:
+        assert revisions.present(connection) == former
+        assert not inspect(connection).has_table("accounting_level_records")
+    assert ledger.write(things(OLD, 3)).outcomes == [Outcome.STORED]
+    assert restore(ledger, tmp_path, file.file) == 2
+    upgrade(open_database(), {"thing": new})
+    assert totals(prepared(open_database(), new, NOW), "sum:wall_time", "records") == (300, 3)
 
 
 def test_product_too_large_for_a_bucket_is_refused_by_record(open_database: Open) -> None:
