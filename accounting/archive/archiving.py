@@ -117,6 +117,11 @@ class _Part(msgspec.Struct, frozen=True):
     stored: Stored
     stood: _Standing
 
+    @property
+    def first(self) -> bytes:
+        """The smallest id of them."""
+        return bytes(plain(self.stored[ID])[0])
+
     def beside(self, file: File) -> _Part:
         """The same after the records before them went into a file."""
         if file.day != self.day:
@@ -145,10 +150,12 @@ class _Leaving:
                     if not self._took_out(part, file):
                         # Somebody wrote into the day meanwhile; a file that nothing names is no part of the archive.
                         (self._folder / file.file).unlink()
-                        tries += 1
+                        again = self._read(part.begin)
+                        # Another process may have archived them.
+                        tries = tries + 1 if again and again.first <= part.first else 0
                         if tries == TRIES:
                             _give_up(part, file)
-                        part = self._read(part.begin)
+                        part = again
                         continue
                 yield file
                 part, tries = following and following.beside(file), 0
