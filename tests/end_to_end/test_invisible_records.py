@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from filled import SHARES, fill, jobs, shares
 from good_questions import Known, good_questions, sensible_parts
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
 
@@ -32,6 +32,7 @@ from siteward.server.auth.roles import Grant, Role
 from siteward.settings import AccessSettings, AccountingSettings, IssuerSettings, Settings
 
 OURS: Final = "alpha"
+SHARED: Final = "all"
 THEIRS: Final = "beta"
 
 
@@ -57,7 +58,7 @@ def _all(_row: Any) -> bool:
 
 READERS: Final = {
     "reader": Reader("rita", Grant(Role.READER, (OURS,)), _all, "the VO"),
-    "reader of what all share": Reader("rita", Grant(Role.READER, (OURS, "all")), _all, "the VO"),
+    "reader of what all share": Reader("rita", Grant(Role.READER, (OURS, SHARED)), _all, "the VO"),
     "operator": Reader("olga", Grant(Role.OPERATOR, (OURS,)), _all, "the VO"),
     "accountant": Reader("anna", Grant(Role.ACCOUNTANT, (OURS,)), _all, "the VO"),
     "administrator": Reader("adam", Grant(Role.ADMIN, (OURS,)), _all, "the VO"),
@@ -181,6 +182,8 @@ def test_answers_do_not_depend_on_what_is_invisible(world: World) -> None:
     @given(name=st.sampled_from([*READERS]), question=questions(world))
     def asked(name: str, question: tuple[str, dict[str, Any]]) -> None:
         path, query = question
+        # Who may read what all share is told how much of all together is under way, as at /metrics.
+        assume(path != "/v1/pipeline" or SHARED not in READERS[name].grant.vos)
         whole, seen = world.answers(name, "GET", path, params=query)
         statuses[whole[0]] += 1
         assert whole == seen, (path, query)

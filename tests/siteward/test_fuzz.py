@@ -84,12 +84,15 @@ class Installation:
         self.good = good_questions(known)
         self.parts = sensible_parts(known)
         self.headers = {caller: headers_of(own, caller) for caller in CALLERS}
+        # Whoever logs out everywhere has no token any more.
+        self.leaving = {caller: headers_of(own, caller, f"{caller} who leaves") for caller in CALLERS}
         self.statuses: Counter[int] = Counter()
 
     def ask(self, case: Any, body: object, caller: str) -> int:
         """The status of the answer to a caller's question; a body of our own takes the place of a generated one."""
         ours = {} if body is None else {"data": json.dumps(body).encode()}
-        headers = self.headers[caller] | ({} if body is None else {"Content-Type": "application/json"})
+        known = self.leaving if case.formatted_path == "/v1/session" else self.headers
+        headers = known[caller] | ({} if body is None else {"Content-Type": "application/json"})
         answer = case.call(headers=headers, allow_redirects=False, **ours)
         status: int = answer.status_code
         self.statuses[status] += 1
@@ -98,11 +101,11 @@ class Installation:
         return status
 
 
-def headers_of(own: Settings, caller: str) -> dict[str, str]:
+def headers_of(own: Settings, caller: str, subject: str = "") -> dict[str, str]:
     """What somebody sends with each request."""
     if not CALLERS[caller]:
         return {"Host": "localhost"}
-    token = LocalIssuer(own.issuer_file).token(caller, CALLERS[caller], 1)
+    token = LocalIssuer(own.issuer_file).token(subject or caller, CALLERS[caller], 1)
     return {
         "Host": "localhost",
         "Authorization": f"Bearer {token}",
