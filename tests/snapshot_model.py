@@ -92,11 +92,11 @@ def ask(ledger: Ledger, *texts: str, **changes: Any) -> Any:
 
 
 def level_batch(records: Sequence[Fields]) -> Batch:
-    """Records, each with its `_id`, as a collector would hand them to a sink."""
+    """Records, each with its `_id`, as a collector would hand them to a sink; what they do not say is as by default."""
     return Batch(
         kind=LEVEL,
         ids=[record["_id"] for record in records],
-        columns={name: [record[name] for record in records] for name in LEVEL.names},
+        columns={name: [record.get(name, LEVEL.column[name].default) for record in records] for name in LEVEL.names},
         producers=["sender"] * len(records),
         messages=[b"\0" * 16] * len(records),
         received=0,
