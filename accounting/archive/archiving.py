@@ -70,7 +70,7 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
         yield from _Leaving(ledger, tables, folder, last).files()
 
 
-def _leaving(tables: Tables, last: int) -> ColumnElement[bool]:
+def _may_leave(tables: Tables, last: int) -> ColumnElement[bool]:
     """Which records of a kind may leave.
 
     Args:
@@ -137,7 +137,7 @@ class _Leaving:
         self._ledger = ledger
         self._tables = tables
         self._folder = folder
-        self._chosen = _leaving(tables, last)
+        self._chosen = _may_leave(tables, last)
         self._series = Lookup(tables.series, [column.name for column in tables.kind.columns if is_bucketed(column)])
 
     def files(self) -> Iterator[File]:
@@ -147,7 +147,7 @@ class _Leaving:
             while part is not None:
                 with cycles_sought_rarely():
                     file, following = self._written(part, beside)
-                    if not self._took_out(part, file):
+                    if not self._take_out(part, file):
                         # Somebody wrote into the day meanwhile; a file that nothing names is no part of the archive.
                         (self._folder / file.file).unlink()
                         again = self._read(part.begin)
@@ -186,7 +186,8 @@ class _Leaving:
                 return _Part(day, begin, after, stored, stood)
         return None
 
-    def _took_out(self, part: _Part, file: File) -> bool:
+    def _take_out(self, part: _Part, file: File) -> bool:
+        """Whether the records are out; they are not where somebody changed them meanwhile."""
         try:
             return _took_out(self._ledger, self._tables, part, file)
         except Conflict:

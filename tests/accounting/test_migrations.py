@@ -707,6 +707,18 @@ def test_a_ledger_from_before_corrections_gets_their_tables(open_database: Open)
         assert [index["column_names"] for index in inspect(connection).get_indexes(tables.corrected.name)] == [[ID]]
 
 
+def of_closing(measure: str) -> UsageQuery:
+    """The sum of a measure as of closing."""
+    return UsageQuery(
+        kind="thing",
+        wanted=(WantedUsage(Quantity.SUM, measure),),
+        start=FIRST,
+        end=FIRST + timedelta(days=1),
+        attribution=Attribution.BY_END,
+        as_of=AsOf.CLOSING,
+    )
+
+
 def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) -> None:
     """The digest stays right, corrections of before can be taken back, new measures have no figure as of closing."""
     january = parse_month("2026-01")
@@ -731,16 +743,8 @@ def test_what_a_kind_gains_is_no_part_of_what_was_signed(open_database: Open) ->
     reverse(after, number, "carl", "it was right")
     assert totals(after, "records", "sum:memory", by=("site",)) == [("S", 2, 7)]
     assert [each.is_right for each in verified_periods(after)] == [True]
-    asked = UsageQuery(
-        kind="thing",
-        wanted=(WantedUsage(Quantity.SUM, "memory"),),
-        start=FIRST,
-        end=FIRST + timedelta(days=1),
-        attribution=Attribution.BY_END,
-        as_of=AsOf.CLOSING,
-    )
     with pytest.raises(QueryError, match="memory of thing was declared after 2026-01 was closed"):
-        answered(after, asked)
+        answered(after, of_closing("memory"))
 
 
 def test_figures_as_of_closing_are_not_told_apart_by_what_came_into_buckets_since(open_database: Open) -> None:
@@ -752,14 +756,7 @@ def test_figures_as_of_closing_are_not_told_apart_by_what_came_into_buckets_sinc
     new = kind({"name": {"doc": "its own", "max_length": 500}})
     upgrade(open_database(), {"thing": new})
     after = prepared(open_database(), new, NOW)
-    asked = UsageQuery(
-        kind="thing",
-        wanted=(WantedUsage(Quantity.SUM, "wall_time"),),
-        start=FIRST,
-        end=FIRST + timedelta(days=1),
-        attribution=Attribution.BY_END,
-        as_of=AsOf.CLOSING,
-    )
+    asked = of_closing("wall_time")
     assert answered(after, asked).totals == (200,)
     one = (Filter(field="name", values=("n1",)),)
     for by_name in (msgspec.structs.replace(asked, by=("name",)), msgspec.structs.replace(asked, filters=one)):

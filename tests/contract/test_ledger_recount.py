@@ -85,6 +85,16 @@ def damage(ledger: Ledger, seed: int) -> None:
                     )
 
 
+def check_mended(ledger: Ledger, folder: Path) -> None:
+    """What is damaged is found, and a rebuild gives it back."""
+    before = figures(ledger)
+    damage(ledger, 1)
+    assert found(ledger, folder) != []
+    assert sum(each.changed for each in rebuild(ledger, Scope(folder))) > 0
+    assert found(ledger, folder) == []
+    assert figures(ledger) == before
+
+
 def _of(table: Table, row: tuple[Any, ...]) -> Any:
     start, series, width = row[:3]
     return (table.c[START] == start) & (table.c["_series"] == series) & (table.c[WIDTH] == width)
@@ -119,11 +129,7 @@ def test_buckets_of_other_tiers_are_compared(open_database: Opens, tmp_path: Pat
     compact(ledger)
     assert found(ledger, tmp_path) == []
     before = figures(ledger)
-    damage(ledger, 1)
-    assert found(ledger, tmp_path) != []
-    assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) > 0
-    assert found(ledger, tmp_path) == []
-    assert figures(ledger) == before
+    check_mended(ledger, tmp_path)
     ledger = retiered(ledger, USE, (1, 24))
     compact(ledger)
     assert found(ledger, tmp_path) == []
@@ -225,13 +231,7 @@ def test_rebuilding_makes_wrong_buckets_right(open_database: Opens, tmp_path: Pa
     for now in (SOON, FIRST + timedelta(days=25), LATER):
         ledger.clock = partial(microseconds, now)
         compact(ledger)
-        before = figures(ledger)
-        damage(ledger, 1)
-        assert found(ledger, tmp_path) != []
-        done = list(rebuild(ledger, Scope(tmp_path)))
-        assert sum(each.changed for each in done) > 0
-        assert found(ledger, tmp_path) == []
-        assert figures(ledger) == before
+        check_mended(ledger, tmp_path)
         assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) == 0
         list(archive(ledger, tmp_path, FIRST + timedelta(days=10)))
 

@@ -74,6 +74,16 @@ def damage(ledger: Ledger, seed: int) -> None:
                     connection.execute(table.update().where(*mine).values({column.name: column + 3}))
 
 
+def check_mended(ledger: Ledger, folder: Path) -> None:
+    """What is damaged is found, and a rebuild gives it back."""
+    before = figures(ledger)
+    damage(ledger, 1)
+    assert found(ledger, folder) != []
+    assert sum(each.changed for each in rebuild(ledger, Scope(folder))) > 0
+    assert found(ledger, folder) == []
+    assert figures(ledger) == before
+
+
 def test_what_is_booked_is_what_the_snapshots_say(database: Database, tmp_path: Path) -> None:
     """In narrow buckets, wide ones, days that have both, after revisions, and where days are archived."""
     ledger = emptied(database, LEVEL, SOON)
@@ -107,12 +117,7 @@ def test_buckets_of_other_tiers_are_compared(database: Database, tmp_path: Path)
     ledger.write(level_batch(records[100:]))
     compact(ledger)
     assert found(ledger, tmp_path) == []
-    before = figures(ledger)
-    damage(ledger, 1)
-    assert found(ledger, tmp_path) != []
-    assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) > 0
-    assert found(ledger, tmp_path) == []
-    assert figures(ledger) == before
+    check_mended(ledger, tmp_path)
 
 
 def test_each_wrong_value_is_told(database: Database, tmp_path: Path) -> None:
@@ -142,12 +147,7 @@ def test_rebuilding_makes_wrong_buckets_right(database: Database, tmp_path: Path
     for now in (SOON, FIRST + timedelta(days=25), LATER):
         ledger.clock = partial(microseconds, now)
         compact(ledger)
-        before = figures(ledger)
-        damage(ledger, 1)
-        assert found(ledger, tmp_path) != []
-        assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) > 0
-        assert found(ledger, tmp_path) == []
-        assert figures(ledger) == before
+        check_mended(ledger, tmp_path)
         assert sum(each.changed for each in rebuild(ledger, Scope(tmp_path))) == 0
         list(archive(ledger, tmp_path, FIRST + timedelta(days=10)))
 
