@@ -104,18 +104,19 @@ def _gained(
 ) -> Iterator[Change]:
     known = standing.get(spot)
     source = None if known else source_of(kind, standing, spot)
+    # Nobody knows what records of before would have said that are not filled from a field, or not all of them.
+    is_filled = source is not None and not standing[source].meaning.optional
+    is_missing = spot[1] in kind.column and kind.column[spot[1]].required and not is_filled and not is_empty
+    wanted = f"{meaning} without a default, which records of before need" if is_missing else str(meaning)
     if source:
-        step = Step.AT_START if is_empty else Step.BY_UPGRADE
-        yield Change(f"{kind.name} {spot[0]}", spot[1], f"{FROM}{source[1]}", str(meaning), step, spot)
+        step = Step.NEVER if is_missing else Step.AT_START if is_empty else Step.BY_UPGRADE
+        yield Change(f"{kind.name} {spot[0]}", spot[1], f"{FROM}{source[1]}", wanted, step, spot)
         return
     if spot[1] == PREVIOUS:
         # Of each record the one before it has to be found.
         step = Step.AT_START if is_empty else Step.BY_UPGRADE
         yield _change(kind, spot, "", str(meaning), step)
         return
-    # Nobody knows what records of before would have said.
-    is_missing = kind.column[spot[1]].required and not is_empty
-    wanted = f"{meaning} without a default, which records of before need" if is_missing else str(meaning)
     present = "left" if known else ""
     yield _change(kind, spot, present, wanted, Step.NEVER if is_missing else Step.AT_START)
 

@@ -506,6 +506,23 @@ def test_what_would_change_the_past_is_refused(open_database: Open, new: Kind, h
     assert writer.write(things(OLD, 2)).outcomes == [Outcome.STORED]
 
 
+def test_a_certainty_that_the_former_field_did_not_have_is_refused(open_database: Open) -> None:
+    """Records of before that said nothing there would have nothing in a measure that is always known."""
+    writer = prepared(open_database(), OLD, NOW)
+    writer.write(things(OLD, 1))
+    used = {"doc": "used", "unit": "ms", "former": {"name": "cpu_time", "times": 1000}}
+    new = kind(measures={"cpu_time": None, "used": used})
+    hint = "used: there is in records as cpu_time, wanted is integer without a default"
+    with pytest.raises(LedgerError, match=f"(?s){hint}.*cannot be changed"):
+        prepare(open_database(), {"thing": new})
+    (refused,) = (each for each in upgrade(open_database(), {"thing": new}) if each.step is Step.NEVER)
+    assert refused.what == "used"
+    assert writer.write(things(OLD, 2)).outcomes == [Outcome.STORED]
+    maybe = kind(measures={"cpu_time": None, "used": used | {"optional": True}})
+    upgrade(open_database(), {"thing": maybe})
+    assert totals(prepared(open_database(), maybe, NOW), "sum:used", "records") == (180_000, 2)
+
+
 def test_longer_texts_find_room(open_database: Open) -> None:
     """A dimension may get longer; what fits now is stored to the last character."""
     prepared(open_database(), OLD, NOW).write(things(OLD, 1))
