@@ -92,9 +92,12 @@ def known_document(known: Known) -> dict[str, Any]:
     for part, name in (("names", "entered"), ("names", "erased"), ("denied", "at"), ("audit", "at")):
         for each in told[part]:
             each[name] = None if each[name] is None else time_text(each[name])
+    for denial in told["denied"]:
+        denial["before"] = time_text(denial["before"]) if denial["before"] else None
     for session in told["sessions"]:
         session["begun"] = _second_text(session["begun"])
-        session["identity"]["expires"] = _second_text(session["identity"]["expires"])
+        for name in ("expires", "issued"):
+            session["identity"][name] = _second_text(session["identity"][name])
     return told
 
 

@@ -154,7 +154,7 @@ def settings() -> str:
     sections: dict[str, list[tuple[object, ...]]] = {}
     for place, section, field in _settings(Settings, ""):
         key = f"{place}.{field.name}" if place else field.name
-        has_variable = get_origin(field.type) is not dict and "KIND" not in place
+        has_variable = get_origin(field.type) is not dict and not {"KIND", "NAME"} & {*place.split(".")}
         sections.setdefault(place, []).append(
             (
                 code(field.name),
@@ -184,11 +184,12 @@ def _settings(
 ) -> Iterator[tuple[str, type[msgspec.Struct], msgspec.structs.FieldInfo]]:
     inner = []
     for field in msgspec.structs.fields(section):
+        own = f"{place}.{field.name}" if place else field.name
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            inner.append((field.type, f"{place}.{field.name}" if place else field.name))
+            inner.append((field.type, own))
         elif get_origin(field.type) is dict and isinstance(get_args(field.type)[1], msgspec.StructMeta):
             yield place, section, field
-            inner.append((get_args(field.type)[1], f"{place}.{field.name}.KIND"))
+            inner.append((get_args(field.type)[1], f"{own}.{'KIND' if field.name == 'shards' else 'NAME'}"))
         else:
             yield place, section, field
     for struct, name in inner:
@@ -331,7 +332,7 @@ def http_api() -> str:
         "HTTP API",
         "`GET /openapi.json` gives the same for programs. Errors are problem details (RFC 9457, "
         "`application/problem+json`) with `type`, `title`, `status`, `detail` and, where one is at fault, `field`, "
-        "`value` and `reason`. Where a token is set, every route but the `public` ones wants "
+        "`value` and `reason`. Where the settings name an issuer, every route but the `public` ones wants "
         "`Authorization: Bearer …`.",
         *parts,
     )

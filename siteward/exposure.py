@@ -16,13 +16,12 @@ SHORTEST_TOKEN: Final = 32
 """Characters; a shorter token can be guessed."""
 
 
-def check_exposure(section: str, host: str, token: str, *, trusting: bool) -> None:
-    """Refuse to listen beyond this machine without a trusted issuer, and any token that can be guessed.
+def check_reach(section: str, host: str, *, trusting: bool) -> None:
+    """Refuse to listen beyond this machine without a trusted issuer.
 
     Args:
         section: of the settings, for the message.
         host: the address to listen on.
-        token: one that callers may know; "" without.
         trusting: whether the settings name an issuer of tokens that is trusted.
 
     Raises:
@@ -35,6 +34,14 @@ def check_exposure(section: str, host: str, token: str, *, trusting: bool) -> No
             f"`siteward token create` makes; or leave {section}.host at 127.0.0.1"
         )
         raise SettingsError(message)
+
+
+def check_token(section: str, token: str) -> None:
+    """Refuse a token that can be guessed; "" is none.
+
+    Raises:
+        siteward.settings.SettingsError: saying what to set.
+    """
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
         message = f"setting {section}.token: expected at least {SHORTEST_TOKEN} printable ASCII characters"
         raise SettingsError(message)

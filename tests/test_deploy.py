@@ -49,7 +49,7 @@ from siteward.broker import BrokerError, Message
 from siteward.broker.opening import open_broker, topology
 from siteward.client import Client, ClientError
 from siteward.envelope import MSGPACK
-from siteward.exposure import check_exposure
+from siteward.exposure import check_reach, check_token
 from siteward.kinds import load_kinds
 from siteward.query import Function, Query, Wanted
 from siteward.server.auth.door import check_trust
@@ -116,7 +116,8 @@ def test_our_settings_are_accepted(volumes: Path, tmp_path: Path) -> None:
     """The settings file of app and collector is complete: real engines, both sinks fed, tokens for open addresses."""
     settings = own_settings(tmp_path, volumes, {})
     check_trust(settings)
-    check_exposure("prometheus", settings.prometheus.host, settings.prometheus.token, trusting=bool(settings.issuers))
+    check_reach("prometheus", settings.prometheus.host, trusting=bool(settings.issuers))
+    check_token("prometheus", settings.prometheus.token)
     assert (settings.broker_url, settings.monitoring_url) == (
         "amqp://siteward@rabbitmq:5672/siteward",
         "opensearchs://siteward@opensearch:9200",

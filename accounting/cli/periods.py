@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,8 +46,13 @@ def periods(
         show(COLUMNS, map(_row, found), chosen.output)
 
 
+def _of_vo(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose month it is, for the audit."""
+    return (given.get("vo", "*"),)
+
+
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
-@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
+@changes(Permission.ACCOUNT, vos=_of_vo)
 def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
@@ -61,7 +67,7 @@ def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Pe
 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
-@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
+@changes(Permission.ACCOUNT, vos=_of_vo)
 def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
 
@@ -82,7 +88,7 @@ def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Per
 
 
 @commands.command(short_help="Let a closed month change again.")
-@changes(Permission.ACCOUNT, vos=lambda given: (given["vo"],))
+@changes(Permission.ACCOUNT, vos=_of_vo)
 def reopen(
     context: typer.Context,
     kind: Kind,

@@ -36,7 +36,7 @@ NoteText = Annotated[str, typer.Option("--note", help="Why, for those who come l
 
 
 @commands.command("list")
-@shows_all(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM, apart=["reason"])
 def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     state: Annotated[str, typer.Option(help="open, replayed, fixed, discarded, or all.")] = "open",
@@ -78,7 +78,7 @@ def counts(context: typer.Context) -> None:
 
 
 @commands.command(short_help="Send a mended record in place of the refused one.")
-@changes(Permission.PLATFORM)
+@changes(Permission.PLATFORM, apart=["record"])
 def fix(
     context: typer.Context,
     number: Number,

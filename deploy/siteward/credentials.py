@@ -58,7 +58,7 @@ OWNERS: Final = {
 }
 """The volumes, and user and group of the service that reads each; docker-compose.yml names the same."""
 LOGINS: Final = (
-    ("Siteward", "any name", "siteward-token"),
+    ("Siteward", "a token", "siteward-token"),
     ("Grafana", "admin", "grafana-admin"),
     ("OpenSearch Dashboards", "viewer", "opensearch-viewer"),
     ("OpenSearch Dashboards", "admin", "opensearch-admin"),

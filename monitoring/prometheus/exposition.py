@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from monitoring.prometheus.families import BOUNDS, Family, FamilyType
 from monitoring.prometheus.points import Buckets, Point
 from siteward import __version__
-from siteward.exposure import check_exposure, host_name, knows_token, serving
+from siteward.exposure import check_reach, check_token, host_name, knows_token, serving
 from siteward.log import get_logger
 from siteward.loopback import is_loopback
 from siteward.server.auth.watching import Watchers
@@ -128,7 +128,8 @@ class Endpoint:
         Raises:
             siteward.settings.SettingsError: the address is not allowed, or cannot be listened on now.
         """
-        check_exposure("prometheus", settings.host, settings.token, trusting=watchers is not None)
+        check_reach("prometheus", settings.host, trusting=watchers is not None)
+        check_token("prometheus", settings.token)
         self._server = _listening(settings, registry, watchers)
         self.port: int = self._server.server_address[1]
         # A short poll: closing waits for the end of one.

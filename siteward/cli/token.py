@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Tokens of this installation's own issuer.", no_args_is_help=True, **PLAIN)
 SHOWN: Final = ("sub", "aud", "jti", "exp", "siteward.grants")
 """Claims of a new token that are noted; it itself is not."""
-DENIED = ("issuer", "subject", "token", "by", "reason")
+DENIED: Final = ("issuer", "subject", "token", "before", "by", "reason")
+"""What is shown of an entry; `before`: only tokens that were issued before are refused."""
 
 
 @commands.command()
@@ -112,10 +113,15 @@ def allow(
 @reads(Permission.PLATFORM)
 def denied(context: typer.Context) -> None:
     """List every token and subject that is denied, the newest first."""
-    from siteward.server.resources import Resources  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.records import moment  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.resources import Resources  # noqa: PLC0415  # as above.
 
     with closing(Resources(options(context).settings)) as resources:
-        rows = [tuple(getattr(each, name) for name in DENIED) for each in resources.denied.all()]
+        entries = resources.denied.all()
+    rows = [
+        (each.issuer, each.subject, each.token, moment(each.before) if each.before else None, each.by, each.reason)
+        for each in entries
+    ]
     show(DENIED, rows, options(context).output)
 
 

@@ -70,9 +70,9 @@ def changes(
     return _declares(Verb(permission, is_noted=True, is_writing=True, apart=frozenset(apart), vos=vos))
 
 
-def shows_all(permission: Permission) -> Callable[[Function], Function]:
+def shows_all(permission: Permission, *, apart: Collection[str] = ()) -> Callable[[Function], Function]:
     """Declare a command that changes nothing and shows what others sent, of every VO and as it came: it is noted."""
-    return _declares(Verb(permission, is_noted=True, vos=lambda _given: (EVERY,)))
+    return _declares(Verb(permission, is_noted=True, apart=frozenset(apart), vos=lambda _given: (EVERY,)))
 
 
 def notes_itself(permission: Permission) -> Callable[[Function], Function]:

@@ -16,13 +16,15 @@ SAID = "2026-03-02T10:00:00Z"
 
 def test_instants_are_iso_8601_in_utc() -> None:
     """Whichever unit they are kept in; what has none, or never comes, stays unknown."""
-    who = [Identity(issuer="i", subject="anna", token="t", expires=each) for each in (float(AT), float("inf"))]
+    who = [
+        Identity(issuer="i", subject="anna", token="t", expires=each, issued=AT) for each in (float(AT), float("inf"))
+    ]
     known = Known(
         subject="anna",
         names=(Person("p", "user", "anna", AT * 1_000_000, None), Person("q", "user", "", 0, AT * 1_000_000)),
         dead_letters=(1,),
         sessions=tuple(Session(each, AT) for each in who),
-        denied=(Denial("i", "anna", "", AT * 1_000_000, "root", "why"),),
+        denied=tuple(Denial("i", "anna", "", AT * 1_000_000, "root", "why", each) for each in (0, AT * 1_000_000)),
         audit=(Audited(at=AT * 1_000_000 + 250_000, issuer="i", subject="anna", token="t", action="a"),),
     )
     told = known_document(known)
@@ -31,5 +33,7 @@ def test_instants_are_iso_8601_in_utc() -> None:
         ("1970-01-01T00:00:00Z", SAID),
     ]
     assert [(each["begun"], each["identity"]["expires"]) for each in told["sessions"]] == [(SAID, SAID), (SAID, None)]
+    assert {each["identity"]["issued"] for each in told["sessions"]} == {SAID}
+    assert [each["before"] for each in told["denied"]] == [None, SAID]
     assert (told["denied"][0]["at"], told["audit"][0]["at"]) == (SAID, "2026-03-02T10:00:00.250000Z")
     assert (told["subject"], told["dead_letters"]) == ("anna", (1,))

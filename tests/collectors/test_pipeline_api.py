@@ -206,7 +206,9 @@ def test_who_looks_at_dead_letters_of_every_vo_says_so_and_is_noted(
     assert statuses == [200, 404]
     assert {each.vos for each in shared.audit.find()} == {("example",)}
     of_all = root | {"Siteward-VO": "*"}
-    assert guarded.get("/v1/dead-letters", headers=of_all).json()["total"] == 2
+    assert guarded.get("/v1/dead-letters", headers=of_all, params={"reason": ""}).json()["total"] == 2
+    assert guarded.get("/v1/dead-letters", headers=of_all, params={"reason": "jane"}).status_code == 200
+    assert "jane" not in str(shared.audit.find())
     assert guarded.get("/v1/dead-letters/2", headers=of_all).json()["vo"] == "other"
     assert [(each.subject, each.action, each.vos) for each in shared.audit.find(limit=2)] == [
         ("anna", "GET /v1/dead-letters/2", ("*",)),

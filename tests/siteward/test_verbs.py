@@ -253,6 +253,16 @@ def test_what_upkeep_changes_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert (set(allowed.before.values()), allowed.after["allowed"]) == ({"erased"}, len(allowed.before))
 
 
+def test_what_is_sought_or_mended_names_nobody_in_the_audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A record that was refused may hold names, and so may what finds it: the audit is never rewritten."""
+    settings = Settings(data=str(tmp_path))
+    assert ran(monkeypatch, settings, "dead-letters", "list", "--reason", "Jane Doe", "--vo", "example") == 0
+    assert ran(monkeypatch, settings, "dead-letters", "fix", "7", '{"user": "Jane Doe"}', "--note", "misspelt") == 1
+    entries = noted(settings)
+    assert [each.action for each in entries] == ["siteward dead-letters list"] * 2 + ["siteward dead-letters fix"] * 2
+    assert "Jane" not in str(entries)
+
+
 @pytest.mark.parametrize("words", [("list",), ("counts",), ("messages", "list")])
 def test_who_looks_at_what_was_refused_is_noted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]

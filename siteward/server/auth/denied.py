@@ -14,9 +14,11 @@ from sqlalchemy.sql import ColumnElement
 
 from siteward.log import get_logger
 from siteward.server.auth.identity import Identity
+from siteward.server.auth.refusal import Reason, TokenRefused
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.database import Conflict, Database
 from siteward.server.database.columns import integer_column, text_column
+from siteward.telemetry import TOKENS_REFUSED, telemetry
 
 SECONDS: Final = 5.0
 """After which every process has seen what was denied in another one."""
@@ -60,6 +62,21 @@ class _Known(msgspec.Struct, frozen=True):
     denied: frozenset[tuple[str, str, str]]
     ended: Mapping[tuple[str, str], float]
     """Seconds since 1970 UTC before which nothing of a subject was issued that is good."""
+
+
+def refuse_denied(denied: Denied, identity: Identity) -> None:
+    """Refuse a proven identity whose token or subject is denied, and count that.
+
+    Raises:
+        TokenRefused: it is.
+    """
+    if denied.is_denied(identity):
+        telemetry.add(TOKENS_REFUSED, 1, Reason.DENIED)
+        message = (
+            "the token, or its subject, was denied by an administrator, or the subject has logged out everywhere "
+            "since it was issued"
+        )
+        raise TokenRefused(Reason.DENIED, message)
 
 
 class DenyList:

@@ -13,12 +13,13 @@ import msgspec
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from siteward.exposure import check_reach
 from siteward.log import get_logger
 from siteward.loopback import is_loopback
 from siteward.oauth.fetching import Fetch, HttpFetch, check_address
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.cookies import SESSION, cookie_in
-from siteward.server.auth.denied import Denied
+from siteward.server.auth.denied import Denied, refuse_denied
 from siteward.server.auth.granting import check_issuer, grants_of
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.local_issuer import AUDIENCE, BRIEF, LocalIssuer
@@ -86,13 +87,7 @@ class Door:
         """
         check_trust(settings)
         local = LocalIssuer(settings.issuer_file, clock)
-        issuers = trusted_issuers(settings, local)
-        asks = fetch or _over_http
         self._denied = denied
-
-        def asking(issuer: IssuerSettings) -> Fetch:
-            return local if issuer.profile == "local" else asks(issuer)
-
         self._sessions = sessions
         self._open_sessions: Sessions | None = None
         # Whose sessions are believed, and the VOs that each speaks for; our own issuer's tokens name theirs.
@@ -100,7 +95,7 @@ class Door:
             (local.settings.url if name == LOCAL else each.url): None if name == LOCAL else each.vos
             for name, each in settings.issuers.items()
         }
-        self._verifier = Verifier(issuers, asking, clock, settings.folder / ISSUER_KEYS)
+        self._verifier = verifier_of(settings, local, clock, fetch or _over_http)
         self.login = LogIn(settings, self._verifier, http=http, clock=clock)
         self.url = settings.server.url.rstrip("/")
         self.is_secure = self.url.startswith("https:")
@@ -143,13 +138,7 @@ class Door:
         Raises:
             TokenRefused: it is denied.
         """
-        if (await self._deny_list()).is_denied(identity):
-            telemetry.add(TOKENS_REFUSED, 1, Reason.DENIED)
-            message = (
-                "the token, or its subject, was denied by an administrator, or the subject has logged out everywhere "
-                "since it was issued"
-            )
-            raise TokenRefused(Reason.DENIED, message)
+        refuse_denied(await self._deny_list(), identity)
         return Caller(identity, grants_of(identity, self._verifier.trusted(identity.issuer).settings))
 
     async def _of_cookie(self, cookie: str) -> Caller:
@@ -267,13 +256,7 @@ def check_trust(settings: Settings) -> None:
     elif not is_loopback(host) and any(issuer.client for issuer in settings.issuers.values()):
         message = "setting server.url: people who log in are sent back there; give the address that browsers use"
         raise SettingsError(message)
-    if not settings.issuers and not is_loopback(host):
-        message = (
-            f"setting server.host: {host!r} can be reached from other machines, which needs an issuer of tokens that "
-            f'is trusted: [issuers.NAME], or [issuers.{LOCAL}] with profile = "local" for tokens that '
-            "`siteward token create` makes; or leave server.host at 127.0.0.1"
-        )
-        raise SettingsError(message)
+    check_reach("server", host, trusting=bool(settings.issuers))
 
 
 def _check_local(issuer: IssuerSettings) -> None:
@@ -290,3 +273,24 @@ def token_in(authorization: str) -> str:
 
 def _over_http(issuer: IssuerSettings) -> Fetch:
     return HttpFetch(issuer.ca)
+
+
+def verifier_of(
+    settings: Settings,
+    local: LocalIssuer,
+    clock: Callable[[], float],
+    fetch: Callable[[IssuerSettings], Fetch] = _over_http,
+) -> Verifier:
+    """What verifies tokens of the trusted issuers, with the keys that are known since before.
+
+    Args:
+        settings: of this installation.
+        local: our own issuer, which nobody has to ask.
+        clock: seconds since 1970 UTC.
+        fetch: gives what asks another issuer.
+    """
+
+    def asking(issuer: IssuerSettings) -> Fetch:
+        return local if issuer.profile == "local" else fetch(issuer)
+
+    return Verifier(trusted_issuers(settings, local), asking, clock, settings.folder / ISSUER_KEYS)

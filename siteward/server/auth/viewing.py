@@ -36,7 +36,9 @@ MOST_NOTED: Final = 10_000
 SEEN: Final = "seen"
 """The outcome of an entry of the audit that says so."""
 CONDITION: Final = "where"
-"""The parameter whose texts may name people."""
+"""The parameter whose texts may name people: what a field of theirs is to be."""
+SOUGHT: Final = "reason"
+"""The parameter that is sought in what was refused, which may name anybody."""
 _FIELD: Final = re.compile(r"\s*([^\s=!~<>.]+)[^=!~<>]*[=!~<>]+")
 """How a condition begins: with its field, and what it is to be to the rest."""
 Look = tuple[str, ...]
@@ -171,6 +173,8 @@ def _query(request: Request, resources: Resources) -> list[tuple[str, str]]:
     personal = set(personal_names(resources.kinds.values()))
 
     def told(name: str, value: str) -> str:
+        if name == SOUGHT:
+            return HIDDEN
         found = _FIELD.match(value) if name == CONDITION else None
         return f"{found[0]}{HIDDEN}" if found and found[1] in personal else value
 

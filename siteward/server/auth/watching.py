@@ -10,20 +10,17 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from siteward.log import get_logger
-from siteward.oauth.fetching import Fetch, HttpFetch
 from siteward.server.auth import Permission
 from siteward.server.auth.access import CHALLENGE, token_problem
 from siteward.server.auth.caller import Caller
-from siteward.server.auth.denied import DenyList
-from siteward.server.auth.door import ISSUER_KEYS, check_trust, token_in, trusted_issuers
+from siteward.server.auth.denied import DenyList, refuse_denied
+from siteward.server.auth.door import check_trust, token_in, verifier_of
 from siteward.server.auth.granting import grants_of
 from siteward.server.auth.local_issuer import LocalIssuer
-from siteward.server.auth.refusal import Reason, TokenRefused
-from siteward.server.auth.verifier import Verifier
+from siteward.server.auth.refusal import TokenRefused
 from siteward.server.database import Conflict, Database, DatabaseError
 from siteward.server.problems import RETRY_AFTER, Problem
-from siteward.settings import IssuerSettings, Settings
-from siteward.telemetry import TOKENS_REFUSED, telemetry
+from siteward.settings import Settings
 
 ROLE: Final = "Your token does not allow this; it takes a role that may read the VO 'all'."
 log = get_logger(__name__)
@@ -46,12 +43,8 @@ class Watchers:
         """
         check_trust(settings)
         local = LocalIssuer(settings.issuer_file, clock)
-
-        def asking(issuer: IssuerSettings) -> Fetch:
-            return local if issuer.profile == "local" else HttpFetch(issuer.ca)
-
         self._settings = settings
-        self._verifier = Verifier(trusted_issuers(settings, local), asking, clock, settings.folder / ISSUER_KEYS)
+        self._verifier = verifier_of(settings, local, clock)
         self._lock = Lock()
         self._denied: DenyList | None = None
 
@@ -66,11 +59,8 @@ class Watchers:
             return Problem(401, "This needs a token: send the header `Authorization: Bearer …`.", headers=CHALLENGE)
         try:
             identity = self._verifier.verify(text).identity
-            if self._deny_list().is_denied(identity):
-                message = "the token, or its subject, was denied by an administrator"
-                raise TokenRefused(Reason.DENIED, message)  # noqa: TRY301  # as what the verifier raises.
+            refuse_denied(self._deny_list(), identity)
         except TokenRefused as refusal:
-            telemetry.add(TOKENS_REFUSED, 1, refusal.reason)
             return token_problem(refusal)
         except (SQLAlchemyError, DatabaseError, Conflict) as error:
             log.warning("the deny-list is not opened", error=str(error))
