@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench import data_path, ledger, log_import, machine, servers, tokens
+from bench import commands, data_path, ledger, log_import, machine, servers, tokens
 from bench.asked import Asked
 from bench.emit import emit_microseconds
 from bench.examples import FIELDS_GIVEN
@@ -79,6 +79,7 @@ SECTIONS: Final = {
     "questions": (ledger.QUESTIONS, _of_ledger(ledger.questions)),
     "engines": (servers.TITLE, _engines),
     "tokens": (tokens.TITLE, tokens.report),
+    "commands": (commands.TITLE, commands.report),
 }
 """What can be measured by itself; its lines take the place of those of before."""
 

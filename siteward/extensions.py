@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -108,22 +108,21 @@ def load(group: str, name: str) -> Any:  # noqa: ANN401  # what it is depends on
 @cache
 def _entries() -> tuple[Found, ...]:
     """Every entry point of ours and our extensions, each distribution once: a path listed twice lists it twice."""
-    seen: set[str] = set()
+    described: dict[int, tuple[str, str]] = {}
     entries: list[Found] = []
-    for distribution in distributions():
-        name = _name(distribution)
-        if name in seen:
-            continue
-        seen.add(name)
-        registered = [entry for entry in distribution.entry_points if entry.group in GROUPS]
-        # Asked for once: each time it is read from the distribution's description of itself, README included.
-        version = distribution.version if registered else ""
-        entries += [Found(entry.group, entry.name, entry.value, name, version) for entry in registered]
+    installed = entry_points()
+    for entry in (entry for group in GROUPS for entry in installed.select(group=group)):
+        distribution = entry.dist
+        assert distribution is not None, "it was found installed"
+        # Asked for once, and of nobody else: to tell it, a distribution's description is parsed, README included.
+        if id(distribution) not in described:
+            described[id(distribution)] = _name(distribution), distribution.version
+        entries.append(Found(entry.group, entry.name, entry.value, *described[id(distribution)]))
     return tuple(entries)
 
 
 def _name(distribution: Distribution) -> str:
-    return str(distribution.metadata["Name"]).lower().replace("_", "-")
+    return distribution.name.lower().replace("_", "-")
 
 
 def check_packages() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from accounting.booking.arithmetic import Integers
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, is_bucketed, step_columns
-from siteward.records import Column, Former, Kind, Measure, Type
+from siteward.records import Column, Kind, Type
 from siteward.records.identity import ID_BYTES, record_ids
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class File(msgspec.Struct, frozen=True):
     records: int
 
 
-class Texts(msgspec.Struct, frozen=True):
+class Repeated(msgspec.Struct, frozen=True):
     """A column whose values come again and again.
 
     Attributes:
@@ -68,7 +68,7 @@ class Texts(msgspec.Struct, frozen=True):
     places: Integers
 
 
-Stored = Mapping[str, Sequence[Any] | Texts]
+Stored = Mapping[str, Sequence[Any] | Repeated]
 """Columns of records with where they came from, as the database holds them: times in microseconds since 1970 UTC."""
 
 
@@ -155,11 +155,11 @@ def _force(folder: Path) -> None:
         os.close(opened)
 
 
-def _array(type_: pa.DataType, values: Sequence[Any] | Texts) -> pa.Array:
+def _array(type_: pa.DataType, values: Sequence[Any] | Repeated) -> pa.Array:
     """A column; strings that come again as a dictionary, in which form they are written and read back sooner."""
     import pyarrow as pa  # noqa: PLC0415  # as above.
 
-    if not isinstance(values, Texts):
+    if not isinstance(values, Repeated):
         return pa.array(values, type_)
     if len(values.values) == 1:
         return _constant(type_, values.values[0], len(values.places))
@@ -225,9 +225,9 @@ def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Se
     return record_ids(columns[time], kind, columns["vo"], values)
 
 
-def plain(values: Sequence[Any] | Texts) -> Sequence[Any]:
+def plain(values: Sequence[Any] | Repeated) -> Sequence[Any]:
     """A value for each record."""
-    if isinstance(values, Texts):
+    if isinstance(values, Repeated):
         return [values.values[place] for place in values.places.tolist()]
     return values
 
@@ -284,7 +284,7 @@ def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection
     for column in kind.columns:
         if names and column.name not in names:
             continue
-        former = former_of(column)
+        former = column.former
         if column.name not in stored and former and former.name in stored:
             fields[column.name] = [
                 column.default if each is None else former.value(each) for each in stored[former.name]
@@ -295,11 +295,6 @@ def fields_of(kind: Kind, stored: Mapping[str, Sequence[Any]], names: Collection
         is_truth = column.type is Type.BOOLEAN
         fields[column.name] = [None if each is None else bool(each) for each in values] if is_truth else values
     return fields
-
-
-def former_of(column: Column) -> Former | None:
-    """The field whose place a field has taken."""
-    return column.role.former if isinstance(column.role, Measure) else None
 
 
 def steps_in(kind: Kind, stored: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:

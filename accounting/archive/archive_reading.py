@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection
 
-from accounting.archive.archive_file import File, checked_columns, fields_of, former_of, steps_in
+from accounting.archive.archive_file import File, checked_columns, fields_of, steps_in
 from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
@@ -71,8 +71,8 @@ class ArchiveReading:
         """
         bucketed = [column.name for column in kind.columns if is_bucketed(column)]
         wanted = {ID, *names, *bucketed, *step_columns(kind)} if names else set[str]()
-        gained = [kind.column[name] for name in names if name in kind.column]
-        formers = {former.name for column in gained if (former := former_of(column))}
+        asked = [kind.column[name] for name in names if name in kind.column]
+        formers = {former.name for column in asked if (former := column.former)}
         stored = checked_columns(self._folder, file, wanted | formers)
         return {**stored, **fields_of(kind, stored, wanted), **steps_in(kind, stored)}
 

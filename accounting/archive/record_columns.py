@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Table, case, false, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from accounting.archive.archive_file import RECEIVED, Stored, Texts, own_columns, plain
+from accounting.archive.archive_file import RECEIVED, Repeated, Stored, own_columns, plain
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import Tables
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, step_columns
@@ -73,7 +73,7 @@ def _columns(connection: Connection, table: Table, names: Sequence[str], chosen:
         del likely[name]
     found = listed(connection, table, [name for name in names if name == ID or name not in likely], chosen)
     places = np.zeros(len(found[ID]), np.int64)
-    return found | {name: Texts([value], places) for name, value in likely.items() if name != ID}
+    return found | {name: Repeated([value], places) for name, value in likely.items() if name != ID}
 
 
 def _differing(
@@ -108,11 +108,11 @@ def listed(
     return columns
 
 
-def _repeated(values: Iterable[Any]) -> Texts:
+def _repeated(values: Iterable[Any]) -> Repeated:
     """A column of values that come again."""
     places: dict[Any, int] = {}
     found = [places.setdefault(value, len(places)) for value in values]
-    return Texts(list(places), np.array(found, np.int64))
+    return Repeated(list(places), np.array(found, np.int64))
 
 
 class Lookup:
@@ -129,14 +129,14 @@ class Lookup:
         self._values: list[dict[Any, int]] = [{} for _ in self._names]
         self._places = np.zeros((0, len(self._names)), np.int32)
 
-    def columns(self, connection: Connection, key: str, numbers: Sequence[int] | Texts) -> dict[str, Texts]:
+    def columns(self, connection: Connection, key: str, numbers: Sequence[int] | Repeated) -> dict[str, Repeated]:
         """The columns of the row of each number."""
         distinct, records = np.unique(np.array(plain(numbers), np.int64), return_inverse=True)
         self._learn(connection, key, distinct.tolist())
         rows = np.array([self._row_of[number] for number in distinct.tolist()], np.int64)
         places = self._places[rows].T
         return {
-            name: Texts(list(values), places[column][records])
+            name: Repeated(list(values), places[column][records])
             for column, (name, values) in enumerate(zip(self._names, self._values, strict=True))
         }
 

@@ -56,9 +56,10 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
         message = "give either a kind, or --record"
         raise typer.BadParameter(message)
     with opened(chosen.settings) as ledger, closing(PeopleTable(chosen.settings)) as people:
-        usage, viewer = Usage(ledger, people), local_viewer(chosen.settings)
+        archive = archive_folder(chosen.settings, folder)
+        usage, viewer = Usage(ledger, people, archive), local_viewer(chosen.settings)
         if record:
-            found = trace_record(usage, archive_folder(chosen.settings, folder), parse_record_id(record), viewer)
+            found = trace_record(usage, archive, parse_record_id(record), viewer)
             _show_record(found, chosen.output)
             return
         text = TraceText(

@@ -19,9 +19,9 @@ from accounting.booking.postings import account_of, by_end, prorated
 from accounting.booking.snapshot_booking import seen
 from accounting.booking.snapshots import as_rows
 from accounting.migrations.differences import FROM, Change
+from accounting.migrations.filling import enter_series, take_over
 from accounting.migrations.meaning import Place, Spot
 from accounting.migrations.refusing import refuse_missing
-from accounting.migrations.sources import enter_series, take_over
 from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import COUNTER, ID, PREVIOUS, SERIES, field_columns, is_bucketed, sum_column
 from siteward.records import Kind
@@ -134,7 +134,7 @@ def _link(connection: Connection, tables: Tables) -> None:
 
 
 def recompute(
-    connection: Connection, dialect: Dialect, tables: Tables, summed: Table, names: Collection[str], now: int
+    connection: Connection, dialect: Dialect, tables: Tables, summed: Table, names: Collection[str] | None, now: int
 ) -> int:
     """Set some sums anew from the records, all in the caller's transaction; how many records there were.
 
@@ -145,7 +145,7 @@ def recompute(
         dialect: of the database.
         tables: of the kind.
         summed: the table of months whose sums are kept.
-        names: of the sums; () for all buckets, where records have got other series.
+        names: of the sums; None for all buckets, where records have got other series.
         now: microseconds since 1970 UTC; buckets are as wide as they are then.
 
     Raises:
@@ -154,16 +154,17 @@ def recompute(
     kind = tables.kind
     refuse_missing(connection, tables)
     if isinstance(tables, SnapshotTables):
-        return _remake(connection, dialect, tables, names, now)
+        return _remake(connection, dialect, tables, names or (), now)
     for table in (tables.prorated, tables.by_end):
-        mine = [name for name in names if name in table.c]
+        mine = [name for name in names or () if name in table.c]
         if mine:
             connection.execute(update(table).values(dict.fromkeys(mine, 0)))
-        if not names:
+        if names is None:
             connection.execute(delete(table))
-        if mine or not names:
+        if mine or names is None:
             connection.execute(delete(summed).where(summed.c.bucket_table == table.name))
-    wanted = names or {str(column.name) for table in tables.bucket_tables for column in table.columns}
+    every = {str(column.name) for table in tables.bucket_tables for column in table.columns}
+    wanted = every if names is None else names
     tiers, count = tiers_at(now, kind.tiers), 0
     for rows in _portions(connection, tables.records):
         count += len(rows)

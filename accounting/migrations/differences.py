@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from accounting.archive.archive_file import former_of
 from accounting.migrations.meaning import Meaning, Place, Spot, meanings_of, used_by
 from accounting.tables import PREVIOUS
 from siteward.records import Kind
@@ -94,7 +93,7 @@ def _change(kind: Kind, spot: Spot, present: str, wanted: str, step: Step, of: s
 def source_of(kind: Kind, standing: Collection[Spot], spot: Spot) -> Spot | None:
     """The column of records from which a new one is filled: of a dimension that enters buckets, or a former field."""
     column = kind.column.get(spot[1])
-    former = former_of(column) if column and spot[0] is Place.RECORDS else None
+    former = column.former if column and spot[0] is Place.RECORDS else None
     source = (Place.RECORDS, former.name if former else spot[1])
     return source if (former or spot[0] is Place.SERIES) and source in standing else None
 

@@ -121,12 +121,10 @@ def _bring(connection: Connection, database: Database, kind: Kind, changes: Iter
     standing.begin(connection, kind.name)
     change_tables(connection, database.dialect, tables, changes)
     anew = {change.spot[1] for change in changes if change.spot and _is_computed(change)}
-    if all_anew := any(map(is_moved, changes)):
-        anew = set()
+    all_anew = any(map(is_moved, changes))
     if anew or all_anew:
-        count = recompute(
-            connection, database.dialect, tables, CommonTables(MetaData()).summed, anew, time.time_ns() // 1000
-        )
+        summed, names = CommonTables(MetaData()).summed, None if all_anew else anew
+        count = recompute(connection, database.dialect, tables, summed, names, time.time_ns() // 1000)
         log.info("sums computed anew", kind=kind.name, sums=sorted(anew), records=count)
     standing.settle(connection, kind.name, wanted, digest)
 

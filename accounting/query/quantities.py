@@ -14,11 +14,11 @@ from accounting.query.snapshot_quantities import check_known, check_snapshots, s
 from accounting.tables import CARRIED, RECORDS, STARTED
 from siteward.query import QueryError, Value
 from siteward.records import Kind, Type
+from siteward.records.fields import PER_SECOND
 from siteward.usage import OF_RECORDS, Attribution, Quantity, UsageQuery, ValueType, WantedUsage
 
 Sums = Mapping[str, int]
 """Exact sums by bucket column."""
-_PER_SECOND: Final = {"s": "1", "ms": "m1", "us": "u1", "1": "1/s", "J": "W", "B": "B/s"}
 _ALONE: Final = frozenset({Quantity.RECORDS, Quantity.STARTED})
 _OF_MEASURES: Final = frozenset({Quantity.SUM, Quantity.RATE, Quantity.CUMULATIVE})
 
@@ -149,7 +149,7 @@ def unit_of(kind: Kind, wanted: WantedUsage) -> str:
     product = kind.products.get(wanted.measure)
     column = kind.column.get(wanted.measure)
     unit = product.unit if product else column.unit if column else "1"
-    return _PER_SECOND.get(unit, f"{unit}/s") if wanted.quantity is Quantity.RATE else unit
+    return PER_SECOND.get(unit, f"{unit}/s") if wanted.quantity is Quantity.RATE else unit
 
 
 def type_of(kind: Kind, wanted: WantedUsage) -> ValueType:

@@ -86,10 +86,9 @@ class Samples:
         """What each group's records that end in one of the pieces have."""
         place = self._place_of[stretch]
         ordered = self._ordered
-        counts = self._counts.tolist()
         return {
             self._groups[number]: GroupSample(
-                counts[cell],
+                int(self._counts[cell]),
                 {name: values[bounds[cell] : bounds[cell + 1]] for name, (bounds, values) in ordered.items()},
             )
             for number, cell in self._cells_of.get(place, ())

@@ -38,6 +38,8 @@ PARTS: Final[Mapping[str, tuple[int, str]]] = {
     "mHS23": (1000, "HS23"),
     "mHS06.s": (1000, "HS06.s"),
     "mHS23.s": (1000, "HS23.s"),
+    "uHS06.s": (1_000_000, "HS06.s"),
+    "uHS23.s": (1_000_000, "HS23.s"),
 }
 """Units of which so many make another one, in which series are: Prometheus wants base units, and counts in floats."""
 RESERVED_ENDS: Final = ("total", "count", "sum", "bucket", "info", "created")
@@ -268,7 +270,7 @@ def _gauges(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[F
 
 
 def _parts(unit: str) -> int:
-    return PARTS[unit][0] if unit in PARTS else 1
+    return PARTS.get(unit, (1, unit))[0]
 
 
 def _histograms(kind: Kind, numbers: Sequence[_Number], names: _Names) -> Iterator[Family]:

@@ -12,6 +12,7 @@ import msgspec
 from siteward.query import Filter, Function, Query, QueryError, Wanted
 from siteward.records import Column, Combine, Kind, Measure, Shape, Type
 from siteward.records.doors import nearest
+from siteward.records.fields import PER_SECOND
 from siteward.records.identity import ID_BYTES
 
 MOST_ROWS: Final = 1_000_000
@@ -25,18 +26,6 @@ PERCENTILES: Final[dict[Function, float]] = {
     Function.P90: 0.9,
     Function.P95: 0.95,
     Function.P99: 0.99,
-}
-_PER_SECOND: Final = {
-    "s": "1",
-    "1": "1/s",
-    "J": "W",
-    "ms": "m1",
-    "us": "u1",
-    "HS06.s": "HS06",
-    "HS23.s": "HS23",
-    "mHS06.s": "mHS06",
-    "mHS23.s": "mHS23",
-    "si2k.s": "si2k",
 }
 
 
@@ -167,7 +156,7 @@ def unit_of(kind: Kind, wanted: Wanted) -> str:
         return "1"
     product = kind.products.get(wanted.measure)
     unit = product.unit if product else kind.column[wanted.measure].unit
-    return _PER_SECOND.get(unit, f"{unit}/s") if wanted.function is Function.RATE else unit
+    return PER_SECOND.get(unit, f"{unit}/s") if wanted.function is Function.RATE else unit
 
 
 def check_filters(kind: Kind, filters: Sequence[Filter]) -> None:

@@ -15,8 +15,8 @@ from siteward.cli.output import tell
 from siteward.cli.query import app_url
 from siteward.cli.verbs import notes_itself
 from siteward.client import Client
-from siteward.declarations import check_declarations
 from siteward.server.auth import Permission
+from siteward.server.undeclared import refuse_undeclared
 from siteward.settings import Settings, SettingsError
 
 LOOK: Final = 0.2
@@ -38,7 +38,7 @@ def up(
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
-    check_declarations()
+    refuse_undeclared()
     check_trust(settings)
     with closing(open_broker(settings)) as broker:
         # The collector would be started again for ever.

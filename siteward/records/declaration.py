@@ -11,7 +11,18 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from siteward.records.fields import INT64_MAX, INT64_MIN, UNITS, Bound, Combine, Dimension, Measure, Product, Ratio
+from siteward.records.fields import (
+    INT64_MAX,
+    INT64_MIN,
+    UNITS,
+    Bound,
+    Combine,
+    Dimension,
+    Former,
+    Measure,
+    Product,
+    Ratio,
+)
 from siteward.records.identity import microseconds
 from siteward.records.shapes import DEFAULT_AHEAD, DEFAULT_TIERS, EARLIEST, LATEST, Record, Tier
 
@@ -84,6 +95,11 @@ class Column(msgspec.Struct, frozen=True):
     def unit(self) -> str:
         """The measure's unit; "" for anything else."""
         return self.role.unit if isinstance(self.role, Measure) else ""
+
+    @property
+    def former(self) -> Former | None:
+        """The field whose place a measure has taken."""
+        return self.role.former if isinstance(self.role, Measure) else None
 
     @property
     def personal(self) -> bool:

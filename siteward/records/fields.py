@@ -41,6 +41,21 @@ Base units only, and thousandths or millionths of those that are fractions by na
 and exact.
 """
 
+PER_SECOND: Final[dict[str, str]] = {
+    "1": "1/s",
+    "s": "1",
+    "ms": "m1",
+    "us": "u1",
+    "B": "B/s",
+    "J": "W",
+    "HS06.s": "HS06",
+    "HS23.s": "HS23",
+    "mHS06.s": "mHS06",
+    "mHS23.s": "mHS23",
+    "si2k.s": "si2k",
+}
+"""The unit of a rate; of any other unit that with `/s` behind it."""
+
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 
@@ -77,7 +92,7 @@ class Dimension(msgspec.Struct, frozen=True):
 
 
 class Former(msgspec.Struct, frozen=True):
-    """The field whose place a measure has taken: what is stored of it is read as the measure's.
+    """The field whose place a measure has taken: what the ledger and its archive hold of it is read as the measure's.
 
     A measure that is to say something finer, or in another unit, needs a name of its own: nobody could tell values of
     the one from those of the other. It is a whole number, and no counter.

@@ -19,7 +19,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siteward import __version__, extensions
-from siteward.declarations import check_declarations
 from siteward.exposure import serving
 from siteward.holding import hold
 from siteward.log import get_logger
@@ -33,6 +32,7 @@ from siteward.server.auth.login_api import router as login_router
 from siteward.server.problems import answer_problems, problem_of
 from siteward.server.resources import Resources
 from siteward.server.schedule import Leases, Schedule, Task, load_tasks
+from siteward.server.undeclared import refuse_undeclared
 from siteward.settings import Settings, SettingsError
 
 GRACE: Final = 5
@@ -184,7 +184,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         siteward.settings.SettingsError: the address cannot be listened on, or is not allowed.
         siteward.extensions.ExtensionError: a command or a task declares no permission.
     """
-    check_declarations()
+    refuse_undeclared()
     app, own = create_app(settings, tasks=load_tasks()), settings.server
     # Found out before anybody listens; uvicorn reads the files again.
     is_encrypted = serving("server", own.certificate, own.key) is not None

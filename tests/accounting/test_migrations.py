@@ -23,7 +23,7 @@ from accounting.archive.restoring import restore
 from accounting.corrections.correction import Action, Draft, Selection
 from accounting.corrections.deciding import approve, propose, reverse
 from accounting.ledger import Ledger
-from accounting.migrations import changing, revisions, sources, standing
+from accounting.migrations import changing, filling, revisions, standing
 from accounting.migrations.differences import Step
 from accounting.migrations.upgrade import prepare, upgrade
 from accounting.periods.closing import close, reopen
@@ -388,7 +388,7 @@ def test_a_dimension_of_records_enters_the_buckets(open_database: Open) -> None:
 
 def test_a_dimension_enters_in_portions(open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many records and values there are: each record is written once, by its key, older revisions too."""
-    monkeypatch.setattr(sources, "AT_ONCE", 20)
+    monkeypatch.setattr(filling, "AT_ONCE", 20)
     ledger = prepared(open_database(), OLD, NOW)
     ledger.write(things(OLD, *range(50)))
     for revision in range(1, 4):

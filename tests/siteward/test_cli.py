@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from siteward.cli.output import show
 from siteward.extensions import found
 
 PROGRAM = (sys.executable, "-c", "from siteward.cli import main; main()")
-START_UP = 2.5
-"""How many times as long as its libraries a command may take to start."""
 JOB = {
     "vo": "example",
     "site": "SITE-A",
@@ -68,22 +65,6 @@ def test_version_and_help(run: Run) -> None:
     assert answer.returncode == 0
     for name in found("siteward.commands"):
         assert any(line.split()[:1] == [name] for line in listed.splitlines()), name
-
-
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["kinds"]])
-def test_start_up_is_quick(run: Run, arguments: list[str]) -> None:
-    """Beside Python with the libraries of the base install alone, by turns: a machine under load slows both."""
-    bare = (sys.executable, "-c", "import typer, msgspec")
-    best = bare_best = 10.0
-    for _ in range(12):
-        began = time.perf_counter()
-        run(*arguments)
-        between = time.perf_counter()
-        subprocess.run(bare, check=True)
-        best, bare_best = min(best, between - began), min(bare_best, time.perf_counter() - between)
-        if best < START_UP * bare_best:
-            break
-    assert best < START_UP * bare_best
 
 
 def test_only_the_chosen_command_is_imported() -> None:

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from siteward import extensions
 from siteward.cli import main
-from siteward.declarations import check_declarations
 from siteward.extensions import GROUPS, PACKAGES, ExtensionError, check_packages, found, load
 from siteward.server import app
+from siteward.server.undeclared import refuse_undeclared
 from siteward.settings import Settings
 
 Install = Callable[[str, str], None]
@@ -57,6 +58,23 @@ def test_any_number_at_once(install: Install) -> None:
     sinks = found("siteward.sinks")
     assert {name: sinks[name].distribution for name in ("lamp", "bell")} == {"lamp": "lamps", "bell": "bells"}
     assert load("siteward.sinks", "lamp")(1) == "1"
+
+
+def test_only_who_brings_something_is_described(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else is installed costs each command nothing but a look at its entry points."""
+    described = set()
+    read = metadata.PathDistribution.read_text
+
+    def note(self: metadata.PathDistribution, filename: str) -> str | None:
+        if (text := read(self, filename)) and filename in ("METADATA", "PKG-INFO"):
+            described.add(text.partition("Name: ")[2].partition("\n")[0])
+        return text
+
+    monkeypatch.setattr(metadata.PathDistribution, "read_text", note)
+    install("lamps", "[siteward.sinks]\nlamp = json:dumps\n")
+    install("chairs", "[console_scripts]\nchair = json:dumps\n")
+    assert found("siteward.sinks")["lamp"].version == "1.0"
+    assert described == {"siteward", "lamps"}
 
 
 def test_name_taken_twice_names_both(install: Install) -> None:
@@ -130,7 +148,7 @@ def test_what_an_extension_declares_starts(install: Install, tmp_path: Path) -> 
         "def ring(): ...\n"
     )
     install("bells", "[siteward.commands]\nbell = bells:ring\n[siteward.tasks]\nbell = bells:task\n")
-    check_declarations()
+    refuse_undeclared()
     sys.modules.pop("bells")
 
 

@@ -16,6 +16,8 @@ const PARTS = {
   mHS23: [1000, "HS23"],
   "mHS06.s": [1000, "HS06.s"],
   "mHS23.s": [1000, "HS23.s"],
+  "uHS06.s": [1_000_000, "HS06.s"],
+  "uHS23.s": [1_000_000, "HS23.s"],
 };
 
 /** Three or four significant digits, never in powers of ten. */

@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     ColumnClause,
     Connection,
+    Table,
     TableClause,
+    Update,
     bindparam,
-    cast,
     column,
-    func,
     or_,
     select,
     table,
@@ -21,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ColumnElement
 
-from accounting.archive.archive_file import former_of
 from accounting.booking.dictionary import AT_ONCE as KEYS
 from accounting.booking.dictionary import REMEMBERED, digest_of
 from accounting.snapshot_tables import Tables
@@ -41,13 +39,17 @@ def take_over(connection: Connection, tables: Tables, name: str) -> None:
     All of them: no writer knows the measure yet, and where it is there already it is the default, or of an attempt that
     was killed.
     """
-    former = former_of(tables.kind.column[name])
+    former = tables.kind.column[name].former
     assert former is not None
     for each in tables.of_records:
-        said: ColumnClause[Any] = column(former.name)
-        value = cast(func.round(said * former.times), BigInteger)
-        records = table(each.name, said, column(name))
-        connection.execute(update(records).where(said.is_not(None)).values({name: value}))
+        keys = _keys(each)
+        records = table(each.name, *keys, column(former.name), column(name))
+        # Here, and not in SQL: each database rounds a half in its own way, and files of the archive are read as here.
+        statement = _by_keys(update(records), keys).values({name: bindparam("the_value")})
+        for rows in _portions(connection, records, keys):
+            told = [(key, former.value(said)) for *key, said, _ in rows if said is not None]
+            if told:
+                connection.execute(statement, [{"the_value": value, **_bound(keys, key)} for key, value in told])
 
 
 def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name: str) -> None:
@@ -56,10 +58,9 @@ def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name:
     known: dict[Said, int] = {}
     for each in tables.of_records:
         # By their keys, each once: there is no index on series.
-        keys = [column(key.name, key.type) for key in each.primary_key]
+        keys = _keys(each)
         records = table(each.name, *keys, column(SERIES), column(name))
-        mine = (key == bindparam(f"the_{key.name}") for key in keys)
-        statement = update(records).where(*mine).values({SERIES: bindparam("the_series")})
+        statement = _by_keys(update(records), keys).values({SERIES: bindparam("the_series")})
         for rows in _portions(connection, records, keys):
             said = [(key, (number, value)) for *key, number, value in rows if value != default]
             if missing := {spot for _, spot in said if spot not in known}:
@@ -68,12 +69,23 @@ def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name:
                     missing = {spot for _, spot in said}
                 known |= _numbers(connection, dialect, tables, name, missing)
             changed = [
-                {"the_series": known[spot], **{f"the_{key.name}": part for key, part in zip(keys, values, strict=True)}}
-                for values, spot in said
-                if known[spot] != spot[0]
+                {"the_series": known[spot], **_bound(keys, values)} for values, spot in said if known[spot] != spot[0]
             ]
             if changed:
                 connection.execute(statement, changed)
+
+
+def _keys(records: Table) -> list[ColumnClause[Any]]:
+    """By which a row is found: an id, or an id and a number."""
+    return [column(key.name, key.type) for key in records.primary_key]
+
+
+def _by_keys(statement: Update, keys: Sequence[ColumnClause[Any]]) -> Update:
+    return statement.where(*(key == bindparam(f"the_{key.name}") for key in keys))
+
+
+def _bound(keys: Sequence[ColumnClause[Any]], values: Sequence[Any]) -> dict[str, Any]:
+    return {f"the_{key.name}": value for key, value in zip(keys, values, strict=True)}
 
 
 def _portions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from siteward.extensions import foreign
 
 
-def check_declarations() -> None:
+def refuse_undeclared() -> None:
     """Refuse to start beside a command or a task of an extension that declares no permission.
 
     Only theirs are loaded: our own are many, and tests look at each. Routes are looked at where the app is made.
