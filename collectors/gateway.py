@@ -23,7 +23,7 @@ from collectors.database import database_path
 from collectors.envelopes import ENVELOPES, LARGEST, Sent, opened
 from collectors.intake import Answers, Intake
 from collectors.limits import Limits
-from collectors.quotas import Quotas
+from collectors.quotas import AT_ONCE, Quotas
 from collectors.receipts import Receipts
 from collectors.sender import Sender
 from collectors.waiting import Waiting
@@ -48,8 +48,6 @@ PATIENCE: Final = 30.0
 """Seconds without a byte after which a request is given up."""
 LEAST_RATE: Final = 10_000
 """Bytes per second that a body has to come at, beside that."""
-AT_ONCE: Final = 16
-"""Requests that are read at the same time; further ones wait. Each holds one thread."""
 LONGEST_KEY: Final = 255
 log = get_logger(__name__)
 _BODY: Final[dict[str, Any]] = {

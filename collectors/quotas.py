@@ -16,6 +16,8 @@ from siteward.settings import GatewaySettings
 if TYPE_CHECKING:
     from collectors.sender import Sender
 
+AT_ONCE: Final = 16
+"""Requests that are read at the same time; further ones wait. Each holds one thread."""
 BURST: Final = 10.0
 """Seconds of its rate that somebody may send at once after a rest."""
 MOST_KNOWN: Final = 10_000
@@ -66,6 +68,9 @@ class Quotas:
     def reading(self, sender: Sender) -> Iterator[None]:
         """Hold one of a sender's places, and one of its VO's, while its request is read.
 
+        Who holds some takes another one only while enough are free for others: however many are noisy at once, whoever
+        comes next finds a place.
+
         Of which VO the records are is not known before; whoever sends for several has a place of the one that holds
         fewest, so that one of them that is noisy does not keep out what is sent for the others.
 
@@ -76,9 +81,10 @@ class Quotas:
             Problem: 429, it has none left, or none of its VOs has.
         """
         with self._lock:
-            self._check_places(self._reading[sender.account], self._settings.producer_at_once, sender.producer)
+            free = AT_ONCE - self._reading.total()
+            self._check_places(self._reading[sender.account], self._settings.producer_at_once, free, sender.producer)
             vo = min(sender.places_of, key=lambda each: self._of_vo[each], default="")
-            self._check_places(self._of_vo[vo], self._settings.vo_at_once, f"the VO {vo}")
+            self._check_places(self._of_vo[vo], self._settings.vo_at_once, free, f"the VO {vo}")
             self._reading[sender.account] += 1
             self._of_vo[vo] += 1
         try:
@@ -92,9 +98,10 @@ class Quotas:
                 self._of_vo += Counter()
 
     @staticmethod
-    def _check_places(held: int, most: int, whose: str) -> None:
-        if held >= most:
-            message = f"{most} requests of {whose} are being read; try again later"
+    def _check_places(held: int, most: int, free: int, whose: str) -> None:
+        """Refuse one more, beyond a share of the free places by which somebody alone holds no more than `most`."""
+        if held and (held + 1) * (AT_ONCE - most) > most * (free - 1):
+            message = f"{held} requests of {whose} are being read, and {free} places are free; try again later"
             raise Problem(429, message, headers=RETRY_AFTER)
 
     def check(self, sender: Sender, vos: Iterable[str]) -> None:

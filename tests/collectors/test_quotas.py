@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from issuer import Clock
 
 from collectors import quotas as module
-from collectors.quotas import BURST, Quotas
+from collectors.quotas import AT_ONCE, BURST, Quotas
 from collectors.sender import Sender
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.identity import Identity
@@ -144,17 +147,44 @@ def test_one_vo_does_not_hold_all_places_however_many_tokens_it_has() -> None:
         ):
             pass
         assert (refused.value.status, "Retry-After" in refused.value.headers) == (TOO_MANY, True)
-        for number in range(2):
-            held.enter_context(quotas.reading(sender(f"beta-{number}", "beta", "all")))
+        held.enter_context(quotas.reading(sender("beta-0", "beta", "all")))
         with quotas.reading(sender("both", "alpha", "beta")):
-            with pytest.raises(Problem, match="3 requests of the VO"), quotas.reading(sender("more", "alpha", "beta")):
+            with pytest.raises(Problem, match="2 requests of the VO"), quotas.reading(sender("more", "alpha", "beta")):
                 pass
             with quotas.reading(sender("shared", "all")):
                 pass
-        with quotas.reading(sender("beta-2", "beta")):
+        with quotas.reading(sender("beta-1", "beta")):
             pass
     with quotas.reading(sender("alpha-3", "alpha")):
         pass
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=60))
+def test_whoever_comes_next_finds_a_place(asked: list[tuple[int, int]]) -> None:
+    """However many VOs and tokens take what they can get: of five VOs none is refused its first request."""
+    quotas, reading, of_vo = limited(Clock()), 0, Counter[int]()
+    with ExitStack() as held:
+        for vo, token in asked:
+            try:
+                held.enter_context(quotas.reading(sender(f"{vo}-{token}", f"vo-{vo}")))
+            except Problem:
+                assert of_vo[vo], "it holds some"
+            else:
+                reading, of_vo[vo] = reading + 1, of_vo[vo] + 1
+            assert reading < AT_ONCE, "a place is left"
+            assert max(of_vo.values(), default=0) <= GatewaySettings().vo_at_once
+
+
+def test_one_alone_gets_what_the_settings_say() -> None:
+    """Eight for one token, twelve for a VO of many; sixteen where that is asked for."""
+    for most, limits in ((12, {}), (16, {"vo_at_once": 16}), (1, {"vo_at_once": 1})):
+        quotas = limited(Clock(), **limits)
+        with ExitStack() as held:
+            for number in range(most):
+                held.enter_context(quotas.reading(sender(f"alpha-{number}", "alpha")))
+            with pytest.raises(Problem, match=f"{most} requests of the VO"), quotas.reading(sender("one", "alpha")):
+                pass
 
 
 def test_who_was_silent_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
