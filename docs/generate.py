@@ -100,10 +100,7 @@ def _kind(kind: Kind) -> str:
         parts.append(
             table(
                 ("ratio", "of", "unit", "meaning"),
-                (
-                    (code(name), f"{code(ratio.numerator)} / {code(ratio.denominator)}", code(ratio.unit), ratio.doc)
-                    for name, ratio in kind.ratios.items()
-                ),
+                ((code(name), code(str(ratio)), code(ratio.unit), ratio.doc) for name, ratio in kind.ratios.items()),
             )
         )
     return "\n\n".join(parts)

@@ -204,6 +204,7 @@ def _kind(kind: Kind) -> dict[str, object]:
                 "doc": ratio.doc,
                 "numerator": ratio.numerator,
                 "denominator": ratio.denominator,
+                "times": ratio.times,
             }
             for name, ratio in kind.ratios.items()
         ],

@@ -84,7 +84,8 @@ def formula_of(kind: Kind, query: UsageQuery, wanted: WantedUsage) -> str:
         case Quantity.RATE:
             return f"{first} / {_seconds(query)} s"
         case Quantity.MEAN | Quantity.RATIO:
-            return f"{first} / {others[0]}"
+            times = kind.ratios[measure].times if wanted.quantity is Quantity.RATIO else 1
+            return f"{first} / {others[0]}" if times == 1 else f"{times} * {first} / {others[0]}"
         case _:
             return first
 

@@ -107,7 +107,7 @@ class NamedRecords:
         if ratio is not None:
             above, above_known = self._value(ratio.numerator)
             below, below_known = self._value(ratio.denominator)
-            return cast(above, Double) / below, and_(above_known, below_known, below != 0)
+            return ratio.times * cast(above, Double) / below, and_(above_known, below_known, below != 0)
         fields = [counted(self._tables, name) for name in factors(self._tables.kind, measure)]
         return reduce(mul, fields), and_(*(field.is_not(None) for field in fields))
 

@@ -133,7 +133,8 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
         case Quantity.RATE:
             return first * SECOND / lasting
         case Quantity.MEAN | Quantity.RATIO:
-            return first / others[0] if others[0] else None
+            times = kind.ratios[wanted.measure].times if wanted.quantity is Quantity.RATIO else 1
+            return times * first / others[0] if others[0] else None
         case Quantity.RECORDS:
             return first + sum(others)
         case _:

@@ -153,8 +153,8 @@ def snapshot_value(kind: Kind, wanted: WantedUsage, observed: Observed) -> Value
         case Quantity.MAX:
             found = max((each for seen in series if (each := seen.most[measure]) is not None), default=None)
         case Quantity.RATIO:
-            above, below = ratio_columns(kind, measure)
-            found = _quotient((seen.sums[above], seen.sums[below]) for seen in series)
+            (above, below), times = ratio_columns(kind, measure), kind.ratios[measure].times
+            found = _quotient((seen.sums[above] * times, seen.sums[below]) for seen in series)
         case _:
             found = _count(wanted.quantity, observed)
     return found

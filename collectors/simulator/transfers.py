@@ -85,15 +85,15 @@ def _transfer(
     door, protocol = chance.choice(destination.doors)
     files = 1 + int(chance.expovariate(0.4))
     size = files * round(chance.lognormvariate(21.4, 0.8))
-    moving = max(1, round(size / chance.uniform(2e7, 2.5e8)))
-    registering = chance.randint(0, 3)
+    moving = round(SECOND * size / chance.uniform(2e7, 2.5e8))
+    registering = round(SECOND * chance.lognormvariate(-1.6, 0.7))
     failing, usual, activity_name = chance.random() < FAILING, chance.choice(_REASONS), _ACTIVITIES.choose(chance)
     reason = trouble.reason(source, destination, door, end) or (usual if failing else "")
     state: Literal["done", "failed"] = "failed" if reason else "done"
     return DataOperation(
         vo=destination.vo,
         simulated=True,
-        start=moment(end - (moving + registering) * SECOND),
+        start=moment(end - moving - registering),
         end=moment(end),
         reference=reference,
         operation="transfer",
@@ -106,8 +106,8 @@ def _transfer(
         state=state,
         reason=reason,
         size=0 if reason else size,
-        transfer_time=moving,
-        registration_time=0 if reason else registering,
+        transfer_duration=moving,
+        registration_duration=0 if reason else registering,
         files_done=0 if reason else files,
         files_total=files,
         registrations_done=0 if reason else files,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.records import Bound, Dimension, Interval, Measure, Ratio
+from siteward.records import Bound, Dimension, Former, Interval, Measure, Ratio
 
 _SECONDS: Final = 400 * 86_400
+_MICROSECONDS: Final = _SECONDS * 10**6
 _FILES: Final = 10**9
 
 
@@ -20,7 +21,8 @@ class DataOperation(
 ):
     """One operation on files: from where, to where, with which protocol, how much, and how it ended.
 
-    With a reference, the same operation sent again is the same record; without one every record is a new one.
+    With a reference, the same operation sent again is the same record; without one every record is a new one. Most
+    take well below a second in catalogues, so how long it took is told in microseconds.
     """
 
     reference: Annotated[
@@ -44,8 +46,14 @@ class DataOperation(
     file: Annotated[str, Dimension("logical name, where it was of one file", max_length=1000, bucketed=False)] = ""
     url: Annotated[str, Dimension("address of that file at the storage", max_length=2000, bucketed=False)] = ""
     size: Annotated[int, Measure("data moved", unit="B", limit=2**55)] = 0
-    transfer_time: Annotated[int, Measure("time spent moving data", unit="s", limit=_SECONDS)] = 0
-    registration_time: Annotated[int, Measure("time spent in catalogues", unit="s", limit=_SECONDS)] = 0
+    transfer_duration: Annotated[
+        int,
+        Measure("time spent moving data", unit="us", limit=_MICROSECONDS, former=Former("transfer_time", 10**6)),
+    ] = 0
+    registration_duration: Annotated[
+        int,
+        Measure("time spent in catalogues", unit="us", limit=_MICROSECONDS, former=Former("registration_time", 10**6)),
+    ] = 0
     files_done: Annotated[int, Measure("files that succeeded", unit="1", limit=_FILES)] = 0
     files_total: Annotated[int, Measure("files attempted, at least those that succeeded", unit="1", limit=_FILES)] = 1
     registrations_done: Annotated[int, Measure("catalogue registrations that succeeded", unit="1", limit=_FILES)] = 0
@@ -56,6 +64,6 @@ class DataOperation(
     registration_efficiency = Ratio(
         "registrations_done", "registrations_total", unit="1", doc="registrations that succeeded per attempted"
     )
-    throughput = Ratio("size", "transfer_time", unit="B/s", doc="data moved per time spent moving it")
+    throughput = Ratio("size", "transfer_duration", unit="B/s", times=10**6, doc="data moved per time spent moving it")
 
     files_done_bound = Bound("files_done", "files_total")

@@ -302,6 +302,8 @@ def _ratio_problems(declaration: Declaration) -> Iterator[str]:
                 yield f"ratio {name!r} is of {part!r}, which is neither a product nor an integer measure that adds up"
         if ratio.unit not in UNITS:
             yield f"ratio {name!r} has the unknown unit {ratio.unit!r}; one of {', '.join(UNITS)}"
+        if ratio.times < 1:
+            yield f"ratio {name!r} is multiplied by {ratio.times}, which must be more than 0"
         if name in columns or name in declaration.products:
             yield f"ratio {name!r} has the name of a field or product"
 

@@ -211,6 +211,7 @@ class RatioTable(msgspec.Struct, forbid_unknown_fields=True):
     denominator: str
     unit: str
     doc: str = ""
+    times: int = 1
 
 
 class BoundTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -291,7 +292,7 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
             for key, value in declared.products.items()
         },
         {
-            key: Ratio(value.numerator, value.denominator, unit=value.unit, doc=value.doc)
+            key: Ratio(value.numerator, value.denominator, unit=value.unit, doc=value.doc, times=value.times)
             for key, value in declared.ratios.items()
         },
         tuple(

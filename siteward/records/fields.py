@@ -194,11 +194,26 @@ class Ratio:
     Neither a mean of ratios nor a ratio of means: whoever asks for it divides the sums over the records asked for.
     """
 
-    __slots__ = ("denominator", "doc", "numerator", "unit")
+    __slots__ = ("denominator", "doc", "numerator", "times", "unit")
 
-    def __init__(self, numerator: str, denominator: str, *, unit: str, doc: str = "") -> None:
-        """Take the names of two measures that add up, or products, of the same kind and the unit of the result."""
+    def __init__(self, numerator: str, denominator: str, *, unit: str, doc: str = "", times: int = 1) -> None:
+        """Divide measures that add up, or products, of the same kind.
+
+        Args:
+            numerator: name of what is divided.
+            denominator: name of what it is divided by.
+            unit: of the result.
+            doc: one phrase for the manual.
+            times: what the quotient is multiplied by to have that unit, such as a million where bytes are divided by
+                microseconds and told in B/s; more than 0.
+        """
         self.numerator = numerator
         self.denominator = denominator
         self.unit = unit
         self.doc = doc or f"{numerator} per {denominator}".replace("_", " ")
+        self.times = times
+
+    def __str__(self) -> str:
+        """For people, such as `1000000 * size / transfer_duration`."""
+        factor = "" if self.times == 1 else f"{self.times} * "
+        return f"{factor}{self.numerator} / {self.denominator}"

@@ -41,6 +41,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
             name: {
                 "numerator": ratio.numerator,
                 "denominator": ratio.denominator,
+                "times": ratio.times,
                 "x-unit": ratio.unit,
                 "description": ratio.doc,
             }

@@ -26,7 +26,7 @@ from accounting.topology.attributes import Entry
 from accounting.topology.topology_table import write_topology
 from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
-from siteward.records import microseconds
+from siteward.records import Kind, Ratio, microseconds
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, Attribution, Quantity, UsageQuery, WantedUsage
 
@@ -120,6 +120,28 @@ def test_what_is_no_sum_is_led_to_its_sums(open_database: Opens) -> None:
         f"core_time / {days * 86_400} s",
         "cpu_time / records (cpu_time known)",
     ]
+
+
+def _with_ratios(kind: Kind, ratios: dict[str, Ratio]) -> Kind:
+    return Kind(msgspec.structs.replace(kind.declaration, ratios=ratios))
+
+
+def test_a_ratio_is_told_in_its_own_unit(open_database: Opens) -> None:
+    """What the quotient is multiplied by, it is in every answer: of all, of single records, and told how."""
+    permille = {"efficiency": Ratio("cpu_time", "core_time", unit="m1", times=1_000)}
+    ledger = emptied(open_database(), _with_ratios(USE, permille), SOON)
+    ledger.write(batch([sited(0, cpu_time=7_200), sited(1, cpu_time=14_400), sited(2, cpu_time=None)]))
+    asked = question("ratio:efficiency", "p50:efficiency", "max:efficiency", attribution=Attribution.BY_END)
+    found = trace(asking(ledger), asked, Page(), EVERYTHING)
+    assert [figure.value for figure in found.figures] == [375.0, 375.0, 500.0]
+    assert (answered(ledger, asked).totals, answered(ledger, asked).units) == ((375.0, 375.0, 500.0), ("m1",) * 3)
+    assert found.figures[0].formula == "1000 * cpu_time / core_time (cpu_time known)"
+    assert [record.value for record in found.figures[2].records] == [500.0]
+    many_bytes = {"size": Ratio("used", "files", unit="B", times=1_000)}
+    ledger = emptied(open_database(), _with_ratios(LEVEL, many_bytes), SOON)
+    ledger.write(level_batch([level(0, used=3, files=2), level(1, used=1, files=2), level(2, used=9, files=None)]))
+    asked = question("ratio:size", kind="level", attribution=Attribution.AT_INSTANT)
+    assert answered(ledger, asked).totals == (1_000.0,)
 
 
 def test_a_percentile_is_led_to_the_records_around_it(open_database: Opens) -> None:

@@ -313,6 +313,7 @@ def test_a_kind_from_toml_equals_the_same_kind_from_a_class() -> None:
         ({"ratios": {"r": MEAN_SHOTS | {"denominator": "revision"}}}, "'revision', which is neither a product"),
         ({"ratios": {"r": MEAN_SHOTS | {"denominator": "nothing"}}}, "'nothing', which is neither a product"),
         ({"ratios": {"r": MEAN_SHOTS | {"unit": "%"}}}, "unknown unit '%'"),
+        ({"ratios": {"r": MEAN_SHOTS | {"times": 0}}}, "multiplied by 0, which must be more than 0"),
         ({"ratios": {"shots": MEAN_SHOTS}}, "name of a field or product"),
         ({"ratios": {"shot_dose": MEAN_SHOTS}}, "name of a field or product"),
         ({"bounds": [BOUND | {"measure": "instrument"}]}, "bound of 'instrument' names 'instrument', which is not a"),
