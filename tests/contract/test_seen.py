@@ -148,8 +148,9 @@ def counted(viewer: Viewer, query: Query) -> int:
         if condition.minimum is not None:
             return bool(getattr(each, condition.field) >= condition.minimum)
         value = getattr(each, condition.field)
-        value = told(viewer, value) if condition.field == "user" else value
-        return condition.wildcard or (value in condition.values) is not condition.negated
+        # A pseudonym can be asked for by those, too, who are told the name.
+        meant = {told(viewer, value), pseudonym(KEY, "user", value)} if condition.field == "user" else {value}
+        return condition.wildcard or (not meant.isdisjoint(condition.values)) is not condition.negated
 
     return sum(is_seen(viewer, each) and all(holds(each, condition) for condition in query.filters) for each in JOBS)
 
