@@ -110,6 +110,10 @@ def test_who_sees_different_things_asks_one_vo_after_the_other(enter: Enter) -> 
     expect(page).to_have_url(re.compile("vo=beta"))
     with page.expect_request(lambda request: request.headers.get("siteward-vo") == "beta"):
         pass
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="JSON", exact=True).click()
+    answer = msgspec.json.decode(saved.value.path().read_bytes())
+    assert (saved.value.suggested_filename, answer["totals"]) == ("job.json", [4])
     # It is remembered while the browser's tab is open, also where an address says nothing.
     page.goto("/")
     expect(page.locator("#vo")).to_have_value("beta")

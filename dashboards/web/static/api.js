@@ -37,6 +37,11 @@ export async function get(path, parameters = {}, signal = undefined, vo = undefi
   return ask(search ? `${path}?${search}` : path, {}, signal, vo);
 }
 
+/** The answer as the server wrote it, of the VO that is chosen. */
+export function getText(url) {
+  return answer(url, {});
+}
+
 /** Sends a body that is JSON already. */
 export function postText(path, body) {
   return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
@@ -53,7 +58,11 @@ export function pairs(parameters) {
     (Array.isArray(value) ? value : [value]).filter((one) => one !== undefined && one !== "").map((one) => [name, one]));
 }
 
-async function ask(url, request, signal, vo = reader?.()) {
+async function ask(...asked) {
+  return parse(await answer(...asked));
+}
+
+async function answer(url, request, signal, vo = reader?.()) {
   const patience = AbortSignal.timeout(PATIENCE);
   let response, text;
   try {
@@ -69,7 +78,7 @@ async function ask(url, request, signal, vo = reader?.()) {
     location.assign(`${LOGIN}?${new URLSearchParams({ to: location.pathname + location.search })}`);
   }
   if (!response.ok) throw new Problem(response.status, quietly(text));
-  return parse(text);
+  return text;
 }
 
 function quietly(text) {

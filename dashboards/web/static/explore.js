@@ -1,6 +1,6 @@
 // Any question about any kind, written into the page's address so that it can be sent to somebody.
 
-import { get } from "./api.js";
+import { get, getText } from "./api.js";
 import { ask, bounds, condition, ranking, roughly, seriesOf, within } from "./answers.js";
 import { Chart } from "./chart.js";
 import { badge, by, el, options, say, table } from "./dom.js";
@@ -78,6 +78,17 @@ async function answer(signal) {
   ]);
 }
 
+/** Saves the answer: a link alone would ask of no VO, and be refused where somebody has to choose one. */
+async function save(event) {
+  event.preventDefault();
+  const { href } = event.currentTarget;
+  await within(by("answer-empty").parentElement, async () => {
+    const url = URL.createObjectURL(new Blob([await getText(href)], { type: "application/json" }));
+    el("a", { href: url, download: `${question().kind.name}.json` }).click();
+    URL.revokeObjectURL(url);
+  });
+}
+
 const flat = (parameters) => Object.entries(parameters).flatMap(([name, value]) => [value].flat().filter((one) => one !== "").map((one) => [name, one]));
 
 function showAnswer(now, { over, whole: all }) {
@@ -120,6 +131,7 @@ by("function").addEventListener("change", () => change({ kind: by("kind").value,
 for (const name of ["measure", "top", "mark"]) by(name).addEventListener("change", () => change({ [name]: by(name).value }));
 for (const id of ["by", "by-second"]) by(id).addEventListener("change", () => change({ by: [by("by").value, by("by").value === "-" ? "" : by("by-second").value].filter((name, i) => name !== "-" || !i) }));
 by("question").addEventListener("submit", (event) => event.preventDefault());
+by("answer-json").addEventListener("click", (event) => save(event).catch(() => {})); // the panel says what was not wanted.
 by("filter-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const operator = by("filter-operator").value;
