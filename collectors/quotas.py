@@ -76,7 +76,7 @@ class Quotas:
             Problem: 429, it has none left, or none of its VOs has.
         """
         with self._lock:
-            self._check_places(self._reading[sender.account], self._settings.producer_at_once, sender.producer)
+            self._check_places(self._reading[sender.account], self._settings.producer_at_once, sender.name)
             vo = min(sender.places_of, key=lambda each: self._of_vo[each], default="")
             self._check_places(self._of_vo[vo], self._settings.vo_at_once, f"the VO {vo}")
             self._reading[sender.account] += 1
@@ -132,7 +132,7 @@ class Quotas:
         """Whose bucket, how fast it fills, and how many of the records are its; of limits that there are."""
         if self._settings.producer_rate:
             yield (
-                Whose("producer", sender.account, sender.producer),
+                Whose("producer", sender.account, sender.name),
                 self._settings.producer_rate,
                 sum(records.values()),
             )
