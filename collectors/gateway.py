@@ -31,6 +31,7 @@ from siteward.broker import BrokerError
 from siteward.broker.opening import sinks
 from siteward.envelope import MSGPACK, check_units
 from siteward.log import get_logger
+from siteward.people import PeopleUnavailable
 from siteward.records import Kind, Refused, id_bytes
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import Audit
@@ -38,7 +39,7 @@ from siteward.server.auth.viewing import asks_for_all, caller_of, vo_asked
 from siteward.server.database import Conflict, DatabaseError
 from siteward.server.problems import MEDIA_TYPE, RETRY_AFTER, Problem, problem_of
 from siteward.server.resources import Resources
-from siteward.settings import GatewaySettings, Settings
+from siteward.settings import GatewaySettings, Settings, SettingsError
 from siteward.telemetry import GATEWAY_REQUESTS, telemetry
 
 JSON: Final = "application/json"
@@ -80,7 +81,7 @@ def router(settings: Settings) -> APIRouter:
     async def post_records(kind: str, request: Request) -> Response:
         """Queue records of one kind; answers for each `queued` or `rejected`, with its id or the reason."""
         resources: Resources = request.app.state.resources
-        sender = Sender(caller_of(request))
+        sender = Sender(caller_of(request), resources.people)
         try:
             # Before it takes a thread: those of one producer, or one VO, never fill all places.
             with limits.quotas.reading(sender):
@@ -101,7 +102,10 @@ def router(settings: Settings) -> APIRouter:
             record = id_bytes(id)
         except ValueError as error:
             raise Problem(422, str(error), parts={"field": "id"}) from error
-        mine = None if asks_for_all(request) else Sender(caller_of(request)).account
+        resources: Resources = request.app.state.resources
+        sender = Sender(caller_of(request), resources.people)
+        # What a person sent before accounts of people were kept as pseudonyms is still theirs to see.
+        mine = () if asks_for_all(request) else (sender.kept_account, sender.account)
         with Receipts(database_path(settings)) as receipts:
             submissions = receipts.of(record, sinks(settings), mine)
         if not submissions:
@@ -136,7 +140,7 @@ def _post(name: str, request: Request, resources: Resources, sender: Sender, lim
         # What is queued and not noted comes again, and again.
         resources.audit.check()
         return _answer(request, kind, resources, sender, body(), limits)
-    except (Problem, Refused, BrokerError, sqlite3.Error) as error:
+    except (Problem, Refused, BrokerError, PeopleUnavailable, SettingsError, sqlite3.Error) as error:
         return _problem(error).response()
     except (SQLAlchemyError, DatabaseError, Conflict) as error:
         # Before any record is read.
@@ -200,7 +204,7 @@ def _take_all(intake: Intake, records: Iterable[Element], check: Callable[[], No
             intake.flush()
             return _problem(error)
         intake.flush()
-    except (Problem, BrokerError, sqlite3.Error) as error:
+    except (Problem, BrokerError, PeopleUnavailable, SettingsError, sqlite3.Error) as error:
         return _problem(error)
     return None
 

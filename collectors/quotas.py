@@ -82,7 +82,7 @@ class Quotas:
         """
         with self._lock:
             free = AT_ONCE - self._reading.total()
-            self._check_places(self._reading[sender.account], self._settings.producer_at_once, free, sender.producer)
+            self._check_places(self._reading[sender.account], self._settings.producer_at_once, free, sender.name)
             vo = min(sender.places_of, key=lambda each: self._of_vo[each], default="")
             self._check_places(self._of_vo[vo], self._settings.vo_at_once, free, f"the VO {vo}")
             self._reading[sender.account] += 1
@@ -139,7 +139,7 @@ class Quotas:
         """Whose bucket, how fast it fills, and how many of the records are its; of limits that there are."""
         if self._settings.producer_rate:
             yield (
-                Whose("producer", sender.account, sender.producer),
+                Whose("producer", sender.account, sender.name),
                 self._settings.producer_rate,
                 sum(records.values()),
             )

@@ -34,7 +34,7 @@ class Receipt(msgspec.Struct, frozen=True):
         sink: name of the sink, or GATEWAY.
         record: 16-byte record id; None where nobody could compute it.
         outcome: stored, replaced, duplicate, parked or queued.
-        reason: why it was parked; in the gateway's row, the account that sent it.
+        reason: why it was parked; in the gateway's row, the account that sent it (`Sender.kept_account`).
     """
 
     message: bytes
@@ -99,20 +99,23 @@ class Receipts:
         """Whether the gateway has queued a message of this id."""
         return bool(self._database.rows("SELECT 1 FROM receipts WHERE message = ? LIMIT 1", (message,)))
 
-    def of(self, record: bytes, sinks: Sequence[str], account: str | None = None) -> list[Submission]:
+    def of(self, record: bytes, sinks: Sequence[str], accounts: tuple[str, ...] = ()) -> list[Submission]:
         """What became of a record, newest submission first; [] where nothing is known of it.
 
         Args:
             record: 16-byte record id.
             sinks: names of the sinks to expect; one that has not answered yet has the outcome `queued`.
-            account: only what this one sent over HTTP; None for whatever is known.
+            accounts: only what these sent over HTTP; () for whatever is known.
         """
+        marks = ", ".join("?" * len(accounts))
+        of_theirs = f"AND mine.sink = ? AND mine.reason IN ({marks}) " if accounts else ""
         rows = self._database.rows(
-            "SELECT DISTINCT theirs.message, theirs.sink, theirs.outcome, theirs.reason, theirs.at "
+            "SELECT DISTINCT "  # noqa: S608  # question marks only.
+            "theirs.message, theirs.sink, theirs.outcome, theirs.reason, theirs.at "
             "FROM receipts AS mine JOIN receipts AS theirs ON theirs.message = mine.message "
-            "AND theirs.position IN (mine.position, ?) WHERE mine.record = ? "
-            "AND (? IS NULL OR (mine.sink = ? AND mine.reason = ?)) ORDER BY theirs.at, theirs.sink",
-            (WHOLE, record, account, GATEWAY, account),
+            f"AND theirs.position IN (mine.position, ?) WHERE mine.record = ? {of_theirs}"
+            "ORDER BY theirs.at, theirs.sink",
+            (WHOLE, record, *((GATEWAY, *accounts) if accounts else ())),
         )
         by_message: dict[bytes, list[tuple[str, str, str, int]]] = {}
         for message, sink, outcome, reason, at in msgspec.convert(rows, list[tuple[bytes, str, str, str, int]]):

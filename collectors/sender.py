@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from siteward.people import People
 from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
+from siteward.server.auth.producer import PERSON, producer_name
 from siteward.server.auth.roles import SHARED, Grant
 
 SITE: Final = "site"
 PRODUCER: Final = "producer"
+ACCOUNT: Final = "account"
+"""In the place of a dimension: for pseudonyms of accounts, which no table of names knows."""
 COUNTS: Final = "record-count"
 """The kind that says how many records a producer has sent."""
 REMEMBERED: Final = 1_024
@@ -27,22 +30,48 @@ class Sender:
     """One caller of the gateway.
 
     Attributes:
-        account: who it is, for whatever is kept apart by senders: no two of different issuers are the same.
-        producer: what people call it, and records say of where they came from: host or subject, and issuer; the gateway
-            itself for the person at this machine.
+        account: who it is, for whatever is kept apart by senders: no two of different issuers are the same. It may name
+            a person, and is kept nowhere but as a digest.
+        name: what it is called in answers to itself.
     """
 
-    def __init__(self, caller: Caller) -> None:
-        """Take the caller."""
-        identity = caller.identity
+    def __init__(self, caller: Caller, people: People) -> None:
+        """Take the caller, and what makes pseudonyms, which is asked once one is needed: it may wait for a database."""
+        self._identity = identity = caller.identity
+        self._people = people
         self._grants = caller.grants
-        self._own = identity.host or identity.subject
         self._is_platform = caller.may(Permission.PLATFORM)
-        issuer = urlsplit(identity.issuer)
-        place = f"{issuer.hostname or ''}{issuer.path.rstrip('/')}"
-        self.producer = f"{self._own}@{place}" if identity.token else f"gateway@{socket.gethostname()}"
         self.account = msgspec.json.encode((identity.issuer, identity.subject)).decode()
+        self.name = identity.host or identity.subject
         self._may_in = lru_cache(REMEMBERED)(caller.may_in)
+
+    @property
+    def producer(self) -> str:
+        """What records say of where they came from: host, subject or pseudonym, and issuer.
+
+        Raises:
+            siteward.people.PeopleUnavailable, siteward.settings.SettingsError, OSError: as `producer_name`; so do
+                `people`, `kept_account`, and `check` for what names its producer.
+        """
+        if not self._identity.token:
+            return self._own
+        issuer = urlsplit(self._identity.issuer)
+        return f"{self._own}@{issuer.hostname or ''}{issuer.path.rstrip('/')}"
+
+    @property
+    def people(self) -> dict[str, tuple[str, str]]:
+        """Whom its records name as their producer: dimension and name by pseudonym; {} for hosts and services."""
+        is_named = self._identity.is_person and bool(self._identity.token)
+        return {self._own: (PERSON, self._identity.person)} if is_named else {}
+
+    @cached_property
+    def kept_account(self) -> str:
+        """The account as receipts keep it: a person's by a pseudonym, so that no name is left in them."""
+        return self._people.pseudonym(ACCOUNT, self.account) if self._identity.is_person else self.account
+
+    @cached_property
+    def _own(self) -> str:
+        return producer_name(self._identity, self._people)
 
     def vos(self, kind: Kind) -> str:
         """The VOs that it sends records of a kind for, for messages."""

@@ -63,7 +63,11 @@ class GrantTold(msgspec.Struct, frozen=True):
 
 
 class CallerTold(msgspec.Struct, frozen=True):
-    """Whom a token proves: issuer, subject, host, VOs, the second since 1970 UTC when it ends, and roles."""
+    """Whom a token proves: issuer, subject, host, VOs, the second since 1970 UTC when it ends, and roles.
+
+    Attributes:
+        producer: the name that its snapshots carry; "" where it sends none, or the app is an older one.
+    """
 
     issuer: str
     subject: str
@@ -71,6 +75,7 @@ class CallerTold(msgspec.Struct, frozen=True):
     vos: tuple[str, ...]
     expires: float | None
     grants: tuple[GrantTold, ...]
+    producer: str = ""
 
 
 class IssuerTold(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from siteward.cli.query import asked_app
 from siteward.cli.verbs import reads
 from siteward.server.auth import Permission
 
-COLUMNS = ("subject", "issuer", "role", "vos", "sites", "allows", "expires")
+COLUMNS = ("subject", "issuer", "role", "vos", "sites", "allows", "expires", "producer")
 
 
 @reads(Permission.IDENTIFIED)
@@ -29,8 +29,6 @@ def whoami(
         raise typer.BadParameter(message)
     told = client.whoami()
     expires = "" if told.expires is None else datetime.fromtimestamp(told.expires, UTC).isoformat()
-    rows = [
-        (told.subject, told.issuer, each.role, " ".join(each.vos), " ".join(each.sites), " ".join(each.allows), expires)
-        for each in told.grants
-    ]
-    show(COLUMNS, rows or [(told.subject, told.issuer, "", "", "", "", expires)], chosen.output)
+    roles = [(each.role, " ".join(each.vos), " ".join(each.sites), " ".join(each.allows)) for each in told.grants]
+    rows = [(told.subject, told.issuer, *role, expires, told.producer) for role in roles or [("", "", "", "")]]
+    show(COLUMNS, rows, chosen.output)

@@ -14,6 +14,7 @@ from issuer import Clock
 from collectors import quotas as module
 from collectors.quotas import AT_ONCE, BURST, Quotas
 from collectors.sender import Sender
+from siteward.people import Nobody
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import Grant, Role
@@ -27,7 +28,7 @@ TOO_MANY = 429
 def sender(name: str, *vos: str) -> Sender:
     """One of that name, which reports for VOs."""
     identity = Identity(issuer="https://dteam.iam.example", subject=name, token="t", expires=0.0)
-    return Sender(Caller(identity, (Grant(Role.REPORTER, vos),) if vos else ()))
+    return Sender(Caller(identity, (Grant(Role.REPORTER, vos),) if vos else ()), Nobody())
 
 
 def limited(clock: Clock, **limits: Any) -> Quotas:

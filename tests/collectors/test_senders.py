@@ -18,8 +18,12 @@ from hypothesis import strategies as st
 from in_memory import MemoryResources
 
 from collectors import gateway
+from collectors.database import Database, database_path
+from collectors.receipts import GATEWAY
 from siteward.envelope import MSGPACK, open_envelope, seal
 from siteward.kinds import load_kinds
+from siteward.people import PeopleUnavailable
+from siteward.pseudonyms import is_pseudonym
 from siteward.records.doors import row_from_json
 from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
@@ -198,6 +202,101 @@ def test_records_say_who_sent_them(door: Door) -> None:
         f"ce1.site.example@{place}",
         f"ce2.site.example@{place}",
     ]
+
+
+PERSON: Final = Grant(Role.ADMIN, ("dteam",))
+"""A role that no program has, which only sends."""
+
+
+def test_records_of_a_person_say_a_pseudonym(door: Door) -> None:
+    """The one that stands for the person in records of jobs; the name is in the table of people before."""
+    people, place = door.resources.people, door.issuer.settings.url.removeprefix("http://")
+    code = people.pseudonym("user", "anna")
+    door.send(door.bearer(PERSON, name="anna"), record())
+    assert [producer for _, _, producer in door.queued()] == [f"{code}@{place}"]
+    assert people.names([code]) == {code: "anna"}
+    assert all(b"anna" not in message.body for message in door.broker.published)
+
+
+def test_who_is_refused_is_not_entered(door: Door) -> None:
+    """Names are kept of those only whom records name; programs are no people."""
+    people = door.resources.people
+    door.send(door.bearer(PERSON, name="anna"), record(vo="biomed"))
+    door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce1"), record())
+    assert not people.find([people.pseudonym("user", name) for name in ("anna", "ce1")])
+
+
+def test_a_name_that_was_erased_does_not_come_back_by_sending(door: Door) -> None:
+    """The records are taken all the same, under the pseudonym."""
+    people = door.resources.people
+    code = people.pseudonym("user", "anna")
+    people.erase({code: "user"})
+    door.send(door.bearer(PERSON, name="anna"), record())
+    assert len(door.queued()) == 1
+    assert people.names([code]) == {}
+
+
+@pytest.mark.parametrize("method", ["pseudonym", "enter"])
+def test_nothing_of_a_person_is_queued_while_names_are_away(
+    door: Door, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """They are told to come again; programs send on."""
+    person, program = door.bearer(PERSON, name="anna"), door.bearer(Grant(Role.REPORTER, ("dteam",)))
+
+    def away(*names: Any) -> None:
+        if names != ({},):
+            message = "the database of access does not answer"
+            raise PeopleUnavailable(message)
+
+    monkeypatch.setattr(door.resources.people, method, away)
+    answer = door.client.post("/v1/records/job", json=[record()], headers=person)
+    assert (answer.status_code, answer.json()["queued"], answer.headers["retry-after"]) == (503, 0, "5")
+    assert not door.queued()
+    assert len(door.send(program, record())) == 1
+
+
+def test_a_persons_cycles_are_of_the_pseudonym(door: Door) -> None:
+    """As `/v1/whoami` tells it; the own subject would be a name in every store."""
+    headers = door.bearer(PERSON, name="anna")
+    told = door.client.get("/v1/whoami", headers=headers).json()["producer"]
+    assert told == door.resources.people.pseudonym("user", "anna")
+    snapshot = {"vo": "dteam", "site": "SITE-A", "time": "2026-03-02T10:00:00Z", "status": "Running", "jobs": 1}
+    body = [snapshot | {"producer": name} for name in (told, f"{told}/west", f"{told}@host", "anna", "anna/west")]
+    answers = door.client.post("/v1/records/wms-history", json=body, headers=headers).json()["records"]
+    assert [(each["status"], each.get("field")) for each in answers] == [
+        *[("queued", None)] * 3,
+        *[("rejected", "producer")] * 2,
+    ]
+    assert told in answers[3]["reason"]
+
+
+def test_whoami_tells_the_name_that_a_token_sends_under(door: Door) -> None:
+    """Of a program its own; of who sends nothing none."""
+
+    def told(grant: Grant) -> str:
+        headers = door.bearer(grant, name="ce1")
+        found: str = door.client.get("/v1/whoami", headers=headers).json()["producer"]
+        return found
+
+    assert told(Grant(Role.REPORTER, ("dteam",))) == "ce1"
+    assert told(Grant(Role.READER, ("dteam",))) == ""
+
+
+def test_receipts_of_a_person_hold_no_name(door: Door) -> None:
+    """They are read all the same by who sent the record, and so are those of before, which hold the subject."""
+    headers = door.bearer(PERSON, name="anna")
+    (answer,) = door.send(headers, record())
+    path = f"/v1/receipts/{answer['id']}"
+    assert door.client.get(path, headers=headers).status_code == 200
+    assert door.client.get(path, headers=door.bearer(PERSON, name="boris")).status_code == 404
+    with closing(Database(database_path(door.resources.settings))) as database:
+        ((kept,),) = database.rows("SELECT reason FROM receipts WHERE sink = ?", (GATEWAY,))
+        assert is_pseudonym(str(kept))
+        before = json.dumps([door.issuer.settings.url, "anna"], separators=(",", ":"))
+        with database.transaction() as connection:
+            connection.execute("UPDATE receipts SET reason = ?", (before,))
+    assert door.client.get(path, headers=headers).status_code == 200
+    assert door.client.get(path, headers=door.bearer(PERSON, name="boris")).status_code == 404
 
 
 def test_receipts_are_for_who_sent_the_record(door: Door) -> None:

@@ -16,6 +16,7 @@ import pytest
 from accounted import ran
 from examples import JOB, NOON, job, job_rows
 from fastapi.testclient import TestClient
+from oidc_server import SUBJECT, oidc_server
 
 from accounting.archive.archiving import archive
 from accounting.ledger import Ledger
@@ -35,7 +36,7 @@ from siteward.kinds.storage_share import StorageShare
 from siteward.records import kind_of, microseconds
 from siteward.server.app import create_app
 from siteward.server.people_table import PeopleTable
-from siteward.settings import CollectorSettings, Settings
+from siteward.settings import CollectorSettings, GrantSettings, Settings
 
 NAME: Final = "/DC=org/DC=example/CN=Somebody Special"
 ACCOUNT: Final = "special007"
@@ -313,6 +314,60 @@ def test_a_record_mended_after_an_erasure_is_the_same_record(
         window = {"start": "2026-03-01", "end": "2026-03-05"}
         found = client.get("/v1/query", params=window | {"kind": "storage-share", "measures": "count"}).json()
     assert found["totals"] == [1]
+
+
+def test_who_sends_records_is_named_in_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a token of their own: the name is in the table of people, and with an erasure gone; the audit has the
+    issuer's subject. Programs send under the names of their tokens."""
+    now = datetime.now(UTC).isoformat()
+    jobs = [
+        {"vo": "dteam", "site": "S", "local_job_id": str(each), "start": now, "end": now, "wall_time": 0}
+        for each in range(3)
+    ]
+    snapshot = {"vo": "dteam", "site": "S", "time": now, "status": "Running", "jobs": 1}
+    with oidc_server() as issuer:
+        trusted = issuer.issuer.settings(
+            GrantSettings(when="group:/dteam", role="admin"),
+            GrantSettings(when="scope:siteward.report", role="reporter"),
+            GrantSettings(when="host:*.site.example", role="reporter"),
+            person="name",
+        )
+        settings = Settings(
+            data=str(tmp_path),
+            issuers={"dteam": trusted},
+            collector=CollectorSettings(leave_out=("prometheus",), batch_age=0.05),
+        )
+        person = issuer.signed(name=NAME, client_id="siteward-cli")
+        program = issuer.signed(name="my-service", sub="my-service", client_id="my-service", scope="siteward.report")
+        host = issuer.signed(name="x", sub="host:ce1.site.example", scope="host.auth")
+        place = issuer.issuer.url.partition("//")[2].partition(":")[0]
+        with TestClient(create_app(settings), "http://localhost") as client:
+            for token, sent in zip((person, program, host), jobs, strict=True):
+                client.headers["Authorization"] = f"Bearer {token}"
+                (answer,) = client.post("/v1/records/job", json=[sent]).json()["records"]
+                assert answer["status"] == "queued", answer
+                assert client.get(f"/v1/receipts/{answer['id']}").status_code == 200
+            client.headers["Authorization"] = f"Bearer {person}"
+            code = client.get("/v1/whoami").json()["producer"]
+            answers = client.post(
+                "/v1/records/wms-history", json=[snapshot | {"producer": each} for each in (code, SUBJECT, NAME)]
+            ).json()["records"]
+            assert [each["status"] for each in answers] == ["queued", "rejected", "rejected"]
+            collected(settings)
+            found = client.get("/v1/records/job", params={"start": "-1d", "end": "+1d"}).json()["records"]
+            wanted = {f"{each}@{place}" for each in (code, "my-service", "ce1.site.example")}
+            assert {each["producer"] for each in found} == wanted
+    with closing(PeopleTable(settings)) as people:
+        assert people.names([code]) == {code: NAME}
+    table = {"access.sqlite", "access.sqlite-wal"}
+    assert holding(settings.folder, NAME) & table
+    assert holding(settings.folder, NAME) | holding(settings.folder, SUBJECT) <= table
+    assert ran(monkeypatch, settings, "privacy", "erase", NAME) == 0
+    assert "erased: 1 name" in capsys.readouterr().err
+    assert not holding(settings.folder, NAME)
+    assert holding(settings.folder, SUBJECT) <= table
 
 
 def test_another_key_is_said_and_nobody_is_shown(settings: Settings) -> None:

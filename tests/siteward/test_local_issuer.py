@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def test_its_tokens_say_who_may_do_what_and_until_when(tmp_path: Path) -> None:
     assert (found.subject, found.person, found.grants) == ("anna", "anna", grants)
     assert found.expires == clock.now + 2 * 86_400
     assert found.issuer == issuer.settings.url
+
+
+@pytest.mark.parametrize(
+    ("roles", "is_person"),
+    [
+        ((Role.REPORTER,), False),
+        ((Role.REPORTER, Role.REPORTER), False),
+        ((Role.REPORTER, Role.READER), True),
+        ((Role.OPERATOR,), True),
+        ((Role.ADMIN,), True),
+        ((), False),
+    ],
+)
+def test_a_token_that_only_sends_is_a_services(tmp_path: Path, roles: tuple[Role, ...], *, is_person: bool) -> None:
+    """Whoever may do anything else may be a person."""
+    issuer, clock = LocalIssuer(tmp_path / "issuer.json"), Clock(time.time())
+    grants = tuple(Grant(role, ("dteam",)) for role in roles)
+    assert verifying(issuer, clock).verify(issuer.token("anna", grants, 1)).identity.is_person is is_person
 
 
 def test_every_token_has_a_name_of_its_own(tmp_path: Path) -> None:

@@ -121,6 +121,44 @@ def test_a_host_is_one_by_subject_and_capability(subject: str, scope: str, host:
     assert trusting(issuer).verify(issuer.token(sub=subject, scope=scope)).identity.host == host
 
 
+PERSONS: dict[str, tuple[dict[str, object], bool]] = {
+    "who logged in": ({"client_id": "siteward-cli", "azp": "siteward-cli"}, True),
+    "of no known client": ({}, True),
+    "a client for itself": ({"client_id": "my-service", "sub": "my-service"}, False),
+    "a client for itself, as OpenID Connect writes it": ({"azp": "my-service", "sub": "my-service"}, False),
+    "two clients": ({"azp": "another", "client_id": "my-service", "sub": "my-service"}, False),
+    "a client that is no text": ({"client_id": ["d1b8c2f0"], "azp": 7}, True),
+    "whom records call nothing": ({"name": None}, False),
+    "whom records call no text": ({"name": 7}, False),
+}
+
+
+@pytest.mark.parametrize("profile", ["wlcg", "aarc"])
+@pytest.mark.parametrize("case", PERSONS)
+def test_a_person_is_who_asked_no_token_for_itself_as_a_client(case: str, profile: str) -> None:
+    """And whom the issuer says how records call."""
+    issuer, (changes, is_person) = Issuer(), PERSONS[case]
+    token = issuer.token(**({"name": "/CN=Somebody"} | changes))
+    assert trusting(issuer, profile=profile, person="name").verify(token).identity.is_person is is_person
+
+
+def test_a_host_is_no_person() -> None:
+    """But who only calls itself one is, as far as anybody knows."""
+    issuer, host = Issuer(), "host:ce1.site.example"
+    assert not trusting(issuer).verify(issuer.token(sub=host, scope="host.auth")).identity.is_person
+    assert trusting(issuer).verify(issuer.token(sub=host)).identity.is_person
+
+
+@pytest.mark.parametrize("profile", ["wlcg", "aarc"])
+@pytest.mark.parametrize("name", ["x" * 1001, "a\nb", "\0", "\ud800"])
+def test_a_name_that_no_record_holds_is_refused(name: str, profile: str) -> None:
+    """Instead of making somebody nobody, whose subject would be shown."""
+    issuer = Issuer()
+    verifier = trusting(issuer, profile=profile, person="name")
+    assert reason_of(verifier, issuer.token(name=name)) is Reason.CLAIM
+    assert verifier.verify(issuer.token(name="/CN=Ünna " + "x" * 990)).identity.is_person
+
+
 def test_entitlements_tell_groups_roles_and_sites() -> None:
     """The authority behind # does not matter (AARC-G069); digits and dots occur; portal roles name sites."""
     found = aarc(

@@ -18,6 +18,7 @@ from siteward.server.auth.audit import MOST, Audited
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Ambiguous
 from siteward.server.auth.door import issuer_named
+from siteward.server.auth.producer import producer_name
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.token_text import LONGEST_NAME
 from siteward.server.auth.viewing import asks_for_all, caller_of, note_platform, vo_asked
@@ -32,7 +33,10 @@ def router(resources: Resources) -> APIRouter:
 
     @routes.get("/whoami", dependencies=[Depends(requires(Permission.IDENTIFIED))])
     def whoami(request: Request) -> Response:
-        """Answer whom your token proves, which roles that gives, and what they allow; never the token itself."""
+        """Answer whom your token proves, which roles that gives, and what they allow; never the token itself.
+
+        `producer` is what snapshots call who sends with it, "" where it sends nothing.
+        """
         caller = caller_of(request)
         identity = caller.identity
         grants = [
@@ -45,7 +49,8 @@ def router(resources: Resources) -> APIRouter:
         if reads.noted:
             known = {vo for issuer in resources.settings.issuers.values() for vo in issuer.vos}
             reads = msgspec.structs.replace(reads, vos=tuple(sorted({*reads.vos, *known})))
-        return json_response(told | {"expires": expires, "grants": grants, "reads": reads})
+        producer = producer_name(identity, resources.people) if caller.may(Permission.SEND) else ""
+        return json_response(told | {"expires": expires, "grants": grants, "reads": reads, "producer": producer})
 
     @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
     def list_denied() -> Response:

@@ -22,6 +22,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         scopes: capabilities.
         entitlements: groups, roles and capabilities as AARC-G069 and -G027 write them, without their authority.
         host: the machine that the bearer is (`host.auth`); "" for people and services.
+        is_service: the bearer is a program that speaks for itself, and nobody who has logged in.
         grants: roles that our own issuer gave; no other one's.
         sites: those for which the bearer has a role at the operations portal, with the role.
     """
@@ -37,5 +38,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str] = frozenset()
     entitlements: frozenset[str] = frozenset()
     host: str = ""
+    is_service: bool = False
     grants: tuple[Grant, ...] = ()
     sites: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_person(self) -> bool:
+        """Whether the bearer is a person, whose name stands in no record."""
+        return bool(self.person) and not self.host and not self.is_service

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn, Protocol
 
+from siteward.records.declaration import LONGEST_PERSONAL
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.refusal import Reason, TokenRefused
 from siteward.server.auth.token_text import Claims, second_of, shown, text_of
@@ -104,6 +105,21 @@ def subject_of(claims: Claims) -> str:
     if not subject.isascii():
         refuse(Reason.CLAIM, "has a claim 'sub' beyond ASCII")
     return subject
+
+
+def person_of(claims: Claims, issuer: IssuerSettings) -> str:
+    """What records call the bearer; "" where the issuer does not say.
+
+    Raises:
+        TokenRefused: it is a text that stands for nobody in any record.
+    """
+    given = claims.get(issuer.person)
+    return text_of(claims, issuer.person, longest=LONGEST_PERSONAL) if given and isinstance(given, str) else ""
+
+
+def is_clients_own(claims: Claims) -> bool:
+    """Whether a client asked for the token for itself: the subject is the client (RFC 9068 §2.2, RFC 7662 §2.2)."""
+    return claims.get("sub") in {each for name in ("client_id", "azp") if isinstance(each := claims.get(name), str)}
 
 
 def refuse(reason: Reason, what: str) -> NoReturn:

@@ -6,7 +6,16 @@ import re
 from typing import Final
 
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.profiles import audiences_of, bounded, check_audience, check_times, refuse, subject_of
+from siteward.server.auth.profiles import (
+    audiences_of,
+    bounded,
+    check_audience,
+    check_times,
+    is_clients_own,
+    person_of,
+    refuse,
+    subject_of,
+)
 from siteward.server.auth.refusal import Reason
 from siteward.server.auth.token_text import Claims, second_of, shown, text_of, texts_of
 from siteward.settings import IssuerSettings
@@ -44,7 +53,6 @@ class AarcProfile:
         entitlements = frozenset(each.partition("#")[0] for each in listed)
         found_groups = [found for each in entitlements if (found := _GROUP.fullmatch(each))]
         groups = {found["group"] for found in found_groups if found["space"] == issuer.namespace}
-        person = claims.get(issuer.person)
         scope = claims.get("scope", "")
         return Identity(
             issuer=issuer.url,
@@ -53,9 +61,10 @@ class AarcProfile:
             expires=second_of(claims, "exp") or 0.0,
             issued=second_of(claims, "iat") or 0.0,
             vos=tuple(vo for vo in issuer.vos if vo in groups),
-            person=person if isinstance(person, str) else "",
+            person=person_of(claims, issuer),
             scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),
             entitlements=entitlements,
+            is_service=is_clients_own(claims),
             sites=tuple(
                 sorted((found["entity"], found["role"]) for each in entitlements if (found := _PORTAL.fullmatch(each)))
             ),

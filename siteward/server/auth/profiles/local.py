@@ -9,7 +9,7 @@ import msgspec
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.profiles import check_audience, check_times, refuse, subject_of
 from siteward.server.auth.refusal import Reason
-from siteward.server.auth.roles import Grant
+from siteward.server.auth.roles import Grant, Role
 from siteward.server.auth.token_text import Claims, second_of, text_of
 from siteward.settings import IssuerSettings
 
@@ -41,5 +41,7 @@ class LocalProfile:
             issued=second_of(claims, "iat") or 0.0,
             vos=tuple(dict.fromkeys(vo for grant in grants for vo in grant.vos)),
             person=subject,
+            # A token that only sends is made for a program.
+            is_service=all(grant.role is Role.REPORTER for grant in grants),
             grants=grants,
         )

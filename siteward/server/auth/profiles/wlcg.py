@@ -6,7 +6,15 @@ import re
 from typing import Final
 
 from siteward.server.auth.identity import Identity
-from siteward.server.auth.profiles import bounded, check_audience, check_times, refuse, subject_of
+from siteward.server.auth.profiles import (
+    bounded,
+    check_audience,
+    check_times,
+    is_clients_own,
+    person_of,
+    refuse,
+    subject_of,
+)
 from siteward.server.auth.refusal import Reason
 from siteward.server.auth.token_text import Claims, second_of, shown, text_of, texts_of
 from siteward.settings import IssuerSettings
@@ -41,7 +49,6 @@ class WlcgProfile:
         scopes = frozenset(bounded(_scopes(claims), "scopes"))
         with_capabilities = any(scope.startswith(CAPABILITIES) for scope in scopes)
         groups = () if with_capabilities else bounded(texts_of(claims, "wlcg.groups"), "groups")
-        person = claims.get(issuer.person)
         host = subject.removeprefix(HOST_PREFIX) if subject.startswith(HOST_PREFIX) else ""
         return Identity(
             issuer=issuer.url,
@@ -50,10 +57,11 @@ class WlcgProfile:
             expires=second_of(claims, "exp") or 0.0,
             issued=second_of(claims, "iat") or 0.0,
             vos=issuer.vos,
-            person=person if isinstance(person, str) else "",
+            person=person_of(claims, issuer),
             groups=frozenset(groups),
             scopes=scopes,
             host=host if HOST_CAPABILITY in scopes and _HOST.match(host) else "",
+            is_service=is_clients_own(claims),
         )
 
 
