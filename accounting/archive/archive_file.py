@@ -221,8 +221,7 @@ def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Se
     """The ids that follow from records; none where the kind has no identity."""
     if not identity:
         return []
-    values = zip(*(columns[name] for name in identity), strict=True)
-    return record_ids(columns[time], kind, columns["vo"], values)
+    return record_ids(columns[time], kind, columns["vo"], [columns[name] for name in identity])
 
 
 def plain(values: Sequence[Any] | Repeated) -> Sequence[Any]:
