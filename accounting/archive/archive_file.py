@@ -68,7 +68,9 @@ class Repeated(msgspec.Struct, frozen=True):
     places: Integers
 
 
-Values = Sequence[Any] | Repeated
+Listed = Sequence[Any] | Integers
+"""A value for each record; as an array only whole numbers all of which are known."""
+Values = Listed | Repeated
 Stored = Mapping[str, Values]
 """Columns of records with where they came from, as the database holds them: times in microseconds since 1970 UTC."""
 
@@ -168,6 +170,8 @@ def _array(type_: pa.DataType, values: Values) -> pa.Array:
     """A column; strings that come again as a dictionary, in which form they are written and read back sooner."""
     import pyarrow as pa  # noqa: PLC0415  # as above.
 
+    if isinstance(values, np.ndarray):
+        return pa.array(values).view(type_)
     if not isinstance(values, Repeated):
         return pa.array(values, type_)
     if len(values.values) == 1:
@@ -237,6 +241,9 @@ def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Se
 
 def plain(values: Values) -> Sequence[Any]:
     """A value for each record."""
+    if isinstance(values, np.ndarray):
+        found: list[Any] = values.tolist()
+        return found
     if isinstance(values, Repeated):
         return [values.values[place] for place in values.places.tolist()]
     return values
