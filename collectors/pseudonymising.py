@@ -115,5 +115,4 @@ def _ids(batch: Batch, before: Columns) -> list[bytes]:
 
 
 def _by_identity(kind: Kind, columns: Columns) -> list[bytes]:
-    identities = zip(*(columns[name] for name in kind.identity), strict=True)
-    return record_ids(columns[kind.time], kind.name, columns["vo"], identities)
+    return record_ids(columns[kind.time], kind.name, columns["vo"], [columns[name] for name in kind.identity])

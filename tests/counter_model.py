@@ -53,7 +53,7 @@ def machine(number: int = 0, day: float = 1, **changes: Any) -> Fields:
         "simulated": False,
         "revision": 0,
     } | changes
-    (identifier,) = record_ids([time], MACHINE.name, [fields["vo"]], [(fields["name"], time)])
+    (identifier,) = record_ids([time], MACHINE.name, [fields["vo"]], [[fields["name"]], [time]])
     return {"_id": identifier} | fields
 
 

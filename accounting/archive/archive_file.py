@@ -68,7 +68,10 @@ class Repeated(msgspec.Struct, frozen=True):
     places: Integers
 
 
-Stored = Mapping[str, Sequence[Any] | Repeated]
+Listed = Sequence[Any] | Integers
+"""A value for each record; as an array only whole numbers all of which are known."""
+Values = Listed | Repeated
+Stored = Mapping[str, Values]
 """Columns of records with where they came from, as the database holds them: times in microseconds since 1970 UTC."""
 
 
@@ -76,9 +79,8 @@ def drafted(kind: Kind, day: int, stored: Stored) -> pa.Table:
     """Records as they go into a file: what takes Python's time."""
     import pyarrow as pa  # noqa: PLC0415  # heavy, and only who archives needs it.
 
-    columns = {name: _array(_type(kind, name), values) for name, values in stored.items()}
-    untold = _untold(kind, stored)
-    columns[ID] = pa.array(untold, pa.binary(ID_BYTES)) if any(untold) else pa.nulls(len(untold), pa.binary(ID_BYTES))
+    written = {**stored, ID: _untold(kind, stored)}
+    columns = {name: _array(_type(kind, name), values) for name, values in written.items()}
     metadata = {
         b"siteward.kind": kind.name.encode(),
         b"siteward.day": day_name(day).encode(),
@@ -118,12 +120,21 @@ def write(kind: str, folder: Path, day: int, table: pa.Table) -> File:
         os.fsync(opened.fileno())
     digest = sha256(draft.read_bytes()).hexdigest()
     listed = [each for each in table.column_names if pa.types.is_dictionary(table[each].type)]
-    if not pq.read_table(draft, use_threads=False, read_dictionary=listed).equals(table):
+    if not _read_back(draft, listed).equals(table):
         message = f"{draft} does not give back what was written into it; is the disk full or broken?"
         raise ArchiveError(message)
     draft.replace(folder / kind / name)
     _force(folder / kind)
     return File(kind, day, f"{kind}/{name}", digest, len(table))
+
+
+def _read_back(draft: Path, listed: Sequence[str]) -> pa.Table:
+    """What a file holds, whose columns with these names come as dictionaries."""
+    import pyarrow.parquet as pq  # noqa: PLC0415  # as above.
+
+    # As one file: what reads folders of them looks at it, and is loaded, in vain.
+    with pq.ParquetFile(draft, read_dictionary=list(listed)) as opened:
+        return opened.read(use_threads=False)
 
 
 def _is_repeated(column: pa.ChunkedArray) -> bool:
@@ -155,10 +166,12 @@ def _force(folder: Path) -> None:
         os.close(opened)
 
 
-def _array(type_: pa.DataType, values: Sequence[Any] | Repeated) -> pa.Array:
+def _array(type_: pa.DataType, values: Values) -> pa.Array:
     """A column; strings that come again as a dictionary, in which form they are written and read back sooner."""
     import pyarrow as pa  # noqa: PLC0415  # as above.
 
+    if isinstance(values, np.ndarray):
+        return pa.array(values).view(type_)
     if not isinstance(values, Repeated):
         return pa.array(values, type_)
     if len(values.values) == 1:
@@ -209,11 +222,13 @@ def _type_of(column: Column) -> pa.DataType:
             return pa.int64()
 
 
-def _untold(kind: Kind, stored: Stored) -> list[bytes | None]:
+def _untold(kind: Kind, stored: Stored) -> Values:
     """The id of each record whose id does not follow from it."""
     needed = {name: plain(stored[name]) for name in {kind.time, "vo", *kind.identity}}
     told = _ids(kind.name, kind.time, kind.identity, needed)
     ids: list[bytes] = list(plain(stored[ID]))
+    if told == ids:
+        return Repeated([None], np.zeros(len(ids), np.int64))
     return [None if one == other else one for one, other in zip(ids, told, strict=True)] if told else list(ids)
 
 
@@ -221,12 +236,14 @@ def _ids(kind: str, time: str, identity: Sequence[str], columns: Mapping[str, Se
     """The ids that follow from records; none where the kind has no identity."""
     if not identity:
         return []
-    values = zip(*(columns[name] for name in identity), strict=True)
-    return record_ids(columns[time], kind, columns["vo"], values)
+    return record_ids(columns[time], kind, columns["vo"], [columns[name] for name in identity])
 
 
-def plain(values: Sequence[Any] | Repeated) -> Sequence[Any]:
+def plain(values: Values) -> Sequence[Any]:
     """A value for each record."""
+    if isinstance(values, np.ndarray):
+        found: list[Any] = values.tolist()
+        return found
     if isinstance(values, Repeated):
         return [values.values[place] for place in values.places.tolist()]
     return values

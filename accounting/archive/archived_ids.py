@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -58,10 +58,14 @@ def packed(revisions: Mapping[bytes, int]) -> bytes:
     body = _Packed(
         times=zlib.compress(steps.view(np.uint8).reshape(-1, _STEP_BYTES).T.tobytes()),
         hashes=rows[:, _TIME_BYTES:].tobytes(),
-        revisions={place: revisions[each] for place, each in enumerate(ids) if revisions[each]},
+        revisions=_revised(ids, revisions) if any(revisions.values()) else {},
         first=int(milliseconds[0]) if ids else 0,
     )
     return msgspec.msgpack.encode(body)
+
+
+def _revised(ids: Sequence[bytes], revisions: Mapping[bytes, int]) -> dict[int, int]:
+    return {place: revisions[each] for place, each in enumerate(ids) if revisions[each]}
 
 
 def unpacked(data: bytes) -> dict[bytes, int]:

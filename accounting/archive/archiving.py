@@ -7,7 +7,6 @@ counter the last record stays, since the next one counts from it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
@@ -15,13 +14,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, select
+import numpy as np
+from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.sql import ColumnElement
 
 from accounting.archive.archive_file import (
     DAY,
     ArchiveError,
     File,
+    Listed,
     Stored,
     day_name,
     drafted,
@@ -29,6 +30,7 @@ from accounting.archive.archive_file import (
     write,
 )
 from accounting.archive.archived_ids import day_of, id_range, packed
+from accounting.archive.column_texts import are_told_by_texts, read_by_texts
 from accounting.archive.record_columns import Lookup, listed, read_records
 from accounting.booking.counters import Counters
 from accounting.booking.rows import remove_rows
@@ -51,7 +53,10 @@ from siteward.server.database import Conflict
 SECOND: Final = 1_000_000
 TRIES: Final = 10
 AT_ONCE: Final = 50_000
-"""Records of one file: they are in memory while it is written, with those of the next, a kilobyte or two each."""
+"""Records of one file: they are in memory while it is written, with those of the next, a kilobyte or two each.
+
+SQLite tells each column of them as one text, which may have no more than 10^9 bytes.
+"""
 
 
 def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
@@ -260,7 +265,8 @@ def _lock_counters(connection: Connection, tables: Tables, chosen: ColumnElement
 def _are_as_written(connection: Connection, tables: Tables, chosen: ColumnElement[bool], stored: Stored) -> bool:
     """Whether all of these records are still what was written, which they are until the transaction's end."""
     if not tables.kind.since:
-        return _entries_now(connection, tables.records, chosen) == Counter(plain(stored[ENTRY]))
+        now = _entries_now(connection, tables.records, chosen)
+        return np.array_equal(np.sort(now), np.sort(plain(stored[ENTRY])))
     names = [ID, ENTRY, *step_columns(tables.kind)]
     present = zip(*listed(connection, tables.records, names, chosen, locked=True).values(), strict=True)
     row_of = {bytes(row[0]): row[1:] for row in present}
@@ -271,17 +277,19 @@ def _are_as_written(connection: Connection, tables: Tables, chosen: ColumnElemen
     )
 
 
-def _entries_now(connection: Connection, records: Table, chosen: ColumnElement[bool]) -> Counter[int]:
-    """How many records each entry booked, locked until the transaction's end.
+def _entries_now(connection: Connection, records: Table, chosen: ColumnElement[bool]) -> Listed:
+    """The entry that booked each record, locked until the transaction's end.
 
     All records of an entry come with one transaction, and a revision is booked under another entry. Records come back
-    with their entry by `_standing` only: where that and these numbers are what they were, so are the records.
+    with their entry by `_standing` only: where that and how many each entry booked are what they were, so are the
+    records.
     """
-    if connection.dialect.name == "sqlite":
-        # Nobody else writes now; and no lock goes with groups.
-        question = select(records.c[ENTRY], func.count()).where(chosen).group_by(records.c[ENTRY])
-        return Counter(dict(connection.execute(question).all()))
-    return Counter(listed(connection, records, [ENTRY], chosen, locked=True)[ENTRY])
+    entry = records.c[ENTRY]
+    if are_told_by_texts(connection, [entry]):
+        # Nobody else writes now; and no lock goes with texts.
+        (entries,) = read_by_texts(connection, [entry], chosen)
+        return entries
+    return listed(connection, records, [ENTRY], chosen, locked=True)[ENTRY]
 
 
 def files(ledger: Ledger) -> list[File]:
