@@ -1,4 +1,4 @@
-"""An installation with something of everything in it: records of two VOs, closed months, corrections, dead letters."""
+"""An installation of two VOs with something of everything: records, closed months, corrections, receipts, audit …"""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
 from accounting.periods.closing import close
+from accounting.topology.attributes import Entry
+from accounting.topology.topology_table import write_topology
 from accounting.upkeep.months import parse_month
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters, Letter, Stage, place_id
+from collectors.receipts import GATEWAY, Receipt, Receipts
+from collectors.sender import Sender
 from siteward.envelope import as_json
 from siteward.kinds import load_kinds
 from siteward.kinds.storage_share import StorageShare
+from siteward.people import People
 from siteward.records import Kind, Refused, Row, kind_of
+from siteward.server.auth.caller import Caller
+from siteward.server.auth.identity import Identity
+from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.resources import Resources
 from siteward.settings import Settings
 
@@ -123,6 +131,27 @@ def letters(vo: str, count: int) -> list[Letter]:
     ]
 
 
+def topology(people: People, vos: Iterable[str]) -> list[Entry]:
+    """The countries of sites, and the institute of one person of each VO, by whom records are told apart as well."""
+    sites = [Entry("site", f"SITE-{number}", "country", country) for number, country in enumerate(("CH", "FR"))]
+    return [*sites, *(Entry("user", people.pseudonym("user", f"{vo}-user0"), "institute", f"I of {vo}") for vo in vos)]
+
+
+def caller_named(settings: Settings, subject: str) -> Caller:
+    """Somebody with a token of our own issuer, as changes and receipts keep them; without any role."""
+    issuer = LocalIssuer(settings.issuer_file).settings.url
+    return Caller(Identity(issuer=issuer, subject=subject, token="t", expires=float("inf")), ())
+
+
+def receipts(account: str, vo: str, ids: Iterable[bytes]) -> list[Receipt]:
+    """What became of records that an account of a VO sent over HTTP."""
+    return [
+        Receipt(f"{vo} {number}".encode().ljust(16), 0, sink, record, outcome, reason)
+        for number, record in enumerate(ids)
+        for sink, outcome, reason in ((GATEWAY, "queued", account), ("monitoring", "stored", f"of {vo}"))
+    ]
+
+
 def everything(_row: Row) -> bool:
     """Keep all records."""
     return True
@@ -140,6 +169,7 @@ def fill(settings: Settings, *vos: str, waiting: int = 0, is_kept: Callable[[Row
     kinds = load_kinds()
     resources = Resources(settings, kinds)
     with closing(resources), closing(open_ledger(settings, kinds)) as ledger:
+        write_topology(ledger.database, ledger.common.topology, topology(resources.people, vos), NOW // 10**6)
 
         def write(kind: Kind, rows: list[Row]) -> None:
             kept = list(filter(is_kept, rows))
@@ -154,8 +184,16 @@ def fill(settings: Settings, *vos: str, waiting: int = 0, is_kept: Callable[[Row
             correct(ledger, vo, "SITE-1", "RIGHT", approved=True)
             # After their month was closed: each is an adjustment.
             write(JOB, jobs(vo, (2,), local_job_id=f"late-of-{vo}")[:1])
+            admin = caller_named(settings, f"admin of {vo}")
+            resources.audit.note(admin, f"POST /v1/what/{vo}", "200", (vo,), {"changed": f"of {vo}"})
         for number in range(waiting):
             correct(ledger, vos[0], "SITE-0", f"RIGHT-{number}", approved=False)
     with DeadLetters(database_path(settings)) as dead:
         for vo in vos:
             dead.put(letters(vo, 9), NOW)
+    with Receipts(database_path(settings)) as kept:
+        for vo in vos:
+            # Others have sent the same record, too.
+            ids = batch_of(JOB, [jobs(vo)[0], jobs(vos[0])[0]]).ids
+            account = Sender(caller_named(settings, f"ce of {vo}")).account
+            kept.note(receipts(account, vo, dict.fromkeys(ids)), NOW)
