@@ -1,9 +1,9 @@
-"""An installation of two VOs with something of everything: records, closed months, corrections, receipts, audit …"""
+"""An installation of two VOs with something of everything: records, closed months, corrections, receipts, audit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,6 +25,7 @@ from collectors.receipts import GATEWAY, Receipt, Receipts
 from collectors.sender import Sender
 from siteward.envelope import as_json
 from siteward.kinds import load_kinds
+from siteward.kinds.storage_occupancy import StorageOccupancy
 from siteward.kinds.storage_share import StorageShare
 from siteward.people import People
 from siteward.records import Kind, Refused, Row, kind_of
@@ -35,6 +36,10 @@ from siteward.server.resources import Resources
 from siteward.settings import Settings
 
 SHARES: Final = kind_of(StorageShare)
+OCCUPANCY: Final = kind_of(StorageOccupancy)
+"""The kind that names nobody."""
+LOOKS: Final = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(3)]
+"""When storages are looked at."""
 MONTHS: Final = (1, 2, 3)
 """Of 2026, in which there are records."""
 CLOSED: Final = ("2026-01", "2026-02")
@@ -67,7 +72,6 @@ def jobs(vo: str, months: Iterable[int] = MONTHS, **changes: Any) -> list[Row]:
 
 def shares(vo: str) -> list[Row]:
     """What a VO held on two storages at three instants, each look at them one cycle."""
-    looks = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(3)]
     return [
         SHARES.row_of(
             StorageShare(
@@ -83,8 +87,29 @@ def shares(vo: str) -> list[Row]:
             ),
             NOW,
         )
-        for number, look in enumerate(looks)
+        for number, look in enumerate(LOOKS)
         for place, site in enumerate(("SITE-0", "SITE-1"))
+    ]
+
+
+def occupancies(vo: str) -> list[Row]:
+    """How full a VO's storages were at the same instants."""
+    return [
+        OCCUPANCY.row_of(
+            StorageOccupancy(
+                vo=vo,
+                time=look,
+                producer=f"storage-of-{vo}",
+                cycle_size=2,
+                site=site,
+                storage=f"se-of-{vo}.{site.lower()}.example",
+                total=10**6,
+                used=1000 * (number + 1),
+            ),
+            NOW,
+        )
+        for number, look in enumerate(LOOKS)
+        for site in ("SITE-0", "SITE-1")
     ]
 
 
@@ -157,12 +182,19 @@ def everything(_row: Row) -> bool:
     return True
 
 
-def fill(settings: Settings, *vos: str, waiting: int = 0, is_kept: Callable[[Row], bool] = everything) -> None:
+def fill(
+    settings: Settings,
+    *vos: str,
+    beside: Sequence[str] = (),
+    waiting: int = 0,
+    is_kept: Callable[[Row], bool] = everything,
+) -> None:
     """Do all of it for some VOs, one after the other, so that what comes of the first does not tell of the others.
 
     Args:
         settings: whose.
         vos: whose records there are.
+        beside: of which there are records and nothing else.
         waiting: corrections of the first VO that wait for somebody to decide.
         is_kept: whether a record is there at all.
     """
@@ -177,9 +209,12 @@ def fill(settings: Settings, *vos: str, waiting: int = 0, is_kept: Callable[[Row
             ledger.write(batch)
             resources.store.write(batch)  # type: ignore[attr-defined]  # every store has it.
 
-        for vo in vos:
+        for vo in (*vos, *beside):
             write(JOB, jobs(vo))
             write(SHARES, shares(vo))
+            write(OCCUPANCY, occupancies(vo))
+            if vo in beside:
+                continue
             close_months(ledger, vo)
             correct(ledger, vo, "SITE-1", "RIGHT", approved=True)
             # After their month was closed: each is an adjustment.

@@ -108,7 +108,7 @@ def good_questions(known: Known) -> dict[tuple[str, str], Asked]:
 def sensible_parts(known: Known) -> dict[str, Sequence[Any]]:
     """What a part of that name may be so that it reaches a store, whatever the route."""
     return {
-        "kind": ["job", "storage-share", "pilot", "downtime", "cloud-vm", "host"],
+        "kind": ["job", "storage-share", "storage-occupancy", "pilot", "downtime", "cloud-vm", "host"],
         "field": ["vo", "user", "site", "group", "state", "time", "node"],
         "month": ["2026-01", "2026-02", "2026-03", "1990-01", "2099-12", "9999-12", "0001-01"],
         "number": [*range(1, 8), 2**63 - 1, 0],

@@ -16,7 +16,7 @@ import pytest
 from examples import JOB, batch_of
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from filled import SHARES, fill, jobs, shares
+from filled import OCCUPANCY, SHARES, fill, jobs, occupancies, shares
 from good_questions import Known, good_questions, sensible_parts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,27 +59,39 @@ class Reader(msgspec.Struct, frozen=True):
     beyond: frozenset[str] = frozenset()
 
 
-def _all(_row: Any) -> bool:
-    return True
+def _of_vo(row: Any) -> bool:
+    """What all share is everybody's."""
+    return row.vo in {OURS, SHARED}
+
+
+def _of_vo_with_names(row: Any) -> bool:
+    """Whoever may know a VO's people is not shown those of others: of what all share, records that name nobody."""
+    return row.vo == OURS or (row.vo == SHARED and not hasattr(row, "user"))
+
+
+def _of_site(row: Any) -> bool:
+    return _of_vo(row) and row.site == "SITE-1"
+
+
+def _of_person(row: Any) -> bool:
+    return getattr(row, "user", "") == f"{OURS}-user0"
 
 
 WATCHED: Final = frozenset({"/metrics", "/v1/pipeline"})
 """How much of all together is under way is told to who may watch the platform."""
+OPEN: Final = _of_vo, "a VO"
+NAMED: Final = _of_vo_with_names, "a VO with names"
 READERS: Final = {
-    "reader": Reader("rita", Grant(Role.READER, (OURS,)), _all, "the VO"),
-    "reader of what all share": Reader("rita", Grant(Role.READER, (OURS, SHARED)), _all, "the VO", beyond=WATCHED),
-    "reader of both who asks one": Reader("rob", Grant(Role.READER, (OURS, THEIRS)), _all, "the VO", OURS),
-    "operator": Reader("olga", Grant(Role.OPERATOR, (OURS,)), _all, "the VO"),
-    "accountant": Reader("anna", Grant(Role.ACCOUNTANT, (OURS,)), _all, "the VO"),
-    "administrator": Reader("adam", Grant(Role.ADMIN, (OURS,)), _all, "the VO"),
-    "the platform at one": Reader(
-        "pia", Grant(Role.PLATFORM_ADMIN, (EVERY,)), _all, "the VO", OURS, WATCHED | {"/v1/audit"}
-    ),
-    "reporter": Reader(f"ce of {OURS}", Grant(Role.REPORTER, (OURS,)), _all, "the VO"),
-    "site operator": Reader(
-        "sam", Grant(Role.SITE_OPERATOR, (OURS,), ("SITE-1",)), lambda row: row.site == "SITE-1", "a site"
-    ),
-    "person": Reader(f"{OURS}-user0", Grant(Role.USER, (OURS,)), lambda row: row.user == f"{OURS}-user0", "a person"),
+    "reader": Reader("rita", Grant(Role.READER, (OURS,)), *OPEN),
+    "reader of what all share": Reader("rita", Grant(Role.READER, (OURS, SHARED)), *OPEN, beyond=WATCHED),
+    "reader of both who asks one": Reader("rob", Grant(Role.READER, (OURS, THEIRS)), *OPEN, OURS),
+    "operator": Reader("olga", Grant(Role.OPERATOR, (OURS,)), *OPEN),
+    "accountant": Reader("anna", Grant(Role.ACCOUNTANT, (OURS,)), *NAMED),
+    "administrator": Reader("adam", Grant(Role.ADMIN, (OURS,)), *NAMED),
+    "the platform at one": Reader("pia", Grant(Role.PLATFORM_ADMIN, (EVERY,)), *NAMED, OURS, WATCHED | {"/v1/audit"}),
+    "reporter": Reader(f"ce of {OURS}", Grant(Role.REPORTER, (OURS,)), *OPEN),
+    "site operator": Reader("sam", Grant(Role.SITE_OPERATOR, (OURS,), ("SITE-1",)), _of_site, "a site"),
+    "person": Reader(f"{OURS}-user0", Grant(Role.USER, (OURS,)), _of_person, "a person"),
 }
 WHOLE: Final = "whole"
 """The view of an installation with everybody's records."""
@@ -107,7 +119,11 @@ class World:
         }
         records = [
             id_text(each)
-            for kind, rows in ((JOB, [*jobs(THEIRS)[:2], *jobs(OURS)[:2]]), (SHARES, shares(THEIRS)[:1]))
+            for kind, rows in (
+                (JOB, [*jobs(THEIRS)[:2], *jobs(OURS)[:2], *jobs(SHARED)[:1]]),
+                (SHARES, shares(THEIRS)[:1]),
+                (OCCUPANCY, [occupancies(each)[0] for each in (THEIRS, SHARED)]),
+            )
             for each in batch_of(kind, rows).ids
         ]
         known = Known(records=records, receipt=records[2], waiting=(1, 2), applied=1, token="", sent=(), denied="x")
@@ -144,7 +160,7 @@ def _described(route: BaseRoute) -> APIRoute:
 def world(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Everybody's records in one installation, and in each other one what some readers see."""
     folder = tmp_path_factory.mktemp("invisible")
-    left_out = tuple(name for name in load_kinds() if name not in {JOB.name, SHARES.name})
+    left_out = tuple(name for name in load_kinds() if name not in {JOB.name, SHARES.name, OCCUPANCY.name})
     by_view: dict[str, Callable[[Row], bool]] = {reader.view: reader.sees for reader in READERS.values()}
     made = {
         view: stores.of(
@@ -157,9 +173,9 @@ def world(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
         for view in (WHOLE, *by_view)
     }
-    fill(made[WHOLE], OURS, THEIRS)
+    fill(made[WHOLE], OURS, THEIRS, beside=[SHARED])
     for view, sees in by_view.items():
-        fill(made[view], OURS, is_kept=sees)
+        fill(made[view], OURS, beside=[SHARED], is_kept=sees)
     stores.show()
     with ExitStack() as opened:
         yield World(made, opened)
