@@ -130,7 +130,9 @@ def test_no_route_tells_a_reader_of_another_vos_records(
             continue
         for question in asked(route.path):
             answer = client.get(question, headers=headers)
-            assert answer.status_code in {200, 400, 403, 404, 422, 503}, (question, answer.text)
+            # A store that does not answer tells nothing of what it would.
+            expected = {200, 400, 403, 404, 422, *([503] if question == "/health/ready" else [])}
+            assert answer.status_code in expected, (question, answer.text)
             assert MARK not in answer.text, question
             assert "86000" not in answer.text, question
             answers += answer.status_code == 200
