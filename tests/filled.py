@@ -71,14 +71,14 @@ def jobs(vo: str, months: Iterable[int] = MONTHS, **changes: Any) -> list[Row]:
 
 
 def shares(vo: str) -> list[Row]:
-    """What a VO held on two storages at three instants, each look at them one cycle."""
+    """What a VO held on two storages at three instants, each look a cycle; of the last a record is missing."""
     return [
         SHARES.row_of(
             StorageShare(
                 vo=vo,
                 time=look,
                 producer=f"storage-of-{vo}",
-                cycle_size=2,
+                cycle_size=2 if look != LOOKS[-1] else 3,
                 site=site,
                 storage=f"se.{site.lower()}.example",
                 user=f"{vo}-user0",
@@ -93,14 +93,14 @@ def shares(vo: str) -> list[Row]:
 
 
 def occupancies(vo: str) -> list[Row]:
-    """How full a VO's storages were at the same instants."""
+    """How full a VO's storages were at the same instants; of the last look a record is missing."""
     return [
         OCCUPANCY.row_of(
             StorageOccupancy(
                 vo=vo,
                 time=look,
                 producer=f"storage-of-{vo}",
-                cycle_size=2,
+                cycle_size=2 if look != LOOKS[-1] else 3,
                 site=site,
                 storage=f"se-of-{vo}.{site.lower()}.example",
                 total=10**6,

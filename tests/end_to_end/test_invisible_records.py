@@ -17,7 +17,7 @@ from examples import JOB, batch_of
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from filled import OCCUPANCY, SHARES, fill, jobs, occupancies, shares
-from good_questions import Known, good_questions, sensible_parts
+from good_questions import MARCH, Known, good_questions, sensible_parts
 from hypothesis import given
 from hypothesis import strategies as st
 from installed import Stores
@@ -290,6 +290,14 @@ def test_a_text_that_no_database_keeps_is_refused(world: World, name: str) -> No
             refused = {200, 403} if route.path.startswith("/v1/dead-letters") else {400, 403, 422}
             statuses = {status for status, _ in world.answers(name, "GET", _path(route, good.path), params=query)}
             assert statuses <= refused | {422}, (route.path, query, statuses)
+
+
+def test_cycles_of_others_that_came_in_part_are_not_told(world: World) -> None:
+    """Not even their number: a cycle of which one sees nothing is nobody's concern."""
+    query = {"kind": SHARES.name, "measures": "last:capacity_used", **MARCH}
+    whole, seen = world.answers("reader", "GET", "/v1/query", params=query)
+    assert whole == seen
+    assert (whole[0], whole[1]["incomplete"]) == (200, 0)
 
 
 def test_every_route_answers_somebody(world: World) -> None:
