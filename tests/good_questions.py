@@ -108,7 +108,7 @@ def good_questions(known: Known) -> dict[tuple[str, str], Asked]:
 def sensible_parts(known: Known) -> dict[str, Sequence[Any]]:
     """What a part of that name may be so that it reaches a store, whatever the route."""
     return {
-        "kind": ["job", "storage-share", "pilot", "downtime", "cloud-vm", "host"],
+        "kind": ["job", "storage-share", "storage-occupancy", "pilot", "downtime", "cloud-vm", "host"],
         "field": ["vo", "user", "site", "group", "state", "time", "node"],
         "month": ["2026-01", "2026-02", "2026-03", "1990-01", "2099-12", "9999-12", "0001-01"],
         "number": [*range(1, 8), 2**63 - 1, 0],
@@ -124,7 +124,15 @@ def sensible_parts(known: Known) -> dict[str, Sequence[Any]]:
             "capacity_used,mean:capacity_used",
             "records",
         ],
-        "by": ["vo", "user,local_job_id", "site.country", "group", "storage,user", "state,site,user,group"],
+        "by": [
+            "vo",
+            "user,local_job_id",
+            "site.country",
+            "user.institute",
+            "group",
+            "storage,user",
+            "state,site,user,group",
+        ],
         "where": [
             ["vo=alpha|beta", "user~alpha*"],
             ["site!=SITE-1"],
@@ -135,6 +143,7 @@ def sensible_parts(known: Known) -> dict[str, Sequence[Any]]:
             ["site=\x00"],
             ["processors=1|2"],
             ["site.country=CH"],
+            ["user.institute=I of beta"],
         ],
         "window": ["2026", "2026-Q1", "2026-02", "2026-W09", "2026-03-02", "last-month", "today", "1990", "9999-12"],
         "start": ["1990-01-01", "2026-01-01", "-30d", "2026-03-02T12:00:00+23:59", "2026-03-02T12:00:00.5Z"],

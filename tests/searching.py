@@ -14,14 +14,14 @@ TIMES: Final = int(os.environ.get("SEARCH", "1"))
 Test = TypeVar("Test", bound=Callable[..., object])
 
 
-def searched(examples: int, **more: Any) -> Callable[[Test], Test]:
-    """A property test that takes a while, and searches further in `make soak`.
+def search(examples: int, **more: Any) -> settings:
+    """How far one search goes, for tests marked `searched` that search within themselves.
 
     Args:
         examples: with every change.
         more: settings of Hypothesis.
     """
-    chosen = settings(
+    return settings(
         max_examples=examples * TIMES,
         deadline=None,
         derandomize=TIMES == 1,
@@ -30,6 +30,16 @@ def searched(examples: int, **more: Any) -> Callable[[Test], Test]:
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         **more,
     )
+
+
+def searched(examples: int, **more: Any) -> Callable[[Test], Test]:
+    """A property test that takes a while, and searches further in `make soak`.
+
+    Args:
+        examples: with every change.
+        more: settings of Hypothesis.
+    """
+    chosen = search(examples, **more)
 
     def decorated(test: Test) -> Test:
         marked: Test = pytest.mark.searched(chosen(test))

@@ -56,13 +56,20 @@ class Turns:
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Refuse a mistyped parameter: without it, the answer would be to another question."""
+    """Refuse a mistyped parameter: without it, the answer would be to another question.
+
+    And one with a character that no record holds, and that PostgreSQL takes in no question either.
+    """
     known = tuple(field.alias for field in request.scope["route"].dependant.query_params)
     unknown = next((name for name in request.query_params if name not in known), None)
     if unknown is not None:
         detail = (
             f"parameter {unknown[:80]!r} is unknown{nearest(unknown, known)}; there are {', '.join(known) or 'none'}"
         )
+        raise Problem(400, detail, title="Question refused", type="urn:siteward:query")
+    unkept = next((name for name, value in request.query_params.multi_items() if "\0" in value), None)
+    if unkept is not None:
+        detail = f"parameter {unkept!r} holds a NUL character, which nothing here does"
         raise Problem(400, detail, title="Question refused", type="urn:siteward:query")
 
 

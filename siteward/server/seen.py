@@ -51,7 +51,9 @@ class SeenStore:
             # They come in the order of the pseudonyms.
             rows = tuple(sorted((self._shown(sight, query.by, row) for row in rows), key=_order))
         told = msgspec.structs.replace(answer.query, filters=(*query.filters, *sight.told))
-        return msgspec.structs.replace(answer, rows=rows, query=told)
+        # A cycle is of whoever is in it: how many came in part is for those who see all of them.
+        incomplete = 0 if sight.conditions else answer.incomplete
+        return msgspec.structs.replace(answer, rows=rows, query=told, incomplete=incomplete)
 
     def values(
         self, kind: str, field: str, filters: Sequence[Filter] = (), limit: int = 1000

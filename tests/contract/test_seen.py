@@ -41,6 +41,7 @@ VIEWERS: Final = {
     "everything": EVERYTHING,
     "alpha": Viewer(visible=Visible.VO, names=True, vos=("alpha",)),
     "alpha and shared": Viewer(visible=Visible.VO, names=True, vos=("alpha", "all")),
+    "alpha with names, and shared without": Viewer(visible=Visible.VO, names=True, vos=("alpha",), beside=("all",)),
     "alpha without names": Viewer(visible=Visible.VO, names=False, vos=("alpha",)),
     "a group": Viewer(visible=Visible.GROUP, names=True, vos=("beta",), group="beta-g"),
     "own": Viewer(visible=Visible.OWN, names=False, vos=("alpha",), person="anna"),
