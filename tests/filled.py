@@ -223,6 +223,7 @@ def fill(
             resources.audit.note(admin, f"POST /v1/what/{vo}", "200", (vo,), {"changed": f"of {vo}"})
         for number in range(waiting):
             correct(ledger, vos[0], "SITE-0", f"RIGHT-{number}", approved=False)
+        accounts = {vo: Sender(caller_named(settings, f"ce of {vo}"), resources.people).kept_account for vo in vos}
     with DeadLetters(database_path(settings)) as dead:
         for vo in vos:
             dead.put(letters(vo, 9), NOW)
@@ -230,5 +231,4 @@ def fill(
         for vo in vos:
             # Others have sent the same record, too.
             ids = batch_of(JOB, [jobs(vo)[0], jobs(vos[0])[0]]).ids
-            account = Sender(caller_named(settings, f"ce of {vo}")).account
-            kept.note(receipts(account, vo, dict.fromkeys(ids)), NOW)
+            kept.note(receipts(accounts[vo], vo, dict.fromkeys(ids)), NOW)
