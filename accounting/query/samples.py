@@ -126,7 +126,8 @@ def values_of(kind: Kind, measure: str, columns: Mapping[str, Sequence[Any]]) ->
         above, above_known = values_of(kind, ratio.numerator, columns)
         below, below_known = values_of(kind, ratio.denominator, columns)
         known = above_known & below_known & (below != 0)
-        return ratio.times * np.divide(above, below, out=np.zeros(len(above)), where=known), known
+        # Multiplied first, as the database does it, so that both are the same to the last bit.
+        return np.divide(above * float(ratio.times), below, out=np.zeros(len(above)), where=known), known
     fields = [_filled(columns[name], kind.column[name].type) for name in factors(kind, measure)]
     values = reduce(np.multiply, (filled for filled, _ in fields))
     return values, reduce(np.logical_and, (known for _, known in fields))

@@ -137,6 +137,11 @@ def test_a_ratio_is_told_in_its_own_unit(open_database: Opens) -> None:
     assert (answered(ledger, asked).totals, answered(ledger, asked).units) == ((375.0, 375.0, 500.0), ("m1",) * 3)
     assert found.figures[0].formula == "1000 * cpu_time / core_time (cpu_time known)"
     assert [record.value for record in found.figures[2].records] == [500.0]
+    # Whichever is multiplied or divided first, the last digit is another.
+    ledger.write(batch([sited(3, cpu_time=927_036, wall_time=4_439, processors=1)]))
+    asked = question("max:efficiency", attribution=Attribution.BY_END)
+    (figure,) = trace(asking(ledger), asked, Page(), EVERYTHING).figures
+    assert [record.value for record in figure.records] == [figure.value] == [1_000 * 927_036 / 4_439]
     many_bytes = {"size": Ratio("used", "files", unit="B", times=1_000)}
     ledger = emptied(open_database(), _with_ratios(LEVEL, many_bytes), SOON)
     ledger.write(level_batch([level(0, used=3, files=2), level(1, used=1, files=2), level(2, used=9, files=None)]))
