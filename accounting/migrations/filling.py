@@ -8,11 +8,14 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnClause,
     Connection,
+    Integer,
     Table,
     TableClause,
     Update,
     bindparam,
     column,
+    func,
+    inspect,
     or_,
     select,
     table,
@@ -20,11 +23,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ColumnElement
 
+from accounting import LedgerError
 from accounting.booking.dictionary import AT_ONCE as KEYS
 from accounting.booking.dictionary import REMEMBERED, digest_of
 from accounting.snapshot_tables import Tables
 from accounting.tables import DIGEST, SERIES, is_bucketed
-from siteward.records import Type
+from siteward.records import Former, Type
+from siteward.records.fields import INT64_MAX, INT64_MIN
 from siteward.server.database import Dialect
 
 AT_ONCE: Final = 10_000
@@ -42,14 +47,42 @@ def take_over(connection: Connection, tables: Tables, name: str) -> None:
     former = tables.kind.column[name].former
     assert former is not None
     for each in tables.of_records:
-        keys = _keys(each)
-        records = table(each.name, *keys, column(former.name), column(name))
-        # Here, and not in SQL: each database rounds a half in its own way, and files of the archive are read as here.
-        statement = _by_keys(update(records), keys).values({name: bindparam("the_value")})
-        for rows in _portions(connection, records, keys):
-            told = [(key, former.value(said)) for *key, said, _ in rows if said is not None]
-            if told:
-                connection.execute(statement, [{"the_value": value, **_bound(keys, key)} for key, value in told])
+        if (beyond := _beyond(connection, each, former)) is not None:
+            message = (
+                f"{tables.kind.name}: a record says {beyond} in {former.name}: no whole number holds {former.times} "
+                "times as many; correct it with the version before"
+            )
+            raise LedgerError(message)
+        if _is_whole(connection, each, former.name):
+            said: ColumnClause[Any] = column(former.name)
+            records = table(each.name, said, column(name))
+            connection.execute(update(records).where(said.is_not(None)).values({name: said * former.times}))
+        else:
+            _take_over_rounded(connection, each, name, former)
+
+
+def _beyond(connection: Connection, records: Table, former: Former) -> float | None:
+    """A value of which the new unit has more than a whole number holds."""
+    said: ColumnClause[Any] = column(former.name)
+    ends = connection.execute(select(func.min(said), func.max(said)).select_from(table(records.name, said))).one()
+    known = [each for each in ends if each is not None]
+    return next((each for each in known if not INT64_MIN <= each * former.times <= INT64_MAX), None)
+
+
+def _is_whole(connection: Connection, records: Table, name: str) -> bool:
+    (found,) = (each for each in inspect(connection).get_columns(records.name) if each["name"] == name)
+    return isinstance(found["type"], Integer)
+
+
+def _take_over_rounded(connection: Connection, of_records: Table, name: str, former: Former) -> None:
+    """Here, and not in SQL: each database rounds a half in its own way, and files of the archive are read as here."""
+    keys = _keys(of_records)
+    records = table(of_records.name, *keys, column(former.name), column(name))
+    statement = _by_keys(update(records), keys).values({name: bindparam("the_value")})
+    for rows in _portions(connection, records, keys):
+        told = [(key, former.value(said)) for *key, said, _ in rows if said is not None]
+        if told:
+            connection.execute(statement, [{"the_value": value, **_bound(keys, key)} for key, value in told])
 
 
 def enter_series(connection: Connection, dialect: Dialect, tables: Tables, name: str) -> None:

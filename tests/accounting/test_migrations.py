@@ -275,6 +275,29 @@ def test_a_measure_takes_another_ones_place(open_database: Open) -> None:
     assert mean_of(after, "latency") == [((20_001 + 12_346) / 2,)]
 
 
+TOOK: Final = {"took": {"doc": "took", "unit": "s", "type": "integer"}}
+LASTED: Final = {"lasted": {"doc": "took", "unit": "us", "type": "integer", "former": {"name": "took", "times": 10**6}}}
+
+
+def test_whole_numbers_are_taken_over_as_they_are(open_database: Open) -> None:
+    """Sums are those of the finer unit from then on."""
+    old, new = kind(measures=TOOK), kind(measures=LASTED)
+    prepared(open_database(), old, NOW).write(things(old, 1, 2, took=3))
+    upgrade(open_database(), {"thing": new})
+    after = prepared(open_database(), new, NOW)
+    after.write(things(new, 3, lasted=1))
+    assert totals(after, "sum:lasted", "records") == (6_000_001, 3)
+
+
+def test_what_no_whole_number_holds_is_named_before_anything_is_changed(open_database: Open) -> None:
+    """In place of whatever each database would make of it; the ledger is as it was."""
+    old, new = kind(measures=TOOK), kind(measures=LASTED)
+    prepared(open_database(), old, NOW).write(things(old, 1, took=10**13))
+    with pytest.raises(LedgerError, match="thing: a record says 10000000000000 in took: no whole number holds 1000000"):
+        upgrade(open_database(), {"thing": new})
+    assert totals(prepared(open_database(), old, NOW), "sum:took") == (10**13,)
+
+
 FINER: Final = Measure("took", unit="us", combine=Combine.MEAN, former=Former("delay", 10**6))
 
 
