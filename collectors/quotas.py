@@ -68,8 +68,8 @@ class Quotas:
     def reading(self, sender: Sender) -> Iterator[None]:
         """Hold one of a sender's places, and one of its VO's, while its request is read.
 
-        Who holds some takes another one only while enough are free for others: however many are noisy at once, whoever
-        comes next finds a place.
+        Who holds some takes another one only while enough are free for others: up to fifteen VOs, however noisy they
+        are, leave a place for the next one. Beyond that, the only request of a VO waits for its turn.
 
         Of which VO the records are is not known before; whoever sends for several has a place of the one that holds
         fewest, so that one of them that is noisy does not keep out what is sent for the others.

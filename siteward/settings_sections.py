@@ -347,7 +347,7 @@ class GatewaySettings(Section):
     more than a fair share of what waits."""
     producer_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 8
     """Requests of one producer that are read at the same time, of 16, where nobody else sends: as many as are left free
-    then. The more others hold, the fewer; a further one is answered 429, but never the only one of somebody."""
+    then. The more others hold, the fewer; a further one is answered 429, but never the only one of a VO."""
     vo_at_once: Annotated[int, msgspec.Meta(ge=1, le=16)] = 12
     """The same of all producers of one VO together: alone three times as many as are left free for other VOs."""
     producer_rate: Annotated[float, msgspec.Meta(ge=0)] = 10_000.0
