@@ -1,6 +1,6 @@
 // Any question about any kind, written into the page's address so that it can be sent to somebody.
 
-import { get, getText } from "./api.js";
+import { Away, get, getText, Problem } from "./api.js";
 import { ask, bounds, condition, ranking, roughly, seriesOf, within } from "./answers.js";
 import { Chart } from "./chart.js";
 import { badge, by, el, options, say, table } from "./dom.js";
@@ -16,6 +16,7 @@ const FUNCTIONS = {
 };
 const ADDS_UP = ["count", "sum", "rate"]; // functions whose groups may be stacked.
 const LISTED = 20; // latest records shown.
+const LINGER = 60_000; // milliseconds for which what is saved stays readable.
 let kinds = [];
 let chart = null;
 
@@ -80,13 +81,13 @@ async function answer(signal) {
 
 /** Saves the answer: a link alone would ask of no VO, and be refused where somebody has to choose one. */
 async function save(event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // another tab or window is wanted.
   event.preventDefault();
   const { href } = event.currentTarget;
-  await within(by("answer-empty").parentElement, async () => {
-    const url = URL.createObjectURL(new Blob([await getText(href)], { type: "application/json" }));
-    el("a", { href: url, download: `${question().kind.name}.json` }).click();
-    URL.revokeObjectURL(url);
-  });
+  const text = await within(by("answer-empty").parentElement, () => getText(href));
+  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  el("a", { href: url, download: `${new URL(href).searchParams.get("kind")}.json` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), LINGER); // browsers read it after the click.
 }
 
 const flat = (parameters) => Object.entries(parameters).flatMap(([name, value]) => [value].flat().filter((one) => one !== "").map((one) => [name, one]));
@@ -131,7 +132,10 @@ by("function").addEventListener("change", () => change({ kind: by("kind").value,
 for (const name of ["measure", "top", "mark"]) by(name).addEventListener("change", () => change({ [name]: by(name).value }));
 for (const id of ["by", "by-second"]) by(id).addEventListener("change", () => change({ by: [by("by").value, by("by").value === "-" ? "" : by("by-second").value].filter((name, i) => name !== "-" || !i) }));
 by("question").addEventListener("submit", (event) => event.preventDefault());
-by("answer-json").addEventListener("click", (event) => save(event).catch(() => {})); // the panel says what was not wanted.
+by("answer-json").addEventListener("click", (event) => save(event).catch((error) => {
+  // The panel says what the server did not want, and the page that it is away.
+  if (!(error instanceof Problem || error instanceof Away)) throw error;
+}));
 by("filter-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const operator = by("filter-operator").value;
