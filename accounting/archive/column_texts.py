@@ -15,7 +15,8 @@ from accounting.archive.archive_file import ArchiveError, Listed
 _EXACT: Final = frozenset({int, str, bytes})
 """Types whose values a text tells as they are. Numbers with a binary point it rounds."""
 LONGEST: Final = 1000
-"""Characters of a text. Of as many rows as a file of the archive has, they fit six times into a text of SQLite."""
+"""Characters of a text: of as many rows as a file of the archive has, they fit into a text of SQLite, 10^9 bytes long,
+also where each is written in six bytes, as a control character is."""
 _NO_NUMBER: Final = ('"', ".", "n")
 """One of them is in whatever else than whole numbers a list may hold, such as `null`."""
 _NOTHING: Final = "[]"

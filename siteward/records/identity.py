@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -32,7 +31,7 @@ def record_id(time: int, kind: str, vo: str, identity: Sequence[object]) -> byte
 
 
 def record_ids(
-    times: Iterable[int], kind: str, vos: Iterable[str], identity: Iterable[Iterable[object]]
+    times: Iterable[int], kind: str, vos: Sequence[str], identity: Iterable[Iterable[object]]
 ) -> list[bytes]:
     """The ids of many records of one kind, each as record_id gives it, in half the time.
 
@@ -43,7 +42,7 @@ def record_ids(
         identity: columns of the identity fields in declared order.
     """
     hashed = blake2b
-    encoded = map(_encode, zip(repeat(kind), vos, *identity, strict=False))
+    encoded = map(_encode, zip([kind] * len(vos), vos, *identity, strict=True))
     return [
         (time // 1000).to_bytes(6, "big") + hashed(data, digest_size=HASH_BYTES).digest()
         for time, data in zip(times, encoded, strict=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, MetaData, Table, create_engine, select, text, true
 
 from accounting.archive.archive_file import ArchiveError, plain
+from accounting.archive.archiving import AT_ONCE
 from accounting.archive.column_texts import LONGEST, are_told_by_texts, read_by_texts
 from accounting.archive.record_columns import read_columns
 from accounting.tables import ID
@@ -72,6 +73,11 @@ def test_numbers_all_known_are_an_array(connection: Connection) -> None:
     _, numbers, perhaps, _ = read_by_texts(connection, COLUMNS, true())
     assert isinstance(numbers, np.ndarray)
     assert perhaps == [None, 1, 2]
+
+
+def test_a_files_longest_texts_fit() -> None:
+    """However their characters are written; SQLite takes no text of more bytes."""
+    assert 6 * LONGEST * AT_ONCE < 10**9
 
 
 @pytest.mark.parametrize("name", ["half", "long"])
