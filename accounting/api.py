@@ -60,8 +60,7 @@ def router(settings: Settings) -> APIRouter:
     """The routes; every question is answered by the ledger that the settings name.
 
     Raises:
-        siteward.settings.SettingsError: the key of pseudonyms can be guessed.
-        OSError: it can neither be read nor made.
+        siteward.settings.SettingsError: the key of pseudonyms can be guessed, or can neither be read nor made.
     """
     # Made at the first start; a mistake is better found now than by the first who asks.
     pseudonym_key(settings)

@@ -147,7 +147,8 @@ class Intake:
         """Validate one record; whether a chunk was queued with it.
 
         Raises:
-            siteward.broker.BrokerError, siteward.people.PeopleUnavailable: the chunk is not queued.
+            siteward.broker.BrokerError, siteward.people.PeopleUnavailable, siteward.settings.SettingsError: the chunk
+                is not queued.
             Problem: 400, too many records of this request were rejected.
         """
         position, self.position = self.position, self.position + 1
@@ -166,8 +167,8 @@ class Intake:
         """Queue what is accepted, durably, then answer for everything taken.
 
         Raises:
-            siteward.broker.BrokerError, siteward.people.PeopleUnavailable: nothing is known to be queued, and nothing
-                is answered.
+            siteward.broker.BrokerError, siteward.people.PeopleUnavailable, siteward.settings.SettingsError: nothing is
+                known to be queued, and nothing is answered.
             Problem: 400, too many records of this request were rejected; 429, the sender has sent more than it may, and
                 these are not queued.
         """
@@ -213,10 +214,7 @@ class Intake:
         return row_from_json(self._kind, element, self._now)
 
     def _queue(self) -> dict[int, bytes]:
-        """Publish the accepted records, an envelope per VO, and note that they are queued; their ids by position.
-
-        Whoever sends them is entered before, if it is a person: a record must not outlive the chance to be forgotten.
-        """
+        """Publish the accepted records, an envelope per VO, and note that they are queued; their ids by position."""
         by_vo: dict[str, list[Placed]] = {}
         for position, row in self._accepted:
             by_vo.setdefault(row.vo, []).append((position, row))  # type: ignore[attr-defined]  # every kind has it.
@@ -241,8 +239,6 @@ class Intake:
                     anonymous = anonymous_id(getattr(row, self._kind.time), envelope, place)
                     ids[position] = final_id(self._kind, row, self._people, anonymous)
                     receipts.append(Receipt(envelope, place, GATEWAY, ids[position], QUEUED, self._sender.kept_account))
-        # Committed before any record that holds the pseudonym, as collectors do.
-        self._people.enter(self._sender.people)
         self._publisher.publish(messages)
         counts = {vo: len(placed) for vo, placed in by_vo.items()}
         self.queued.update(counts)

@@ -33,7 +33,7 @@ class Pseudonymise:
         """Replace the personal columns of every batch, and leave the names in the haul.
 
         Raises:
-            siteward.people.PeopleUnavailable, SettingsError, OSError: as `PeopleTable.check`, where that was not asked.
+            siteward.people.PeopleUnavailable, SettingsError: as `PeopleTable.check`, where that was not asked.
         """
         for batch in haul.batches.values():
             before = batch.columns

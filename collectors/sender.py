@@ -7,19 +7,15 @@ from functools import cached_property, lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from siteward.people import People
 from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
-from siteward.server.auth.producer import PERSON, producer_name
+from siteward.server.auth.producer import account_of, is_told_by_name, producer_name
 from siteward.server.auth.roles import SHARED, Grant
 
 SITE: Final = "site"
 PRODUCER: Final = "producer"
-ACCOUNT: Final = "account"
-"""In the place of a dimension: for pseudonyms of accounts, which no table of names knows."""
 COUNTS: Final = "record-count"
 """The kind that says how many records a producer has sent."""
 REMEMBERED: Final = 1_024
@@ -30,8 +26,7 @@ class Sender:
     """One caller of the gateway.
 
     Attributes:
-        account: who it is, for whatever is kept apart by senders: no two of different issuers are the same. It may name
-            a person, and is kept nowhere but as a digest.
+        account: who it is, for whatever is kept apart by senders: no two of different issuers are the same.
         name: what it is called in answers to itself.
     """
 
@@ -41,7 +36,7 @@ class Sender:
         self._people = people
         self._grants = caller.grants
         self._is_platform = caller.may(Permission.PLATFORM)
-        self.account = msgspec.json.encode((identity.issuer, identity.subject)).decode()
+        self.account = account_of(identity)
         self.name = identity.host or identity.subject
         self._may_in = lru_cache(REMEMBERED)(caller.may_in)
 
@@ -50,8 +45,8 @@ class Sender:
         """What records say of where they came from: host, subject or pseudonym, and issuer.
 
         Raises:
-            siteward.people.PeopleUnavailable, siteward.settings.SettingsError, OSError: as `producer_name`; so do
-                `people`, `kept_account`, and `check` for what names its producer.
+            siteward.people.PeopleUnavailable, siteward.settings.SettingsError: as `producer_name`; so do
+                `kept_account`, and `check` for what names its producer.
         """
         if not self._identity.token:
             return self._own
@@ -59,15 +54,9 @@ class Sender:
         return f"{self._own}@{issuer.hostname or ''}{issuer.path.rstrip('/')}"
 
     @property
-    def people(self) -> dict[str, tuple[str, str]]:
-        """Whom its records name as their producer: dimension and name by pseudonym; {} for hosts and services."""
-        is_named = self._identity.is_person and bool(self._identity.token)
-        return {self._own: (PERSON, self._identity.person)} if is_named else {}
-
-    @cached_property
     def kept_account(self) -> str:
         """The account as receipts keep it: a person's by a pseudonym, so that no name is left in them."""
-        return self._people.pseudonym(ACCOUNT, self.account) if self._identity.is_person else self.account
+        return self.account if is_told_by_name(self._identity) else self._own
 
     @cached_property
     def _own(self) -> str:

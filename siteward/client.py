@@ -66,7 +66,8 @@ class CallerTold(msgspec.Struct, frozen=True):
     """Whom a token proves: issuer, subject, host, VOs, the second since 1970 UTC when it ends, and roles.
 
     Attributes:
-        producer: the name that its snapshots carry; "" where it sends none, or the app is an older one.
+        producer: the name that its snapshots carry; "" where it sends none, or the app is an older one; None where that
+            cannot be told now.
     """
 
     issuer: str
@@ -75,7 +76,7 @@ class CallerTold(msgspec.Struct, frozen=True):
     vos: tuple[str, ...]
     expires: float | None
     grants: tuple[GrantTold, ...]
-    producer: str = ""
+    producer: str | None = ""
 
 
 class IssuerTold(msgspec.Struct, frozen=True):

@@ -26,7 +26,6 @@ class People(Protocol):
 
         Raises:
             siteward.settings.SettingsError: there is no key, or it is not that of the names.
-            OSError: it cannot be read.
         """
 
     def names(self, pseudonyms: Collection[str]) -> Mapping[str, str]:

@@ -53,8 +53,7 @@ def pseudonym_key(settings: Settings) -> bytes:
     The file is made by whoever first needs it, for its owner's eyes only.
 
     Raises:
-        SettingsError: it is so short that it can be guessed.
-        OSError: the file can neither be read nor made.
+        SettingsError: it is so short that it can be guessed, or the file can neither be read nor made.
     """
     path = settings.folder / "pseudonym.key"
     key, place = settings.access.pseudonym_key, "setting access.pseudonym_key"
@@ -67,10 +66,14 @@ def pseudonym_key(settings: Settings) -> bytes:
 
 
 def _kept(path: Path) -> str:
-    with suppress(FileNotFoundError):
+    try:
+        with suppress(FileNotFoundError):
+            return _read(path)
+        make_private(path, f"{secrets.token_hex(32)}\n".encode())
         return _read(path)
-    make_private(path, f"{secrets.token_hex(32)}\n".encode())
-    return _read(path)
+    except OSError as error:
+        message = f"file {path}: {error.strerror or error}"
+        raise SettingsError(message) from error
 
 
 def _read(path: Path) -> str:

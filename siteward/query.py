@@ -135,7 +135,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         totals: one row over all groups and the whole window, computed by itself and not from the rows.
         units: unit of each wanted column.
         groups: number of distinct groups, those within Other included.
-        incomplete: cycles of snapshots left out because they arrived in part.
+        incomplete: cycles of snapshots left out because they arrived in part; None before who sees some records only,
+            since a cycle is of everybody who is in it.
         errors: () where every value is exact. Else one per wanted column: 0.0 where exact, or the largest relative
             error of a percentile. Such a value lies between the two neighbouring records' values that the exact one
             is interpolated between, each widened by this share of itself.
@@ -146,7 +147,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     totals: tuple[Value, ...]
     units: tuple[str, ...]
     groups: int
-    incomplete: int = 0
+    incomplete: int | None = 0
     errors: tuple[float, ...] = ()
 
 

@@ -31,7 +31,7 @@ class AnswerDocument(msgspec.Struct, frozen=True, kw_only=True):
         rows: groups and buckets, by time, then by group, Other last.
         totals: one value per column, over all groups and the whole window.
         groups: number of distinct groups, those within Other included.
-        incomplete: cycles of snapshots left out because they arrived in part.
+        incomplete: cycles of snapshots left out because they arrived in part; null before who sees some records only.
         errors: () where every value is exact, else see siteward.query.Answer.
         took_ms: milliseconds that the store took.
     """
@@ -42,7 +42,7 @@ class AnswerDocument(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[AnswerRow, ...]
     totals: tuple[Value, ...]
     groups: int
-    incomplete: int = 0
+    incomplete: int | None = 0
     errors: tuple[float, ...] = ()
     took_ms: float = 0.0
 

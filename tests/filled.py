@@ -163,9 +163,9 @@ def topology(people: People, vos: Iterable[str]) -> list[Entry]:
 
 
 def caller_named(settings: Settings, subject: str) -> Caller:
-    """Somebody with a token of our own issuer, as changes and receipts keep them; without any role."""
+    """A program with a token of our own issuer, as changes and receipts keep it; without any role."""
     issuer = LocalIssuer(settings.issuer_file).settings.url
-    return Caller(Identity(issuer=issuer, subject=subject, token="t", expires=float("inf")), ())
+    return Caller(Identity(issuer=issuer, subject=subject, token="t", expires=float("inf"), is_service=True), ())
 
 
 def receipts(account: str, vo: str, ids: Iterable[bytes]) -> list[Receipt]:

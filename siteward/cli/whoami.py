@@ -30,5 +30,5 @@ def whoami(
     told = client.whoami()
     expires = "" if told.expires is None else datetime.fromtimestamp(told.expires, UTC).isoformat()
     roles = [(each.role, " ".join(each.vos), " ".join(each.sites), " ".join(each.allows)) for each in told.grants]
-    rows = [(told.subject, told.issuer, *role, expires, told.producer) for role in roles or [("", "", "", "")]]
+    rows = [(told.subject, told.issuer, *role, expires, told.producer or "") for role in roles or [("", "", "", "")]]
     show(COLUMNS, rows, chosen.output)

@@ -92,7 +92,6 @@ class PeopleTable:
 
         Raises:
             SettingsError: it is not.
-            OSError: it cannot be read.
             PeopleUnavailable: that is not known now.
         """
         assert self._secret

@@ -52,7 +52,7 @@ class SeenStore:
             rows = tuple(sorted((self._shown(sight, query.by, row) for row in rows), key=_order))
         told = msgspec.structs.replace(answer.query, filters=(*query.filters, *sight.told))
         # A cycle is of whoever is in it: how many came in part is for those who see all of them.
-        incomplete = 0 if sight.conditions else answer.incomplete
+        incomplete = None if sight.conditions else answer.incomplete
         return msgspec.structs.replace(answer, rows=rows, query=told, incomplete=incomplete)
 
     def values(

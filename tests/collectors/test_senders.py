@@ -208,50 +208,35 @@ PERSON: Final = Grant(Role.ADMIN, ("dteam",))
 """A role that no program has, which only sends."""
 
 
+def code_of(door: Door, name: str) -> str:
+    """What stands for somebody's account."""
+    account = json.dumps([door.issuer.settings.url, name], separators=(",", ":"))
+    return door.resources.people.pseudonym("account", account)
+
+
 def test_records_of_a_person_say_a_pseudonym(door: Door) -> None:
-    """The one that stands for the person in records of jobs; the name is in the table of people before."""
-    people, place = door.resources.people, door.issuer.settings.url.removeprefix("http://")
-    code = people.pseudonym("user", "anna")
+    """The one of the account, which no table tells; a name that two people have makes them nobody else."""
+    place = door.issuer.settings.url.removeprefix("http://")
     door.send(door.bearer(PERSON, name="anna"), record())
-    assert [producer for _, _, producer in door.queued()] == [f"{code}@{place}"]
-    assert people.names([code]) == {code: "anna"}
+    assert [producer for _, _, producer in door.queued()] == [f"{code_of(door, 'anna')}@{place}"]
+    assert door.resources.people.names([code_of(door, "anna")]) == {}
     assert all(b"anna" not in message.body for message in door.broker.published)
 
 
-def test_who_is_refused_is_not_entered(door: Door) -> None:
-    """Names are kept of those only whom records name; programs are no people."""
-    people = door.resources.people
-    door.send(door.bearer(PERSON, name="anna"), record(vo="biomed"))
-    door.send(door.bearer(Grant(Role.REPORTER, ("dteam",)), name="ce1"), record())
-    assert not people.find([people.pseudonym("user", name) for name in ("anna", "ce1")])
-
-
-def test_a_name_that_was_erased_does_not_come_back_by_sending(door: Door) -> None:
-    """The records are taken all the same, under the pseudonym."""
-    people = door.resources.people
-    code = people.pseudonym("user", "anna")
-    people.erase({code: "user"})
-    door.send(door.bearer(PERSON, name="anna"), record())
-    assert len(door.queued()) == 1
-    assert people.names([code]) == {}
-
-
-@pytest.mark.parametrize("method", ["pseudonym", "enter"])
-def test_nothing_of_a_person_is_queued_while_names_are_away(
-    door: Door, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """They are told to come again; programs send on."""
+def test_nothing_of_a_person_is_queued_while_pseudonyms_are_away(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told to come again, and still who they are; programs send on."""
     person, program = door.bearer(PERSON, name="anna"), door.bearer(Grant(Role.REPORTER, ("dteam",)))
 
-    def away(*names: Any) -> None:
-        if names != ({},):
-            message = "the database of access does not answer"
-            raise PeopleUnavailable(message)
+    def away(*_: str) -> str:
+        message = "the database of access does not answer"
+        raise PeopleUnavailable(message)
 
-    monkeypatch.setattr(door.resources.people, method, away)
+    monkeypatch.setattr(door.resources.people, "pseudonym", away)
     answer = door.client.post("/v1/records/job", json=[record()], headers=person)
     assert (answer.status_code, answer.json()["queued"], answer.headers["retry-after"]) == (503, 0, "5")
     assert not door.queued()
+    told = door.client.get("/v1/whoami", headers=person)
+    assert (told.status_code, told.json()["subject"], told.json()["producer"]) == (200, "anna", None)
     assert len(door.send(program, record())) == 1
 
 
@@ -259,7 +244,7 @@ def test_a_persons_cycles_are_of_the_pseudonym(door: Door) -> None:
     """As `/v1/whoami` tells it; the own subject would be a name in every store."""
     headers = door.bearer(PERSON, name="anna")
     told = door.client.get("/v1/whoami", headers=headers).json()["producer"]
-    assert told == door.resources.people.pseudonym("user", "anna")
+    assert told == code_of(door, "anna")
     snapshot = {"vo": "dteam", "site": "SITE-A", "time": "2026-03-02T10:00:00Z", "status": "Running", "jobs": 1}
     body = [snapshot | {"producer": name} for name in (told, f"{told}/west", f"{told}@host", "anna", "anna/west")]
     answers = door.client.post("/v1/records/wms-history", json=body, headers=headers).json()["records"]

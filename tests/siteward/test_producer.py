@@ -12,6 +12,8 @@ from siteward.server.auth.identity import Identity
 from siteward.server.auth.local_person import local_person
 from siteward.server.auth.producer import producer_name
 
+CODE = "pseudonym-6d1f09a2b7c43e508a91"
+
 
 class Known(Nobody):
     """Makes pseudonyms that can be read."""
@@ -24,16 +26,20 @@ class Known(Nobody):
 @pytest.mark.parametrize(
     ("parts", "name"),
     [
-        ({"person": "/CN=Somebody"}, "pseudonym of user /CN=Somebody"),
-        ({}, "d1b8c2f0"),
+        ({"person": "/CN=Somebody"}, 'pseudonym of account ["https://iam.example","d1b8c2f0"]'),
+        ({}, 'pseudonym of account ["https://iam.example","d1b8c2f0"]'),
         ({"person": "d1b8c2f0", "is_service": True}, "d1b8c2f0"),
+        ({"is_service": True, "subject": CODE}, f'pseudonym of account ["https://iam.example","{CODE}"]'),
+        ({"is_service": True, "subject": f"{CODE}/x"}, f'pseudonym of account ["https://iam.example","{CODE}/x"]'),
+        ({"host": CODE}, 'pseudonym of account ["https://iam.example","d1b8c2f0"]'),
         ({"person": "host:ce1.site.example", "host": "ce1.site.example"}, "ce1.site.example"),
     ],
     ids=str,
 )
 def test_people_send_under_their_pseudonyms_and_others_under_their_names(parts: dict[str, Any], name: str) -> None:
-    """The same pseudonym as in records of their own."""
-    identity = Identity(issuer="https://iam.example", subject="d1b8c2f0", token="t", expires=0.0, **parts)
+    """So does who cannot be told from a person, or is called as a pseudonym of somebody else."""
+    known: dict[str, Any] = {"issuer": "https://iam.example", "subject": "d1b8c2f0", "token": "t", "expires": 0.0}
+    identity = Identity(**known | parts)
     assert producer_name(identity, Known()) == name
 
 

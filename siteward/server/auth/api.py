@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
+from siteward.log import get_logger
+from siteward.people import PeopleUnavailable
 from siteward.query_window import parse_time
 from siteward.records import microseconds
 from siteward.records.fields import INT64_MAX
@@ -16,7 +18,7 @@ from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import MOST, Audited
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.caller import Ambiguous
+from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.door import issuer_named
 from siteward.server.auth.producer import producer_name
 from siteward.server.auth.roles import EVERY
@@ -25,6 +27,9 @@ from siteward.server.auth.viewing import asks_for_all, caller_of, note_platform,
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 from siteward.server.shares import ShareOf
+from siteward.settings import SettingsError
+
+log = get_logger(__name__)
 
 
 def router(resources: Resources) -> APIRouter:
@@ -35,7 +40,8 @@ def router(resources: Resources) -> APIRouter:
     def whoami(request: Request) -> Response:
         """Answer whom your token proves, which roles that gives, and what they allow; never the token itself.
 
-        `producer` is what snapshots call who sends with it, "" where it sends nothing.
+        `producer` is what snapshots call who sends with it, "" where it sends nothing, and null where that cannot be
+        told now.
         """
         caller = caller_of(request)
         identity = caller.identity
@@ -49,7 +55,7 @@ def router(resources: Resources) -> APIRouter:
         if reads.noted:
             known = {vo for issuer in resources.settings.issuers.values() for vo in issuer.vos}
             reads = msgspec.structs.replace(reads, vos=tuple(sorted({*reads.vos, *known})))
-        producer = producer_name(identity, resources.people) if caller.may(Permission.SEND) else ""
+        producer = _producer(resources, caller)
         return json_response(told | {"expires": expires, "grants": grants, "reads": reads, "producer": producer})
 
     @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
@@ -129,6 +135,17 @@ def router(resources: Resources) -> APIRouter:
         return json_response({"audit": found if is_whole else [_of_vo(each, vo) for each in found]})
 
     return routes
+
+
+def _producer(resources: Resources, caller: Caller) -> str | None:
+    """What whoever sends is called in snapshots; the rest of the answer does not wait for the table of people."""
+    if not caller.may(Permission.SEND):
+        return ""
+    try:
+        return producer_name(caller.identity, resources.people)
+    except (PeopleUnavailable, SettingsError) as error:
+        log.warning("a producer's name cannot be told", error=str(error))
+        return None
 
 
 def _check_audit(request: Request, vo: str) -> None:

@@ -44,5 +44,5 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_person(self) -> bool:
-        """Whether the bearer is a person, whose name stands in no record."""
-        return bool(self.person) and not self.host and not self.is_service
+        """Whether the bearer is a person, as far as anybody knows, whose name stands in no record."""
+        return not self.host and not self.is_service
