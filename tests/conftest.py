@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from counts import pytest_terminal_summary, tell_counts  # noqa: F401  # a hook, and a fixture.
 from installed import stores  # noqa: F401  # a fixture.
 from ledger_databases import database, ledger_place, open_database  # noqa: F401  # fixtures.
@@ -15,6 +16,11 @@ from opensearch_server import opensearch, opensearch_nodes  # noqa: F401  # fixt
 from postgresql_server import postgresql, postgresql_place  # noqa: F401  # fixtures.
 from rabbitmq_server import rabbitmq, vhost  # noqa: F401  # fixtures.
 from servers import LPC_LOG, chromium_path, data_file
+
+
+def pytest_runtest_setup() -> None:
+    """Let nobody's logging go where a test before had set it up: to that test's standard error."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.testclient import TestClient
 from oidc_server import CLIENT, SUBJECT, OidcServer, oidc_server
@@ -374,7 +373,6 @@ def test_cookies_are_read_as_they_were_written() -> None:
 
 
 def test_nothing_of_a_log_in_stands_in_the_log(
-    request: pytest.FixtureRequest,
     browser: TestClient,
     issuer: OidcServer,
     capfd: pytest.CaptureFixture[str],
@@ -382,7 +380,6 @@ def test_nothing_of_a_log_in_stands_in_the_log(
 ) -> None:
     """Neither of a good one nor of one that is refused: no token, no code, no cookie; nor in the audit."""
     configure_logging("json", "debug")
-    request.addfinalizer(structlog.reset_defaults)
     secrets = []
     for nonce in ({}, {"nonce": "of another log-in"}):
         issuer.claims |= nonce
