@@ -172,7 +172,7 @@ def test_entitlements_tell_groups_roles_and_sites() -> None:
     )
     assert found.vos == ("dteam", "lab.example.org")
     assert "urn:mace:egi.eu:group:dteam:role=ops" in found.entitlements
-    assert found.sites == (("SITE-A", "Site+Administrator"),)
+    assert found.sites == (("SITE-A", "Site Administrator"),)
 
 
 def test_a_token_without_audience_needs_a_known_client() -> None:

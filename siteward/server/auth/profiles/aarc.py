@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
+from urllib.parse import unquote_plus
 
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.profiles import (
@@ -65,7 +67,12 @@ class AarcProfile:
             scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),
             entitlements=entitlements,
             is_service=is_clients_own(claims),
-            sites=tuple(
-                sorted((found["entity"], found["role"]) for each in entitlements if (found := _PORTAL.fullmatch(each)))
-            ),
+            sites=tuple(sorted(_portal_roles(entitlements))),
         )
+
+
+def _portal_roles(entitlements: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Sites and roles as the portal shows them; an entitlement has them as in a URL, such as `Site+Administrator`."""
+    for each in entitlements:
+        if found := _PORTAL.fullmatch(each):
+            yield unquote_plus(found["entity"]), unquote_plus(found["role"])
