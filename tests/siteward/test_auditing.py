@@ -180,6 +180,15 @@ def test_denying_is_noted(door: Door) -> None:
     assert (door.audit()[0]["outcome"], door.audit()[0]["before"]["subject"]) == ("404", "anna")
 
 
+def test_who_reads_who_is_denied_is_noted(door: Door) -> None:
+    """Subjects of every issuer stand there."""
+    admin = door.bearer(ADMIN, name="root")
+    for _ in range(2):
+        assert door.client.get("/v1/denied", headers=admin).status_code == 200
+    listed = door.client.get("/v1/audit", params={"action": "GET /v1/denied"}, headers=admin | ALL).json()["audit"]
+    assert [(each["subject"], each["outcome"], each["vos"]) for each in listed] == [("root", "seen", ["*"])]
+
+
 def test_entries_are_asked_for_by_what_they_say(door: Door) -> None:
     """Whose token, which one, what was done, when; a time or an issuer that cannot be read is told."""
     operator = door.bearer(Grant(Role.OPERATOR, ("dteam",)))

@@ -23,7 +23,7 @@ from siteward.server.auth.door import issuer_named
 from siteward.server.auth.producer import producer_name
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.token_text import LONGEST_NAME
-from siteward.server.auth.viewing import asks_for_all, caller_of, note_platform, vo_asked
+from siteward.server.auth.viewing import asks_for_all, caller_of, note_look, note_platform, vo_asked
 from siteward.server.problems import Problem
 from siteward.server.resources import Resources
 from siteward.server.shares import ShareOf
@@ -59,8 +59,9 @@ def router(resources: Resources) -> APIRouter:
         return json_response(told | {"expires": expires, "grants": grants, "reads": reads, "producer": producer})
 
     @routes.get("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
-    def list_denied() -> Response:
-        """Every token and subject that is refused although its issuer vouches for it, the newest first."""
+    def list_denied(request: Request) -> Response:
+        """Every token and subject that is refused although its issuer vouches for it, the newest first; noted."""
+        note_look(request, (EVERY,))
         return json_response({"denied": resources.denied.all()})
 
     @routes.post("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
