@@ -57,7 +57,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/login"])
 def test_page_is_clean_under_the_policy(client: TestClient, path: str) -> None:
     """A page carries a policy without exceptions and holds nothing that the policy would have to except."""
     answer = client.get(path)
@@ -72,7 +72,7 @@ def test_page_is_clean_under_the_policy(client: TestClient, path: str) -> None:
     assert not [name for name in attributes if name.startswith("on")]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/login"])
 def test_everything_a_page_links_is_here(client: TestClient, path: str) -> None:
     """Scripts, styles, icons and pages are all served by this server."""
     for link in Reading(client.get(path).text).links():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import trustme
 
 from siteward.oauth import fetching
 from siteward.oauth.fetching import FetchError, HttpFetch, check_address
@@ -17,8 +20,8 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[str]:
-    """A server on this machine; its address."""
+def serving(answer: Answer, certificate: trustme.LeafCert | None = None) -> Iterator[str]:
+    """A server on this machine; its address. With a certificate it speaks TLS."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -27,11 +30,19 @@ def serving(answer: Answer) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of callers that break off: that is what some of them are to do."""
+
+    with Quiet(("127.0.0.1", 0), Answering) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
@@ -56,6 +67,31 @@ def test_a_good_answer_is_whole_and_says_how_long_it_holds() -> None:
     with serving(answering(b"{}", Cache_Control="public, Max-Age=7200, must-revalidate")) as url:
         found = HttpFetch()(url, {})
     assert (found.body, found.lasting) == (b"{}", 7200.0)
+
+
+def test_an_issuer_is_asked_over_tls_that_is_checked(tmp_path: Path) -> None:
+    """By the authority that the settings name, and for the name that was asked; nothing is said to anybody else."""
+    authority, heard = trustme.CA(), []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        heard.append(handler.headers["Authorization"])
+        answering(b"{}")(handler)
+
+    ca, other = tmp_path / "ca.pem", tmp_path / "other.pem"
+    authority.cert_pem.write_to_path(ca)
+    trustme.CA().cert_pem.write_to_path(other)
+    token = {"Authorization": "Bearer x"}
+    with serving(answer, authority.issue_cert("127.0.0.1")) as url:
+        assert HttpFetch(str(ca))(url, token).body == b"{}"
+        for believed in (str(other), ""):
+            with pytest.raises(FetchError, match="certificate verify failed"):
+                HttpFetch(believed)(url, token)
+    with (
+        serving(answer, authority.issue_cert("issuer.example.org")) as url,
+        pytest.raises(FetchError, match="IP address mismatch"),
+    ):
+        HttpFetch(str(ca))(url, token)
+    assert heard == ["Bearer x"]
 
 
 @pytest.mark.parametrize("header", ["", "no-store", "max-age=-1", "max-age=x", "max-age=", "max-age=٣"])
