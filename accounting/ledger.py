@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, MetaData, delete, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from accounting.archive.archived_files import beside, nearest_files
+from accounting.archive.archived_files import archived_days, beside, nearest_files
 from accounting.archive.archived_ids import day_of, revisions_among
 from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
@@ -335,16 +335,12 @@ class _Booking:
 
         Looked at after the insertion, which waits for an archiving transaction that takes the same records out.
         """
-        archived, records = self._ledger.common.archived, self._tables.records
-        place_of = {
-            identifier: place for place, identifier in enumerate(self._batch.ids) if found[place] is Outcome.STORED
-        }
-        by_day: dict[int, list[bytes]] = {}
-        for identifier in place_of:
-            by_day.setdefault(day_of(identifier), []).append(identifier)
-        of_days = archived.c.day.in_(by_day)
+        archived, records, name = self._ledger.common.archived, self._tables.records, self._kind.name
+        place_of, by_day = self._inserted(archived_days(connection, archived, name, self._batch.ids), found)
+        if not place_of:
+            return {}
         columns = archived.c.file, archived.c.day, archived.c.ids
-        question = select(*columns).where(archived.c.kind == self._kind.name, of_days)
+        question = select(*columns).where(archived.c.kind == name, archived.c.day.in_(by_day))
         reasons: dict[int, Refused] = {}
         again: list[bytes] = []
         for file, day, ids in connection.execute(question):
@@ -370,6 +366,18 @@ class _Booking:
         for first in range(0, len(again), AT_ONCE):
             connection.execute(delete(records).where(records.c[ID].in_(again[first : first + AT_ONCE])))
         return reasons
+
+    def _inserted(self, days: set[int], found: Sequence[Outcome]) -> tuple[dict[bytes, int], dict[int, list[bytes]]]:
+        """Where new records of some days stand in the batch, and which they are by day."""
+        place_of: dict[bytes, int] = {}
+        by_day: dict[int, list[bytes]] = {}
+        if not days:
+            return place_of, by_day
+        for place, identifier in enumerate(self._batch.ids):
+            if found[place] is Outcome.STORED and (day := day_of(identifier)) in days:
+                place_of[identifier] = place
+                by_day.setdefault(day, []).append(identifier)
+        return place_of, by_day
 
 
 def _bucketed(kind: Kind) -> list[Any]:

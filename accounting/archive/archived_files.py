@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, Table, func, select
 
 from accounting.archive.archive_file import DAY
+from accounting.archive.archived_ids import days_of
 from accounting.booking.buckets import SECOND
 from accounting.booking.parted import Missing
 
@@ -30,6 +31,22 @@ def nearest_files(connection: Connection, archived: Table, kind: str, missing: M
     return list(
         connection.execute(select(archived.c.file).where(mine, day == first).order_by(archived.c.file)).scalars()
     )
+
+
+def archived_days(connection: Connection, archived: Table, kind: str, ids: Sequence[bytes]) -> set[int]:
+    """Those days of some ids of which records are archived.
+
+    Args:
+        connection: of a transaction.
+        archived: the table of files.
+        kind: of the records.
+        ids: whose days.
+
+    Returns:
+        The first second of each.
+    """
+    days = archived.c.day.in_(days_of(ids))
+    return set(connection.scalars(select(archived.c.day).where(archived.c.kind == kind, days).distinct()))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from accounting.booking.arithmetic import Integers
 from siteward.records.identity import HASH_BYTES, ID_BYTES
@@ -47,13 +48,20 @@ def day_of(identifier: bytes) -> int:
     return int.from_bytes(identifier[:_TIME_BYTES], "big") // DAY_MILLISECONDS * 86_400
 
 
+def days_of(identifiers: Sequence[bytes]) -> list[int]:
+    """The same of many, each day once, in ascending order."""
+    if not identifiers:
+        return []
+    times = _milliseconds(np.frombuffer(b"".join(identifiers), np.uint8).reshape(-1, ID_BYTES))
+    days: list[int] = (np.unique(times // DAY_MILLISECONDS) * 86_400).tolist()
+    return days
+
+
 def packed(revisions: Mapping[bytes, int]) -> bytes:
     """Ids of one day with their revisions; about eleven bytes each."""
     ids = sorted(revisions)
     rows = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
-    times = np.zeros((len(ids), 8), np.uint8)
-    times[:, 8 - _TIME_BYTES :] = rows[:, :_TIME_BYTES]
-    milliseconds = times.view(">i8").ravel().astype(np.int64)
+    milliseconds = _milliseconds(rows)
     steps = np.diff(milliseconds, prepend=milliseconds[:1]).astype("<u4")
     body = _Packed(
         times=zlib.compress(steps.view(np.uint8).reshape(-1, _STEP_BYTES).T.tobytes()),
@@ -62,6 +70,13 @@ def packed(revisions: Mapping[bytes, int]) -> bytes:
         first=int(milliseconds[0]) if ids else 0,
     )
     return msgspec.msgpack.encode(body)
+
+
+def _milliseconds(rows: npt.NDArray[np.uint8]) -> Integers:
+    """The partition times of ids, a row each."""
+    times = np.zeros((len(rows), 8), np.uint8)
+    times[:, 8 - _TIME_BYTES :] = rows[:, :_TIME_BYTES]
+    return times.view(">i8").ravel().astype(np.int64)
 
 
 def _revised(ids: Sequence[bytes], revisions: Mapping[bytes, int]) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from sqlalchemy import Table, select
@@ -56,14 +56,16 @@ class Dictionary:
         Raises:
             Conflict: do it again.
         """
-        known = self._known
-        missing = {row for row in rows if row not in known}
-        if missing:
-            if len(known) + len(missing) > REMEMBERED:
-                known.clear()
-                missing = set(rows)
-            self._learn(missing)
-        return [known[row] for row in rows]
+        # A row of many texts takes long to look up: once, where all are known.
+        found = list(map(self._known.get, rows))
+        if None not in found:
+            return cast("list[int]", found)
+        missing = {row for row, number in zip(rows, found, strict=True) if number is None}
+        if len(self._known) + len(missing) > REMEMBERED:
+            self._known.clear()
+            missing = set(rows)
+        self._learn(missing)
+        return [self._known[row] for row in rows]
 
     def known(self, rows: Sequence[Row]) -> list[int]:
         """The number of each row, for use within another transaction: nothing is asked or written.
@@ -71,10 +73,10 @@ class Dictionary:
         Raises:
             Unnumbered: some are not known; `numbers` makes them so.
         """
-        missing = [row for row in rows if row not in self._known]
-        if missing:
-            raise Unnumbered(missing)
-        return [self._known[row] for row in rows]
+        found = list(map(self._known.get, rows))
+        if None in found:
+            raise Unnumbered([row for row, number in zip(rows, found, strict=True) if number is None])
+        return cast("list[int]", found)
 
     def _learn(self, rows: Iterable[Row]) -> None:
         by_digest = {self._digest(row): row for row in rows}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import Connection, select
 
+from accounting.archive.archived_files import archived_days
 from accounting.archive.archived_ids import day_of
 from accounting.booking.dictionary import AT_ONCE
 from accounting.booking.differing import differs
@@ -125,9 +126,7 @@ class Revising:
     def _closed_days(self, ids: Iterable[bytes]) -> set[int]:
         """Days of which anything is archived: what was last or least on them cannot be told without it."""
         archived = self._ledger.common.archived
-        days = {day_of(each) for each in ids}
-        mine = select(archived.c.day).where(archived.c.kind == self._batch.kind.name, archived.c.day.in_(days))
-        return set(self._connection.execute(mine.distinct()).scalars()) if days else set()
+        return archived_days(self._connection, archived, self._batch.kind.name, list(ids))
 
     def _came(self, position: int) -> Row:
         """A record of the batch as it came."""

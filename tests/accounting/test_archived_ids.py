@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounting.archive.archived_ids import first_id, packed, revisions_among, unpacked
+from accounting.archive.archived_ids import day_of, days_of, first_id, packed, revisions_among, unpacked
 from siteward.records.identity import HASH_BYTES
 
 DAY = 86_400_000
@@ -28,6 +28,13 @@ def test_what_was_packed_is_found(revisions: dict[bytes, int], others: list[byte
         each: revisions[each] for each in others if each in revisions
     }
     assert revisions_among(data, others) == {each: revisions[each] for each in others if each in revisions}
+
+
+@given(times=st.lists(st.integers(0, 2**48 - 1), max_size=20))
+def test_days_of_many_are_those_of_each(times: list[int]) -> None:
+    """Each once and in order, over all times that an id can have; of none there are none."""
+    identifiers = [first_id(time) for time in times]
+    assert days_of(identifiers) == sorted({day_of(each) for each in identifiers})
 
 
 def test_both_ends_of_a_day() -> None:
