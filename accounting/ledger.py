@@ -17,10 +17,11 @@ from accounting.booking.adjustments import Cause, Posting
 from accounting.booking.arithmetic import Integers
 from accounting.booking.books import Arrived, Books
 from accounting.booking.buckets import pieces_of, tiers_at
-from accounting.booking.dictionary import AT_ONCE, Dictionary, Unnumbered
+from accounting.booking.dictionary import AT_ONCE, Unnumbered
 from accounting.booking.differing import differing_within, tell_differing
 from accounting.booking.entries import Entry, enter, entry_number
 from accounting.booking.limits import beyond_limits
+from accounting.booking.numbers import Numbers
 from accounting.booking.parted import Parted
 from accounting.booking.parts import enter_part, newest_of
 from accounting.booking.postings import account_of, amounts_of
@@ -85,16 +86,7 @@ class Ledger:
         self.kinds = dict(kinds)
         self.tables = {name: KindTables(kind, self.metadata) for name, kind in kinds.items() if not kind.of_instants}
         self.snapshots = {name: SnapshotTables(kind, self.metadata) for name, kind in kinds.items() if kind.of_instants}
-        self._producers = Dictionary(database, self.common.producers, [None])
-        self._series = {
-            name: Dictionary(database, self.tables_of(name).series, [column.default for column in _bucketed(kind)])
-            for name, kind in kinds.items()
-        }
-        self._counters = {
-            name: Dictionary(database, tables.counters, [None] * (1 + len(tables.kind.counted_by)))
-            for name, tables in self.tables.items()
-            if tables.counters is not None
-        }
+        self.numbers = Numbers(database, self.common, {**self.tables, **self.snapshots})
 
     @property
     def all_tables(self) -> tuple[Tables, ...]:
@@ -141,7 +133,7 @@ class Ledger:
             try:
                 return _Booking(self, batch).written()
             except Unnumbered as unnumbered:
-                self.number_series(batch.kind, unnumbered.rows)
+                self.numbers.number_series(batch.kind, unnumbered.rows)
             except (Conflict, IntegrityError) as conflict:
                 # Two entries of one number are as unlikely as harmless.
                 log.debug("booking again", reason=self.database.told(conflict))
@@ -190,7 +182,9 @@ class Ledger:
 
         Raises:
             SinkUnavailable: they are being changed, or were changed.
+            accounting.booking.numbers.Lost: the database was put back meanwhile. Do it again.
         """
+        self.numbers.refuse_lost(connection)
         wanted = self.digests.get(kind)
         if wanted is not None and digest_in(connection, kind, mine=alone) != wanted:
             message = (
@@ -199,37 +193,11 @@ class Ledger:
             )
             raise SinkUnavailable(message)
 
-    def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
-        """The number of each record's series."""
-        rows = list(zip(*(columns[column.name] for column in _bucketed(kind)), strict=True))
-        return self._series[kind.name].numbers(rows)
-
-    def known_series(self, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> list[int]:
-        """The same for rows of bucketed dimensions, within a transaction.
-
-        Raises:
-            accounting.booking.dictionary.Unnumbered: give its rows to `number_series`, and do the transaction again.
-        """
-        return self._series[kind.name].known(rows)
-
-    def number_series(self, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Number series, in a transaction of its own."""
-        self._series[kind.name].numbers(rows)
-
-    def counters_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
-        """The number of each record's counter."""
-        rows = list(zip(*(columns[name] for name in ("vo", *kind.counted_by)), strict=True))
-        return self._counters[kind.name].numbers(rows)
-
     def locked_by(self, kind: Kind, rows: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[int]:
         """The numbers that `accounting.booking.books.Books.lock` wants of records."""
         if kind.of_instants:
-            return self.producers_of(sorted(set(columns["producer"])))
+            return self.numbers.producers_of(sorted(set(columns["producer"])))
         return np.unique(rows[COUNTER]).tolist() if kind.since else []
-
-    def producers_of(self, names: Sequence[str]) -> list[int]:
-        """The number of each producer."""
-        return self._producers.numbers([(name,) for name in names])
 
 
 class _Booking:
@@ -246,8 +214,8 @@ class _Booking:
 
     def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
-        series = np.array(ledger.series_of(self._kind, batch.columns), np.int64)
-        producers = np.array(ledger.producers_of(batch.producers), np.int64)
+        series = np.array(ledger.numbers.series_of(self._kind, batch.columns), np.int64)
+        producers = np.array(ledger.numbers.producers_of(batch.producers), np.int64)
         fields = {column.name: batch.columns[column.name] for column in self._kind.columns if not is_bucketed(column)}
         rows: dict[str, Values] = {
             ID: batch.ids,
@@ -257,7 +225,7 @@ class _Booking:
             **fields,
         }
         if self._kind.since:
-            rows[COUNTER] = np.array(ledger.counters_of(self._kind, batch.columns), np.int64)
+            rows[COUNTER] = np.array(ledger.numbers.counters_of(self._kind, batch.columns), np.int64)
         found = [Outcome.STORED] * len(batch)
         numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
@@ -278,6 +246,7 @@ class _Booking:
             else:
                 self._post(connection, rows, revised, found)
             self._count(connection, producers, found)
+        ledger.numbers.settle(self._entry)
         tell_differing(batch, revising.differing)
         return Written(found, reasons)
 
@@ -378,10 +347,6 @@ class _Booking:
                 place_of[identifier] = place
                 by_day.setdefault(day, []).append(identifier)
         return place_of, by_day
-
-
-def _bucketed(kind: Kind) -> list[Any]:
-    return [column for column in kind.columns if is_bucketed(column)]
 
 
 def _misfit(batch: Batch, why: str) -> Refused:

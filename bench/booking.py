@@ -203,8 +203,8 @@ def _recent(count: int, seed: int = 1) -> Iterator[Batch]:
 
 def _learn(ledger: Ledger, batch: Batch) -> None:
     """Series and producers are looked up once for the life of a collector."""
-    ledger.series_of(JOB, batch.columns)
-    ledger.producers_of(batch.producers)
+    ledger.numbers.series_of(JOB, batch.columns)
+    ledger.numbers.producers_of(batch.producers)
 
 
 def _seconds(ledger: Ledger, batch: Batch) -> float:

@@ -83,7 +83,7 @@ class ArchiveReading:
     def series(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> Integers:
         """The number of the series of each of these records."""
         bucketed = {column.name: columns[column.name] for column in kind.columns if is_bucketed(column)}
-        return np.array(self._ledger.series_of(kind, bucketed), np.int64)
+        return np.array(self._ledger.numbers.series_of(kind, bucketed), np.int64)
 
 
 def meet(one: Stretch, other: Stretch) -> bool:

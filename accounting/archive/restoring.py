@@ -24,12 +24,12 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     tables = ledger.tables_of(entry.kind)
     stored = checked_columns(folder, entry)
     columns = fields_of(tables.kind, stored)
-    series = ledger.series_of(tables.kind, columns)
-    producers = ledger.producers_of(stored[PRODUCER])
+    series = ledger.numbers.series_of(tables.kind, columns)
+    producers = ledger.numbers.producers_of(stored[PRODUCER])
     raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
     own = {name: stored[name] for name in (ID, ENTRY, MESSAGE)} | steps_in(tables.kind, stored)
     if tables.kind.since:
-        own[COUNTER] = ledger.counters_of(tables.kind, columns)
+        own[COUNTER] = ledger.numbers.counters_of(tables.kind, columns)
     count = len(stored[ID])
     archived = ledger.common.archived
     with ledger.database.write() as connection:

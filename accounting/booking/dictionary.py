@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Final, cast
 
 import msgspec
-from sqlalchemy import Table, select
+from sqlalchemy import Connection, Table, select
 
 from accounting.tables import DIGEST, DIGEST_BYTES
 from siteward.server.database import Columns, Conflict, Database
@@ -49,6 +49,7 @@ class Dictionary:
         self._names = [str(column.name) for column in columns]
         self._defaults = tuple(defaults)
         self._known: dict[Row, int] = {}
+        self._recent: dict[bytes, int] = {}
 
     def numbers(self, rows: Sequence[Row]) -> list[int]:
         """The number of each row; new rows are committed first, in a transaction of their own.
@@ -78,6 +79,19 @@ class Dictionary:
             raise Unnumbered([row for row, number in zip(rows, found, strict=True) if number is None])
         return cast("list[int]", found)
 
+    def holds(self, connection: Connection) -> bool:
+        """Whether the rows that were numbered or read since `settle` have the same numbers in a transaction."""
+        return not self._recent or self._found_in(connection, sorted(self._recent)) == self._recent
+
+    def settle(self) -> None:
+        """Know that the rows of until now are there to stay."""
+        self._recent.clear()
+
+    def forget(self) -> None:
+        """Look all rows up again from now on."""
+        self._known.clear()
+        self._recent.clear()
+
     def _learn(self, rows: Iterable[Row]) -> None:
         by_digest = {self._digest(row): row for row in rows}
         # In one order for all writers, so that no two wait for each other.
@@ -90,16 +104,20 @@ class Dictionary:
             with self._database.write() as connection:
                 self._database.dialect.insert_new(connection, self._table, columns)
             found |= self._found(new)
+        self._recent |= found
         for digest, number in found.items():
             self._known[by_digest[digest]] = number
 
     def _found(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        with self._database.read() as connection:
+            return self._found_in(connection, digests)
+
+    def _found_in(self, connection: Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
         digest = self._table.c[DIGEST]
         found: dict[bytes, int] = {}
-        with self._database.read() as connection:
-            for first in range(0, len(digests), AT_ONCE):
-                chosen = select(digest, self._number).where(digest.in_(digests[first : first + AT_ONCE]))
-                found |= {bytes(key): int(number) for key, number in connection.execute(chosen)}
+        for first in range(0, len(digests), AT_ONCE):
+            chosen = select(digest, self._number).where(digest.in_(digests[first : first + AT_ONCE]))
+            found |= {bytes(key): int(number) for key, number in connection.execute(chosen)}
         return found
 
     def _digest(self, row: Row) -> bytes:

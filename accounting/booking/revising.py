@@ -152,7 +152,7 @@ class Revising:
     def _number(self, rows: Sequence[Row]) -> None:
         """Give corrected records the numbers of the series in which they are now."""
         kind = self._batch.kind
-        numbers = self._ledger.known_series(kind, [series_row(kind, row) for row in rows])
+        numbers = self._ledger.numbers.known_series(kind, [series_row(kind, row) for row in rows])
         for row, number in zip(rows, numbers, strict=True):
             row[SERIES] = number
 

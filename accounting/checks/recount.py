@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Column as TableColumn
 from sqlalchemy import Connection, Table, func, select
 
 from accounting.archive.archive_file import ArchiveError
@@ -97,16 +98,21 @@ class Recount(msgspec.Struct):
 def extent(connection: Connection, tables: KindTables, reading: ArchiveReading) -> Slice | None:
     """All days in which a kind has records, files of the archive or buckets; None without any."""
     first, last = (tables.records.c[name] for name in times_of(tables.kind))
-    ends = list(connection.execute(select(func.min(first), func.max(last))).one())
-    edges = [int(each) // SECOND for each in ends if each is not None]
+    edges = [each // SECOND for each in ends(connection, first, last)]
     for table in (tables.prorated, tables.by_end):
-        start = table.c[START]
-        edges += [
-            int(each) for each in connection.execute(select(func.min(start), func.max(start))).one() if each is not None
-        ]
+        edges += ends(connection, table.c[START], table.c[START])
     for file in reading.files(connection, tables.kind, (NEVER, FOR_EVER)):
         edges += [file.day]
     return Slice(min(edges) // DAY * DAY, max(edges) // DAY * DAY + DAY) if edges else None
+
+
+def ends(connection: Connection, first: TableColumn[int], last: TableColumn[int]) -> list[int]:
+    """The least of a column and the greatest of another; nothing of an empty table.
+
+    One question each: SQLite looks at an index only where it is asked for one end of it.
+    """
+    found = (connection.execute(select(each)).scalar() for each in (func.min(first), func.max(last)))
+    return [int(each) for each in found if each is not None]
 
 
 def slices(connection: Connection, tables: KindTables, whole: Slice) -> Iterator[Slice]:

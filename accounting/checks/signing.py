@@ -8,7 +8,7 @@ import msgspec
 
 from accounting.booking.adjustments import ALL_VOS
 from accounting.booking.buckets import SECOND
-from accounting.checks.verifying import Counts, Scope, Untold, checked_buckets
+from accounting.checks.verifying import Counts, Scope, Untold, checked_buckets, checked_numbers
 from accounting.ledger import Ledger
 from accounting.periods.closed_months import ClosedMonth, PeriodError, closed_period, tables_of_kind
 from accounting.periods.signatures import sign
@@ -39,7 +39,8 @@ def sign_compared(ledger: Ledger, folder: Path, kind: str, month: int, by: str, 
         vo: whose records; those of all by default.
 
     Raises:
-        PeriodError: it is not closed, or its sums are not what its records say.
+        PeriodError: it is not closed, or its sums are not what its records say, or are counted under numbers that say
+            something else by now.
     """
     tables_of_kind(ledger, kind)
     with ledger.database.read() as connection:
@@ -51,6 +52,10 @@ def sign_compared(ledger: Ledger, folder: Path, kind: str, month: int, by: str, 
             untold.append(each)
         else:
             wrong += period.covers(str(each.series.get("vo", vo)))
+    numbers = sum(1 for _ in checked_numbers(ledger, scope, Counts()))
+    if numbers:
+        message = f"{numbers} rows of the month are not what was numbered so: `siteward ledger verify` tells which"
+        raise PeriodError(message)
     if wrong:
         message = f"{wrong} sums of the month are not what its records say: `siteward ledger verify`, then `rebuild`"
         raise PeriodError(message)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 
 from accounting.archive.archive_file import ArchiveError, File
 from accounting.archive.archive_reading import ArchiveReading, Unreadable
@@ -20,7 +20,7 @@ from accounting.booking.measures import factors, held
 from accounting.booking.postings import Postings
 from accounting.booking.snapshot_booking import looked, seen
 from accounting.booking.snapshots import of_day
-from accounting.checks.recount import Slice
+from accounting.checks.recount import Slice, ends
 from accounting.ledger import Ledger
 from accounting.snapshot_tables import COMPLETE, CYCLES, SnapshotTables
 from accounting.tables import ID, PRODUCER, SERIES, START, WIDTH
@@ -108,8 +108,7 @@ def snapshot_extent(connection: Connection, ledger: Ledger, tables: SnapshotTabl
     """All days of which a kind has records, files of the archive or buckets; None without any."""
     edges = [file.day for file in files_in(connection, ledger) if file.kind == tables.kind.name]
     for table in tables.bucket_tables:
-        starts = connection.execute(select(func.min(table.c[START]), func.max(table.c[START]))).one()
-        edges += [int(each) for each in starts if each is not None]
+        edges += ends(connection, table.c[START], table.c[START])
     key = tables.records.c[ID]
     for order in (key, key.desc()):
         found = connection.execute(select(key).order_by(order).limit(1)).scalar()
@@ -241,6 +240,9 @@ def _looked(kind: Kind, records: _Records, found: DayRecount) -> _Computed:
         looks: dict[tuple[Number, int], tuple[int, int]] = {}
         of_records = zip(records.series, records.columns[kind.time], records.columns["cycle_size"], strict=True)
         for series, time, size in of_records:
+            if series not in found.producers:
+                # Its series' row is lost, which `accounting.checks.numbered` tells.
+                continue
             look = found.producers[series], int(time)
             count, largest = looks.get(look, (0, 0))
             looks[look] = count + 1, max(largest, int(size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from accounting.archive.archived_ids import id_range, unpacked
 from accounting.archive.archiving import files_in
 from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.dictionary import AT_ONCE
+from accounting.checks.numbered import BadNumber, wrong_numbers
 from accounting.checks.recount import Differences, Slice, extent, recount, slices
 from accounting.checks.snapshot_recount import TableRecount, recount_day, snapshot_extent
 from accounting.checks.verify_sums import BadMonth, wrong_signatures, wrong_sums
@@ -24,6 +26,9 @@ from accounting.snapshot_tables import SnapshotTables, Tables
 from accounting.tables import ID, PRODUCER, SERIES, START, WIDTH, KindTables
 from siteward.records import moment
 from siteward.usage import Attribution
+
+ASKED_AT_ONCE: Final = 366 * DAY * SECOND
+"""Of a window that is looked at whatever there is in it."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -80,7 +85,7 @@ class Untold(msgspec.Struct, frozen=True):
         return (self.last - self.first).days + 1
 
 
-Finding = Difference | BadFile | BadMonth | Untold
+Finding = Difference | BadFile | BadMonth | BadNumber | Untold
 
 
 class Counts(msgspec.Struct):
@@ -97,6 +102,7 @@ class Counts(msgspec.Struct):
     """Sums that differ."""
     bad_files: int = 0
     bad_months: int = 0
+    bad_numbers: int = 0
     untold: int = 0
     """Days that could not be compared."""
 
@@ -123,6 +129,16 @@ class Scope(msgspec.Struct, frozen=True):
     def snapshots(self, ledger: Ledger) -> list[SnapshotTables]:
         """Those of the kinds of snapshots."""
         return [tables for name, tables in ledger.snapshots.items() if not self.kinds or name in self.kinds]
+
+    def whole(self, extent: Callable[[], Slice | None]) -> Slice | None:
+        """The days, of those that there are.
+
+        Args:
+            extent: tells these; it looks at all records, and is not asked for what one question of a year tells.
+        """
+        if self.start is None or self.end is None or self.end - self.start > ASKED_AT_ONCE:
+            return self.days(extent())
+        return self.days(Slice(self.start // SECOND // DAY * DAY, -(-self.end // (DAY * SECOND)) * DAY))
 
     def days(self, found: Slice | None) -> Slice | None:
         """Of the days that there are, those within."""
@@ -153,6 +169,8 @@ def verify(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Finding]:
                     counts.bad_files += 1
                 case BadMonth():
                     counts.bad_months += 1
+                case BadNumber():
+                    counts.bad_numbers += 1
                 case _:
                     counts.differences += 1
             yield finding
@@ -196,7 +214,7 @@ def checked_buckets(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[Di
     for tables in scope.tables(ledger):
         reading = ArchiveReading(ledger, scope.folder)
         with ledger.database.read() as connection:
-            whole = scope.days(extent(connection, tables, reading))
+            whole = scope.whole(partial(extent, connection, tables, reading))
             portions = list(slices(connection, tables, whole)) if whole else []
         for days in portions:
             with ledger.database.read() as connection:
@@ -214,7 +232,7 @@ def checked_snapshots(ledger: Ledger, scope: Scope, counts: Counts) -> Iterator[
     for tables in scope.snapshots(ledger):
         reading = ArchiveReading(ledger, scope.folder)
         with ledger.database.read() as connection:
-            whole = scope.days(snapshot_extent(connection, ledger, tables))
+            whole = scope.whole(partial(snapshot_extent, connection, ledger, tables))
         left_out: list[int] = []
         unreadable: list[Unreadable] = []
         for day in whole.days if whole else ():
@@ -238,8 +256,18 @@ def checked_months(ledger: Ledger, scope: Scope, _counts: Counts) -> Iterator[Ba
     yield from wrong_signatures(ledger, scope.kinds)
 
 
+def checked_numbers(ledger: Ledger, scope: Scope, _counts: Counts) -> Iterator[BadNumber]:
+    """Series, producers and counters under whose numbers anything is counted: each is what was numbered so."""
+    every: list[Tables] = [*scope.tables(ledger), *scope.snapshots(ledger)]
+    for tables in every:
+        with ledger.database.read() as connection:
+            found = list(wrong_numbers(connection, ledger, tables, (scope.start, scope.end)))
+        yield from found
+
+
 CHECKS: Final[tuple[Callable[[Ledger, Scope, Counts], Iterator[Finding]], ...]] = (
     checked_files,
+    checked_numbers,
     checked_buckets,
     checked_snapshots,
     checked_months,

@@ -37,7 +37,7 @@ def verify(
     folder: Annotated[str, typer.Option("--folder", help=FOLDER)] = "",
     limit: Annotated[int, typer.Option(min=0, help="Findings that are shown; all are counted.")] = MOST_SHOWN,
 ) -> None:
-    """Compare files of the archive with their digests, buckets with their records, signed months with what was signed.
+    """Compare files with their digests, series with theirs, buckets with records, signed months with what was signed.
 
     Writing may go on meanwhile. Ends with 1 where anything differs. Days whose records are not all there cannot be
     told: they are shown, and change nothing of how it ends.
@@ -57,7 +57,7 @@ def verify(
     tell(_told(counts))
     if counts.differences:
         tell("`siteward ledger rebuild` makes buckets what their records come to")
-    if counts.differences or counts.bad_files or counts.bad_months:
+    if counts.differences or counts.bad_files or counts.bad_months or counts.bad_numbers:
         raise typer.Exit(1)
 
 
@@ -110,12 +110,16 @@ def scope(ledger: Ledger, settings: Settings, kinds: Sequence[str], window: tupl
 
 
 def _row(finding: Finding) -> tuple[object, ...]:
+    from accounting.checks.numbered import BadNumber  # noqa: PLC0415  # as above.
     from accounting.checks.verify_sums import BadMonth  # noqa: PLC0415  # as above.
     from accounting.checks.verifying import BadFile, Untold  # noqa: PLC0415  # `--help` needs none of it.
 
     match finding:
         case BadFile():
             return finding.kind, "file", None, None, finding.file, None, None, None, finding.why
+        case BadNumber():
+            row = f"{finding.table} {finding.number}"
+            return finding.kind, "number", None, None, row, None, None, None, finding.why
         case BadMonth():
             return finding.kind, finding.what, f"{finding.month:%Y-%m}", None, None, None, None, None, finding.why
         case Untold():
@@ -136,7 +140,8 @@ def _told(counts: Counts) -> str:
     untold = f"; {counts.untold} days cannot be told, since not all of their records are there" if counts.untold else ""
     files = f"; {counts.bad_files} files are not as they should be" if counts.bad_files else ""
     months = f"; {counts.bad_months} months are not what they should be" if counts.bad_months else ""
-    return f"{looked_at}: {counts.differences or 'no'} differences{files}{months}{untold}"
+    numbers = f"; {counts.bad_numbers} rows are not what was numbered so" if counts.bad_numbers else ""
+    return f"{looked_at}: {counts.differences or 'no'} differences{numbers}{files}{months}{untold}"
 
 
 def _day(second: int) -> str:

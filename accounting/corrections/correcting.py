@@ -59,7 +59,7 @@ def finish(ledger: Ledger, number: int) -> None:
         correction = find_correction(connection, ledger.common.corrections, number)
     if PRODUCER_FIELD in correction.given:
         # What snapshots were looked at by is numbered.
-        ledger.producers_of([str(correction.given[PRODUCER_FIELD])])
+        ledger.numbers.producers_of([str(correction.given[PRODUCER_FIELD])])
     while correction.state in UNFINISHED:
         correction = _again(ledger, correction, lambda: _step(ledger, number))
 
@@ -140,7 +140,7 @@ def _again(ledger: Ledger, correction: Correction, act: Callable[[], Correction]
         try:
             return act()
         except Unnumbered as unnumbered:
-            ledger.number_series(ledger.kinds[correction.kind], unnumbered.rows)
+            ledger.numbers.number_series(ledger.kinds[correction.kind], unnumbered.rows)
         except Misfit as error:
             message = f"a sum of correction {correction.number} does not fit into its bucket ({error}); {_WAY_BACK}"
             raise CorrectionError(message) from error
@@ -212,7 +212,7 @@ class _Slice:
     def _numbered(self, rows: Sequence[Row | None]) -> list[Row | None]:
         """Corrected records with the number of their series, and the entry that made them so."""
         counted = [series_row(self._kind, row) for row in rows if row is not None]
-        series = iter(self._ledger.known_series(self._kind, counted))
+        series = iter(self._ledger.numbers.known_series(self._kind, counted))
         return [None if row is None else {**row, SERIES: next(series), ENTRY: self._correction.entry} for row in rows]
 
     def _refuse_large(self, rows: Sequence[Row | None], before: Sequence[Row]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -80,7 +81,7 @@ class _Rebuilding:
         if run is not None:
             yield from self._finished(run)
         with self._ledger.database.read() as connection:
-            whole = self._scope.days(extent(connection, self._tables, self._reading))
+            whole = self._scope.whole(partial(extent, connection, self._tables, self._reading))
         for days in _without(whole, None if run is None else Slice(run.first, run.last)):
             self._begin(days)
             yield from self._finished(self._present())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete
@@ -44,7 +45,7 @@ def rebuild_snapshots(ledger: Ledger, tables: SnapshotTables, scope: Scope) -> I
     """Make buckets of one kind what their records come to; see `accounting.upkeep.rebuild.rebuild`."""
     reading = ArchiveReading(ledger, scope.folder)
     with ledger.database.read() as connection:
-        whole = scope.days(snapshot_extent(connection, ledger, tables))
+        whole = scope.whole(partial(snapshot_extent, connection, ledger, tables))
     days = list(whole.days) if whole else []
     for first in range(0, len(days), DAYS):
         some = days[first : first + DAYS]

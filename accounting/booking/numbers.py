@@ -1,0 +1,119 @@
+"""The numbers by which one process books: of series, producers and counters, as long as its database has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from accounting.booking.dictionary import Dictionary, Row
+from accounting.snapshot_tables import SnapshotTables, Tables
+from accounting.tables import ENTRY, CommonTables, is_bucketed
+from siteward.log import get_logger
+from siteward.records import Kind
+from siteward.records.declaration import Column
+from siteward.server.database import Conflict, Database
+
+log = get_logger(__name__)
+
+
+class Lost(Conflict):
+    """The database has lost what this process wrote or read: all numbers were forgotten; do it again."""
+
+
+class Numbers:
+    """Numbers that are kept in memory. One thread at a time uses them.
+
+    A database that is put back from a backup, or a standby that takes over a moment behind, has lost the latest rows,
+    and gives their numbers to others. So each transaction that books looks first whether the last one of this process
+    is there still, and the rows that were numbered since.
+    """
+
+    def __init__(self, database: Database, common: CommonTables, tables: Mapping[str, Tables]) -> None:
+        """Name the tables.
+
+        Args:
+            database: where they are.
+            common: those that all kinds share.
+            tables: of each kind, by its name.
+        """
+        self._entries = common.entries
+        self._entry: int | None = None
+        self._producers = Dictionary(database, common.producers, [None])
+        self._series = {
+            name: Dictionary(database, each.series, [column.default for column in bucketed(each.kind)])
+            for name, each in tables.items()
+        }
+        self._counters = {
+            name: Dictionary(database, each.counters, [None] * (1 + len(each.kind.counted_by)))
+            for name, each in tables.items()
+            if not isinstance(each, SnapshotTables) and each.counters is not None
+        }
+
+    def series_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The number of each record's series."""
+        rows = list(zip(*(columns[column.name] for column in bucketed(kind)), strict=True))
+        return self._series[kind.name].numbers(rows)
+
+    def known_series(self, kind: Kind, rows: Sequence[Row]) -> list[int]:
+        """The same for rows of bucketed dimensions, within a transaction.
+
+        Raises:
+            accounting.booking.dictionary.Unnumbered: give its rows to `number_series`, and do the transaction again.
+        """
+        return self._series[kind.name].known(rows)
+
+    def number_series(self, kind: Kind, rows: Sequence[Row]) -> None:
+        """Number series, in a transaction of its own."""
+        self._series[kind.name].numbers(rows)
+
+    def counters_of(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+        """The number of each record's counter."""
+        rows = list(zip(*(columns[name] for name in ("vo", *kind.counted_by)), strict=True))
+        return self._counters[kind.name].numbers(rows)
+
+    def producers_of(self, names: Sequence[str]) -> list[int]:
+        """The number of each producer."""
+        return self._producers.numbers([(name,) for name in names])
+
+    def refuse_lost(self, connection: Connection) -> None:
+        """Look whether the database of a transaction has all that these numbers were read from.
+
+        Raises:
+            Lost: it has not; from now on they are read again.
+        """
+        if self._is_there(connection) and all(each.holds(connection) for each in self._dictionaries()):
+            return
+        self._entry = None
+        for each in self._dictionaries():
+            each.forget()
+        message = "the database has lost what this process had written: it was put back, or another server took over"
+        log.warning(message)
+        raise Lost(message)
+
+    def settle(self, entry: int) -> None:
+        """Know that a transaction of this process was committed in which nothing was lost.
+
+        Args:
+            entry: that it has left.
+        """
+        self._entry = entry
+        for each in self._dictionaries():
+            each.settle()
+
+    def _is_there(self, connection: Connection) -> bool:
+        if self._entry is None:
+            return True
+        mine = select(self._entries.c[ENTRY]).where(self._entries.c[ENTRY] == self._entry)
+        return connection.execute(mine).first() is not None
+
+    def _dictionaries(self) -> Iterator[Dictionary]:
+        yield self._producers
+        yield from self._series.values()
+        yield from self._counters.values()
+
+
+def bucketed(kind: Kind) -> list[Column]:
+    """The dimensions of a kind that enter buckets: what a series is made of."""
+    return [column for column in kind.columns if is_bucketed(column)]
