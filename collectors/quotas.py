@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from siteward.server.places import may_take
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.settings import GatewaySettings
 
@@ -68,8 +69,8 @@ class Quotas:
     def reading(self, sender: Sender) -> Iterator[None]:
         """Hold one of a sender's places, and one of its VO's, while its request is read.
 
-        Who holds some takes another one only while enough are free for others: up to fifteen VOs, however noisy they
-        are, leave a place for the next one. Beyond that, the only request of a VO waits for its turn.
+        Who holds some takes another one only while enough are free for others: however many VOs are noisy, they leave a
+        place for the next one. Where several come at the same moment, the only request of a VO waits for its turn.
 
         Of which VO the records are is not known before; whoever sends for several has a place of the one that holds
         fewest, so that one of them that is noisy does not keep out what is sent for the others.
@@ -100,7 +101,7 @@ class Quotas:
     @staticmethod
     def _check_places(held: int, most: int, free: int, whose: str) -> None:
         """Refuse one more, beyond a share of the free places by which somebody alone holds no more than `most`."""
-        if held and (held + 1) * (AT_ONCE - most) > most * (free - 1):
+        if not may_take(held=held, most=most, free=free, places=AT_ONCE):
             message = f"{held} requests of {whose} are being read, and {free} places are free; try again later"
             raise Problem(429, message, headers=RETRY_AFTER)
 

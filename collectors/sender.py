@@ -12,7 +12,7 @@ from siteward.records import Kind, Refused, Row, Shape
 from siteward.server.auth import Permission
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.producer import account_of, is_told_by_name, producer_name
-from siteward.server.auth.roles import SHARED, Grant
+from siteward.server.auth.roles import Grant
 
 SITE: Final = "site"
 PRODUCER: Final = "producer"
@@ -32,6 +32,7 @@ class Sender:
 
     def __init__(self, caller: Caller, people: People) -> None:
         """Take the caller, and what makes pseudonyms, which is asked once one is needed: it may wait for a database."""
+        self._caller = caller
         self._identity = identity = caller.identity
         self._people = people
         self._grants = caller.grants
@@ -68,10 +69,8 @@ class Sender:
 
     @property
     def places_of(self) -> tuple[str, ...]:
-        """The VOs of whose places its requests may take one; what all share is nobody's, unless it has nothing else."""
-        reporting = [grant for grant in self._grants if grant.allows(Permission.REPORT)] or self._grants
-        vos = tuple(dict.fromkeys(each for grant in reporting for each in grant.vos))
-        return tuple(each for each in vos if each != SHARED) or vos
+        """The VOs of whose places its requests may take one."""
+        return self._caller.places_of(Permission.REPORT)
 
     def may_send(self, kind: Kind) -> bool:
         """Whether there is any record of a kind that it may send."""

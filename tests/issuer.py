@@ -97,6 +97,7 @@ class Issuer:
         asked: every address that it was asked for.
         is_up: whether it answers.
         extra: further answers, by address.
+        further: claims that its good tokens have beside those of a WLCG token.
     """
 
     def __init__(self, url: str = "https://dteam.iam.example", algorithm: str = "ES256") -> None:
@@ -109,6 +110,7 @@ class Issuer:
         self.is_up = True
         self.lasting: float | None = None
         self.extra: dict[str, Callable[[Mapping[str, str]], object]] = {}
+        self.further: dict[str, object] = {}
         self.rotate()
 
     def rotate(self, algorithm: str = "") -> str:
@@ -140,7 +142,7 @@ class Issuer:
         raise FetchError(message)
 
     def claims(self, **changes: object) -> dict[str, object]:
-        """Those of a good WLCG token; a change to None leaves one out. Dots in names are written `__`."""
+        """Those of a good token; a change to None leaves one out. Dots in names are written `__`."""
         claims: dict[str, object] = {
             "wlcg.ver": "1.0",
             "iss": self.url,
@@ -152,7 +154,7 @@ class Issuer:
             "exp": int(NOW) + 3600,
             "wlcg.groups": ["/dteam"],
         }
-        claims |= {name.replace("__", "."): value for name, value in changes.items()}
+        claims |= self.further | {name.replace("__", "."): value for name, value in changes.items()}
         return {name: value for name, value in claims.items() if value is not None}
 
     def header(self, **changes: object) -> dict[str, object]:

@@ -72,17 +72,21 @@ def logout(
     from siteward.oauth.logins import forget  # noqa: PLC0415
 
     address = _address(context, url)
-    found = forget(address)
-    if found is None:
-        tell(f"nobody is logged in at {address}")
-        return
-    if found.refresh:
-        with suppress(IssuerRefuses):
-            try:
-                _client(found.issuer, found.client).revoke(found.refresh)
-            except FetchError as error:
-                tell(f"the issuer could not be told: {error}")
-    tell(f"logged out at {address}")
+    forgotten = forget(address)
+    for found in forgotten.logins:
+        if found.refresh:
+            with suppress(IssuerRefuses):
+                try:
+                    _client(found.issuer, found.client).revoke(found.refresh)
+                except FetchError as error:
+                    tell(f"the issuer could not be told: {error}")
+    if forgotten.remains:
+        tell(
+            f"not logged out: the keyring may keep tokens for {address} still ({forgotten.remains}); unlock it, or go "
+            "to where it is, and run `siteward logout` again"
+        )
+        raise typer.Exit(1)
+    tell(f"logged out at {address}" if forgotten.logins else f"nobody is logged in at {address}")
 
 
 def renewed(login: Login) -> Login:

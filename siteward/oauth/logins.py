@@ -6,19 +6,20 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 
+from siteward.log import get_logger
+from siteward.oauth.keyrings import Ring, RingError, safe_ring
 from siteward.private_files import make_private, read_private
 from siteward.settings import SettingsError
 
-SERVICE: Final = "siteward"
-"""Under which the keyring keeps them."""
 MARGIN: Final = 60.0
 """Seconds before its end from which on a token is not sent any more, but a new one asked for."""
+log = get_logger(__name__)
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -43,17 +44,16 @@ class Login(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}(issuer={self.issuer!r}, …)"
 
 
-class Keeper(Protocol):
-    """Keeps log-ins by the app's address."""
+class Forgotten(msgspec.Struct, frozen=True):
+    """What is kept no more of an app.
 
-    def find(self, url: str) -> Login | None:
-        """That of an app; None without."""
+    Attributes:
+        logins: those that there were, as far as they could be read.
+        remains: why the keyring may keep one all the same; "" where it keeps none.
+    """
 
-    def keep(self, url: str, login: Login) -> None:
-        """Keep one in place of any older one."""
-
-    def forget(self, url: str) -> None:
-        """Keep none of an app any more."""
+    logins: tuple[Login, ...]
+    remains: str = ""
 
 
 class FileKeeper:
@@ -92,41 +92,98 @@ class FileKeeper:
         make_private(self.path, msgspec.json.encode(logins), replacing=True)
 
 
-class KeyringKeeper:
-    """In the keyring that the desktop offers."""
+class Keeper:
+    """In the keyring, where there is one that does what it says; else in the file.
 
-    def __init__(self, keyring: Any) -> None:  # noqa: ANN401  # the library is optional.
-        """Take the library."""
-        self._keyring = keyring
+    What the file holds of an app is the newer one: it comes there only when the keyring does not take it. The addresses
+    of which the keyring has something are noted beside the file, so that who has no keyring at the moment, such as over
+    SSH, is told so, and who never logged in is not.
+    """
+
+    def __init__(self, folder: Path, ring: Ring | None) -> None:
+        """Take where the file and the notes are, and the keyring."""
+        self._ring = ring
+        self._file = FileKeeper(folder / "logins.json")
+        self._notes = folder / "keyring.json"
 
     def find(self, url: str) -> Login | None:
-        """That of an app; None where the keyring is locked, too: whoever never logged in is not held up by it."""
-        from keyring.errors import KeyringError  # noqa: PLC0415  # only where there is one.
+        """That of an app; None without, and where the keyring does not tell it, which is logged.
 
+        Raises:
+            SettingsError: others may read the file, or it is not ours.
+        """
+        found = self._file.find(url)
+        if found is not None:
+            return found
         try:
-            found = self._keyring.get_password(SERVICE, url)
-            return msgspec.json.decode(found, type=Login) if found else None
-        except (KeyringError, msgspec.DecodeError):
+            return self._decoded(self._answering().read(url))
+        except RingError as error:
+            if url in self._noted():
+                log.warning("the keyring does not tell the log-in that it keeps", address=url, error=str(error))
             return None
 
     def keep(self, url: str, login: Login) -> None:
-        """Keep one.
+        """Keep one in place of any older one; where the keyring does not take it, that is logged.
 
         Raises:
-            SettingsError: the keyring is locked.
+            SettingsError: others may read the file, or it is not ours.
+            OSError: it cannot be written.
         """
-        from keyring.errors import KeyringError  # noqa: PLC0415  # as above.
+        if self._ring is not None:
+            # Before it is there: what is not noted would be forgotten nowhere.
+            self._note(self._noted() | {url})
+            try:
+                self._ring.write(url, msgspec.json.encode(login).decode())
+            except RingError as error:
+                message = "the keyring takes nothing; the log-in is kept in a file that only you may read"
+                log.warning(message, file=str(self._file.path), error=str(error))
+            else:
+                self._file.forget(url)
+                return
+        self._file.keep(url, login)
 
+    def forget(self, url: str) -> Forgotten:
+        """Keep none of an app any more; what there was, and whether the keyring may keep something all the same.
+
+        Raises:
+            SettingsError, OSError: as `keep`; nothing is forgotten then.
+        """
+        in_file = self._file.find(url)
+        if in_file is not None:
+            self._file.forget(url)
+        in_ring, remains = None, ""
         try:
-            self._keyring.set_password(SERVICE, url, msgspec.json.encode(login).decode())
-        except KeyringError as error:
-            message = f"the keyring takes nothing: {error}; unlock it"
-            raise SettingsError(message) from error
+            ring = self._answering()
+            in_ring = self._decoded(ring.read(url))
+            ring.remove(url)
+            if url in self._noted():
+                self._note(self._noted() - {url})
+        except RingError as error:
+            # Without a keyring, nothing is there but what was noted.
+            remains = str(error) if self._ring is not None or url in self._noted() else ""
+        return Forgotten(tuple(each for each in (in_file, in_ring) if each is not None), remains)
 
-    def forget(self, url: str) -> None:
-        """Keep none of an app any more."""
-        if self._keyring.get_password(SERVICE, url) is not None:
-            self._keyring.delete_password(SERVICE, url)
+    def _answering(self) -> Ring:
+        if self._ring is None:
+            message = "there is none here that is safe to use"
+            raise RingError(message)
+        return self._ring
+
+    @staticmethod
+    def _decoded(text: str) -> Login | None:
+        """A log-in as the keyring keeps it; None where that is something else, which is of no use."""
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(text, type=Login)
+        return None
+
+    def _noted(self) -> set[str]:
+        """The addresses of which the keyring may have something."""
+        with suppress(FileNotFoundError, msgspec.DecodeError):
+            return msgspec.json.decode(read_private(self._notes), type=set[str])
+        return set()
+
+    def _note(self, urls: set[str]) -> None:
+        make_private(self._notes, msgspec.json.encode(sorted(urls)), replacing=True)
 
 
 def folder_of(environ: Mapping[str, str]) -> Path:
@@ -135,23 +192,8 @@ def folder_of(environ: Mapping[str, str]) -> Path:
 
 
 def keeper(environ: Mapping[str, str] | None = None) -> Keeper:
-    """The keyring, where the library is installed and has one that is safe to use; else the file."""
-    environ = os.environ if environ is None else environ
-    ring = _keyring()
-    return KeyringKeeper(ring) if ring is not None else FileKeeper(folder_of(environ) / "logins.json")
-
-
-def _keyring() -> Any:  # noqa: ANN401  # the library is optional.
-    try:
-        import keyring  # noqa: PLC0415  # optional, and slow to load.
-        from keyring.errors import KeyringError  # noqa: PLC0415
-    except ImportError:
-        return None
-    try:
-        # Those that keep nothing, or keep it in the clear, say so by their priority.
-        return keyring if keyring.get_keyring().priority >= 1 else None
-    except (KeyringError, RuntimeError):
-        return None
+    """What keeps this user's log-ins."""
+    return Keeper(folder_of(os.environ if environ is None else environ), safe_ring())
 
 
 def keep(url: str, login: Login, environ: Mapping[str, str] | None = None) -> None:
@@ -160,14 +202,10 @@ def keep(url: str, login: Login, environ: Mapping[str, str] | None = None) -> No
         keeper(environ).keep(url, login)
 
 
-def forget(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
-    """Keep none of an app any more; the one that there was."""
+def forget(url: str, environ: Mapping[str, str] | None = None) -> Forgotten:
+    """Keep none of an app any more; what there was, and what may remain."""
     with _alone(folder_of(os.environ if environ is None else environ)):
-        kept = keeper(environ)
-        found = kept.find(url)
-        if found is not None:
-            kept.forget(url)
-    return found
+        return keeper(environ).forget(url)
 
 
 def kept_token(

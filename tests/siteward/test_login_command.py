@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -24,7 +22,7 @@ from siteward.client import Client
 from siteward.oauth import logins as module
 from siteward.oauth.client import IssuerClient, IssuerRefuses
 from siteward.oauth.fetching import FetchError
-from siteward.oauth.logins import FileKeeper, KeyringKeeper, Login, keeper, kept_token
+from siteward.oauth.logins import FileKeeper, Login, keeper, kept_token
 from siteward.oauth.service import MARGIN, ServiceToken
 from siteward.server.app import create_app
 from siteward.settings import GrantSettings, IssuerSettings, Settings, SettingsError
@@ -45,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     for name in ("BEARER_TOKEN", "BEARER_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(module, "_keyring", lambda: None)
+    monkeypatch.setattr(module, "safe_ring", lambda: None)
     monkeypatch.setattr("siteward.oauth.client.time.sleep", lambda _seconds: None)
     return tmp_path
 
@@ -200,46 +198,6 @@ def test_a_file_that_others_may_read_is_not_used(home: Path) -> None:
     file.write_bytes(b"{")
     with pytest.raises(SettingsError, match="not what was written there"):
         keeper().find("https://app")
-
-
-class Ring(ModuleType):
-    """A keyring in memory, as the library is used."""
-
-    def __init__(self, priority: float) -> None:
-        super().__init__("keyring")
-        self.kept: dict[tuple[str, str], str] = {}
-        self.priority = priority
-
-    def get_keyring(self) -> Any:
-        return self
-
-    def get_password(self, service: str, name: str) -> str | None:
-        return self.kept.get((service, name))
-
-    def set_password(self, service: str, name: str, value: str) -> None:
-        self.kept[service, name] = value
-
-    def delete_password(self, service: str, name: str) -> None:
-        del self.kept[service, name]
-
-
-def test_the_keyring_is_used_where_it_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that keeps nothing, or keeps it in the clear, is not."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    errors = ModuleType("keyring.errors")
-    errors.KeyringError = RuntimeError  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
-    for priority, kind in ((0.5, FileKeeper), (5, KeyringKeeper)):
-        monkeypatch.setitem(sys.modules, "keyring", Ring(priority))
-        assert isinstance(keeper(), kind)
-    login, kept = Login("https://iam.example", "cli", "a", "b", 1.0), keeper()
-    assert kept.find("https://app") is None
-    kept.forget("https://app")
-    kept.keep("https://app", login)
-    assert kept.find("https://app") == login
-    kept.forget("https://app")
-    assert kept.find("https://app") is None
-    assert not list(tmp_path.rglob("logins.json"))
 
 
 def test_a_service_gets_its_own_token(issuer: OidcServer) -> None:

@@ -68,6 +68,15 @@ class Caller(msgspec.Struct, frozen=True):
         vos = sorted({vo for grant in self.grants if grant.allows(permission) for vo in grant.vos})
         return () if EVERY in vos else tuple(vos)
 
+    def places_of(self, permission: Permission) -> tuple[str, ...]:
+        """The VOs of whose places a request may take one that a permission is about.
+
+        What all share is nobody's, unless it has nothing else.
+        """
+        grants = [grant for grant in self.grants if grant.allows(permission)] or self.grants
+        vos = tuple(dict.fromkeys(vo for grant in grants for vo in grant.vos))
+        return tuple(vo for vo in vos if vo != SHARED) or vos
+
     def reads(self) -> Reads:
         """Which VOs it may read, and whether all of that at once."""
         vos = {vo for grant in self.grants if grant.allows(Permission.READ) for vo in grant.vos}

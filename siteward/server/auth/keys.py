@@ -12,7 +12,6 @@ import msgspec
 from siteward.log import get_logger
 from siteward.oauth.discovery import Metadata, address_in, described_by, json_object
 from siteward.oauth.fetching import Fetch, FetchError
-from siteward.server.auth.allowance import Allowance
 from siteward.server.auth.key_file import KeyFile, Told
 from siteward.server.auth.key_set import Key, published_in, usable
 from siteward.server.auth.refusal import Reason, TokenRefused
@@ -25,9 +24,8 @@ OUTAGE: Final = 2 * 86_400.0
 """Seconds for which keys are believed while their issuer does not answer (the same: default 2 days)."""
 RETRY: Final = 60.0
 """Seconds between two questions to an issuer that did not answer."""
-UNKNOWN_AT_ONCE: Final = 3
 UNKNOWN_EVERY: Final = 60.0
-"""An issuer is asked about keys that it did not have: so often at once, and once more after so many seconds."""
+"""Seconds in which an issuer is asked once, answered or not, about keys that it did not have."""
 
 log = get_logger(__name__)
 
@@ -57,7 +55,7 @@ class IssuerKeys:
         self._file = file
         self._asking = threading.Lock()
         self._tried = float("-inf")
-        self._unknown = Allowance(UNKNOWN_AT_ONCE, UNKNOWN_EVERY)
+        self._asked_unknown = float("-inf")
         told = file.read(clock()) if file else None
         # Of before: the issuer is asked again first.
         self._kept = _Kept(told.metadata, _by_name(told), told.asked, told.asked) if told else None
@@ -123,8 +121,8 @@ class IssuerKeys:
     def _ask_where_due(self, name: str, seen: _Kept | None) -> bool:
         """Ask the issuer if what is kept is too old, or has no key of a name; whether it has told since `seen`.
 
-        Names are anybody's to invent: they have an allowance of their own, so that neither an outage nor a stranger
-        uses up the question by which a new key is found.
+        Names are anybody's to invent: they have one question a minute, of their own. Whoever it is that asks it, all
+        keys are told.
         """
         kept, now = self._kept, self._clock()
         if kept is None or now >= kept.until:
@@ -132,7 +130,9 @@ class IssuerKeys:
                 self._ask()
         elif any(each == name for each, _ in kept.keys):
             return True
-        elif kept is seen and self._unknown.take(now):
+        elif kept is seen and not 0 <= now - self._asked_unknown < UNKNOWN_EVERY:
+            # A clock that was set back does not make a new key wait until it shows the same again.
+            self._asked_unknown = now
             self._ask()
         return self._kept is not seen
 
