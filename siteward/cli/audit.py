@@ -13,7 +13,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import one_or_all, reads, shows_all
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ COLUMNS: Final = ("number", "at", "subject", "issuer", "token", "action", "vos",
 
 
 @commands.callback(invoke_without_command=True)
-@reads(Permission.ADMINISTER)
+@shows_all(Permission.ADMINISTER, vos=one_or_all)
 def audit(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     subject: Annotated[str, typer.Option(help="Only what this one did.")] = "",

@@ -29,6 +29,8 @@ MOST: Final = 1_000
 """Entries of one answer."""
 ASKED: Final = "asked"
 """The outcome of what is not done yet."""
+SEEN: Final = "seen"
+"""The outcome of an entry that says that somebody looks at what is others'."""
 _GREATEST: Final = "\U0010ffff"
 
 
