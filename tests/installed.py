@@ -27,7 +27,11 @@ DATABASES: Final[Mapping[str, Callable[[Any], PostgresPlace | MariaPlace]]] = {
 
 
 class Stores:
-    """Where the installations of a test are to keep what they know; each has places that no other one has."""
+    """Where the installations of a test are to keep what they know; each has places that no other one has.
+
+    Attributes:
+        clusters: the places on OpenSearch, if any.
+    """
 
     def __init__(self, combination: str, request: pytest.FixtureRequest, opened: ExitStack) -> None:
         """Start what is needed.
@@ -38,7 +42,7 @@ class Stores:
             opened: closes the places.
         """
         self._opened = opened
-        self._clusters: list[Place] = []
+        self.clusters: list[Place] = []
         store, database = combination.split("-")
         nodes: Nodes = request.getfixturevalue("opensearch_nodes")
         self._search = nodes.node(NEWEST) if store == "opensearch" else None
@@ -55,13 +59,13 @@ class Stores:
             changed["access"] = msgspec.structs.replace(settings.access, **where)
         if self._search is not None:
             cluster = self._opened.enter_context(closing(Place(self._search)))
-            self._clusters.append(cluster)
+            self.clusters.append(cluster)
             changed["monitoring"] = cluster.settings.monitoring
         return msgspec.structs.replace(settings, **changed)
 
     def show(self) -> None:
         """Have whatever was written found now, and not within a second."""
-        for cluster in self._clusters:
+        for cluster in self.clusters:
             cluster.refresh()
 
 

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from accounting.cli.answering import By, End, File, Form, Showing, Start, Url, Where, Window, Zone, ask
 from accounting.cli.reports import report, reports
 from siteward.cli import PLAIN
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import shows_all, unless_elsewhere
 from siteward.query_text import split_list
 from siteward.server.auth import Permission
 from siteward.usage_text import UsageText
@@ -39,7 +39,7 @@ def _account() -> None:
 
 
 @account.command(short_help="Ask any question: `usage` may be left out.")
-@reads(Permission.READ)
+@shows_all(Permission.READ, vos=unless_elsewhere)
 def usage(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")],

@@ -12,7 +12,7 @@ import typer
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ START: Final = "First day: a date, -30d, or a calendar word."
 END: Final = "First day after the last."
 
 
-@reads(Permission.ACCOUNT)
+@shows_all(Permission.ACCOUNT)
 def verify(
     context: typer.Context,
     kinds: Annotated[list[str] | None, typer.Argument(help="Kinds; all by default.")] = None,

@@ -10,11 +10,11 @@ import typer
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import shows_all
 from siteward.server.auth import Permission
 
 
-@reads(Permission.READ)
+@shows_all(Permission.READ)
 def completeness(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[list[str] | None, typer.Option(help="Kind; may be repeated. All by default.")] = None,

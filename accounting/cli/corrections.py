@@ -14,7 +14,7 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import Options, options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def void(  # noqa: PLR0917  # as above.
 
 
 @commands.command(short_help="List corrections, or show what one changes.")
-@reads(Permission.READ)
+@shows_all(Permission.READ)
 def corrections(
     context: typer.Context,
     number: Annotated[

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +11,7 @@ from accounting.cli.opened import REASON, Person, opened, person
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, one_or_all, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ Vo = Annotated[str, typer.Option(help="Of this VO; `*`, the default, of all that
 
 
 @commands.command(short_help="List closed and signed months.")
-@reads(Permission.READ)
+@shows_all(Permission.READ, vos=one_or_all)
 def periods(
     context: typer.Context,
     kind: OfKind = "",
@@ -46,13 +45,8 @@ def periods(
         show(COLUMNS, map(_row, found), chosen.output)
 
 
-def _of_vo(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Whose month it is, for the audit."""
-    return (given.get("vo", "*"),)
-
-
 @commands.command(short_help="Close a month: from now on its figures change visibly only.")
-@changes(Permission.ACCOUNT, vos=_of_vo)
+@changes(Permission.ACCOUNT, vos=one_or_all)
 def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
@@ -67,7 +61,7 @@ def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Pe
 
 
 @commands.command(short_help="Stand for the figures of a closed month.")
-@changes(Permission.ACCOUNT, vos=_of_vo)
+@changes(Permission.ACCOUNT, vos=one_or_all)
 def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Stand for a closed month's figures as of closing: a digest of them is kept with your name.
 
@@ -88,7 +82,7 @@ def sign(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Per
 
 
 @commands.command(short_help="Let a closed month change again.")
-@changes(Permission.ACCOUNT, vos=_of_vo)
+@changes(Permission.ACCOUNT, vos=one_or_all)
 def reopen(
     context: typer.Context,
     kind: Kind,
@@ -108,7 +102,7 @@ def reopen(
 
 
 @commands.command(short_help="Show what has changed a closed month.")
-@reads(Permission.READ)
+@shows_all(Permission.READ, vos=one_or_all)
 def adjustments(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*") -> None:
     """Show what has changed a month since it was closed: when, why, by which entry, and by how much."""
     from accounting.periods.adjusted import adjustments_of  # noqa: PLC0415  # as above.
@@ -145,7 +139,7 @@ def adjustments(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*") 
 
 
 @commands.command("verify-periods", short_help="Compute the digests of signed months again.")
-@reads(Permission.ACCOUNT)
+@shows_all(Permission.ACCOUNT)
 def verify_periods(context: typer.Context, kind: OfKind = "") -> None:
     """Compute the digests of signed months again; ends with 1 where one is not what was signed."""
     from accounting.periods.signatures import verified_periods  # noqa: PLC0415  # as above.

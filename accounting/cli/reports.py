@@ -11,7 +11,7 @@ from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
 from siteward.cli.query import asked_app, refusals_of_questions
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import reads, shows_all, unless_elsewhere
 from siteward.query_text import split_list
 from siteward.server.auth import Permission
 from siteward.settings import Settings
@@ -37,7 +37,7 @@ def reports(
         tell(f"by: {', '.join(found[0].by)}")
 
 
-@reads(Permission.READ)
+@shows_all(Permission.READ, vos=unless_elsewhere)
 def report(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="As `siteward account reports` names it, such as job/core_time/rate.")],

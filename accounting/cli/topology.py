@@ -14,7 +14,7 @@ from accounting.cli.opened import opened
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import changes, reads, tell_change
+from siteward.cli.verbs import changes, shows_all, tell_change
 from siteward.people import personal_names
 from siteward.server.auth import Permission
 from siteward.usage_text import bucketed
@@ -61,7 +61,7 @@ def import_file(
 
 
 @commands.command("list")
-@reads(Permission.READ)
+@shows_all(Permission.READ)
 def list_entries(context: typer.Context) -> None:
     """List what is known, with the days from and to which it is valid."""
     from accounting.topology.naming import with_names  # noqa: PLC0415  # see above.

@@ -12,14 +12,14 @@ from accounting.checks.traced import MOST_LISTED
 from accounting.cli.opened import opened
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import shows_all
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from accounting.checks.traced import RecordTrace, Trace, TracedRecord
 
 
-@reads(Permission.READ)
+@shows_all(Permission.READ)
 def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")] = "",

@@ -15,7 +15,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import changes, shows_all, tell_change
+from siteward.cli.verbs import changes, one_or_all, shows_all, tell_change
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NoteText = Annotated[str, typer.Option("--note", help="Why, for those who come l
 
 
 @commands.command("list")
-@shows_all(Permission.PLATFORM, apart=["reason"])
+@shows_all(Permission.PLATFORM, apart=["reason"], vos=one_or_all)
 def list_letters(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     state: Annotated[str, typer.Option(help="open, replayed, fixed, discarded, or all.")] = "open",

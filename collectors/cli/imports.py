@@ -10,18 +10,21 @@ import typer
 
 from siteward.cli.options import options as global_options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import notes_itself
+from siteward.cli.verbs import noted_sending, sends
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from collectors.sources import Options, Source
+    from siteward.cli.verbs import Sent
+    from siteward.emit import Emitter
+    from siteward.records import Kind, Refused, Row
 
 SHOWN_LINES: Final = 20
 """Malformed lines told one by one; the rest are only counted."""
 INTERRUPTED: Final = 130
 
 
-@notes_itself(Permission.REPORT)
+@sends(Permission.REPORT, vos=lambda given: (given["vo"],))
 def import_file(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="Format of the file, such as swf; see `siteward extensions`.")],
@@ -76,8 +79,9 @@ def _run(context: typer.Context, name: str, path: Path, chosen: Options, *, resu
         with (
             progress(path.name, path.stat().st_size) as bar,
             Emitter(settings, producer=f"import:{name}", when_full="wait") as emitter,
+            noted_sending(context, emitter.producer) as sent,
         ):
-            reporter = _Reporter(before.malformed)
+            reporter = _Reporter(before.malformed, sent)
 
             def advanced(tally: Tally) -> None:
                 bar(file.tell(), f"{tally.imported:,} records")
@@ -86,7 +90,7 @@ def _run(context: typer.Context, name: str, path: Path, chosen: Options, *, resu
                 source,
                 file,
                 chosen,
-                emitter,
+                _Counted(emitter, sent),
                 checkpoint,
                 now=time.time_ns() // 1000,
                 malformed=reporter.malformed,
@@ -110,14 +114,33 @@ def _run(context: typer.Context, name: str, path: Path, chosen: Options, *, resu
     return 1 if tally.malformed else 0
 
 
+class _Counted:
+    """An Emitter of which the audit is told what it has taken, however the import ends."""
+
+    def __init__(self, emitter: Emitter, sent: Sent) -> None:
+        self._emitter = emitter
+        self._sent = sent
+
+    def emit_row(self, kind: Kind, row: Row) -> Refused | None:
+        refused = self._emitter.emit_row(kind, row)
+        if refused is None:
+            self._sent.add(kind.name, row.vo)  # type: ignore[attr-defined]  # every row has one.
+        return refused
+
+    def flush(self, timeout: float) -> bool:
+        return self._emitter.flush(timeout)
+
+
 class _Reporter:
     """Tells the first malformed lines, and at the end how many more there were."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, told: int, sent: Sent) -> None:
         self._told = told
+        self._sent = sent
 
     def malformed(self, line: int, reason: str) -> None:
         self._told += 1
+        self._sent.rejected += 1
         if self._told <= SHOWN_LINES:
             tell(f"line {line}: {reason}")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,21 +15,21 @@ import typer
 
 from siteward.cli.options import options as global_options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import notes_itself
+from siteward.cli.verbs import noted_sending, sends
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
     from collectors.simulator.faults import Fault
     from collectors.simulator.grid import Grid
     from collectors.simulator.timeline import Simulation
-    from siteward.emit import Emitter
+    from siteward.records import Record, Refused
 
 INTERRUPTED: Final = 130
 _CHECK: Final = 1000
 """Records between two looks at whether to stop."""
 
 
-@notes_itself(Permission.REPORT)
+@sends(Permission.REPORT)
 def simulate(  # noqa: PLR0917  # a command has as many parameters as it has options.
     context: typer.Context,
     sites: Annotated[int, typer.Option(min=1, help="Sites of the grid.")] = 150,
@@ -82,19 +81,35 @@ def simulate(  # noqa: PLR0917  # a command has as many parameters as it has opt
         labels.write_bytes(catalogue.labels(injected))
         tell(f"the truth about {len(injected)} faults is in {labels}")
     simulation = timeline.Simulation(grid, injected, space_interval)
-    with _stopping() as stop, Emitter(settings, producer="simulate", when_full="wait") as emitter:
+    with (
+        _stopping() as stop,
+        Emitter(settings, producer="simulate", when_full="wait") as emitter,
+        noted_sending(context, emitter.producer) as sent,
+    ):
+
+        def emit(record: Record) -> Refused | None:
+            refused = emitter.emit(record)
+            if refused is None:
+                sent.add(str(record.kind_options["kind"]), record.vo)
+            else:
+                sent.rejected += 1
+            return refused
+
         started = time.monotonic()
-        counts = _history(simulation, start, until, emitter, stop)
+        refused = _history(simulation, start, until, emit, stop)
+        emitter.flush()
+        if refused:
+            tell(f"{refused} records were refused, the log says why")
         seconds = round(time.monotonic() - started, 2)
         stopped = stop.is_set()
         show(
             ("kind", "records", "seconds"),
-            [(name, number, seconds) for name, number in sorted(counts.items())],
+            [(name, sum(of_vos.values()), seconds) for name, of_vos in sorted(sent.queued.items())],
             global_options(context).output,
         )
         if live and not stopped:
             tell("going on live; Ctrl-C ends it")
-            timeline.live(simulation, until, emitter.emit, stop)
+            timeline.live(simulation, until, emit, stop)
     if stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -117,26 +132,21 @@ def _injected(texts: list[str], drawn: str, grid: Grid, start: int, end: int) ->
     return injected
 
 
-def _history(simulation: Simulation, start: int, end: int, emitter: Emitter, stop: threading.Event) -> Counter[str]:
-    """Emit a window; how many records of each kind."""
+def _history(
+    simulation: Simulation, start: int, end: int, emit: Callable[[Record], object], stop: threading.Event
+) -> int:
+    """Emit a window; how many records were refused."""
     from collectors.cli.progress import progress  # noqa: PLC0415
 
-    counts: Counter[str] = Counter()
     refused = 0
     with progress("history", end - start) as bar:
         for number, emission in enumerate(simulation.between(start, end)):
-            if emitter.emit(emission.record) is None:
-                counts[emission.record.kind_options["kind"]] += 1
-            else:
-                refused += 1
+            refused += emit(emission.record) is not None
             if number % _CHECK == 0:
                 bar(emission.time - start, f"{number:,} records")
                 if stop.is_set():
                     break
-    emitter.flush()
-    if refused:
-        tell(f"{refused} records were refused, the log says why")
-    return counts
+    return refused
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -13,8 +15,9 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import changes, one_or_all, reads, shows_all, tell_change
 from siteward.server.auth import Permission
+from siteward.server.auth.roles import EVERY
 
 if TYPE_CHECKING:
     from siteward.server.auth.audit import Audit
@@ -24,7 +27,7 @@ COLUMNS: Final = ("number", "at", "subject", "issuer", "token", "action", "vos",
 
 
 @commands.callback(invoke_without_command=True)
-@reads(Permission.ADMINISTER)
+@shows_all(Permission.ADMINISTER, vos=one_or_all)
 def audit(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     subject: Annotated[str, typer.Option(help="Only what this one did.")] = "",
@@ -86,21 +89,81 @@ def verify(
     context: typer.Context,
     number: Annotated[int, typer.Option(help="Of an entry whose digest you have noted.", min=0, max=2**63 - 1)] = 0,
     digest: Annotated[str, typer.Option(help="That digest.")] = "",
+    file: Annotated[
+        list[Path] | None, typer.Option(help="A file of `siteward audit archive`; all of them go on from one another.")
+    ] = None,
 ) -> None:
     """Compute the digests of all entries again; ends with 1 where one was changed, put in or taken away.
 
     Note the last number and digest elsewhere: given again, they prove that nothing up to it is another.
     """
+    from siteward.server.auth.audit_files import Kept, digest_in, verified  # noqa: PLC0415  # `--help` needs none of it.
+
+    files = file or []
+    kept = sorted(map(verified, files), key=lambda each: each.begin.number)
     with _opened(context) as entries:
         found = entries.verify()
-        is_another = bool(digest) and entries.digest_at(number) != digest
-    tell(f"{found.entries} entries, up to number {found.number}, digest {found.digest or 'none'}")
-    if found.wrong is not None:
-        tell(f"from number {found.wrong} on, something was changed, put in or taken away")
-    if is_another:
+        known = {entries.digest_at(number), *(digest_in(each, number) for each in files)} if digest else {""}
+    begin = found.begin
+    parts = [*kept, Kept("the database", begin, found.entries, found.number, found.digest, found.wrong)]
+    is_wrong = False
+    for part in parts:
+        tell(f"{part.file}: {part.entries} entries, up to number {part.number}, digest {part.digest or 'none'}")
+        if part.wrong is not None:
+            tell(f"from number {part.wrong} on, something was changed, put in or taken away")
+            is_wrong = True
+    for part, after in pairwise(parts):
+        if (part.number, part.digest) != (after.begin.number, after.begin.digest):
+            tell(f"{after.file} does not go on where {part.file} ends: something between them is missing, or another")
+            is_wrong = True
+    if begin.number and not kept:
+        tell(f"entries up to number {begin.number}, digest {begin.digest}, are in files; --file looks at them, too")
+    if digest not in known:
         tell(f"the digest of number {number} is not the one that was noted: entries up to it are others")
-    if found.wrong is not None or is_another:
+        is_wrong = True
+    if is_wrong:
         raise typer.Exit(1)
+
+
+@commands.command()
+@changes(Permission.PLATFORM)
+def archive(
+    context: typer.Context,
+    until: Annotated[str, typer.Option(help="Entries before this instant: 2026-01-01, -400d; a day ago at least.")],
+    folder: Annotated[Path | None, typer.Option(help="For the file; by default `audit` in the data folder.")] = None,
+) -> None:
+    """Put old entries into a file and take them out of the database; digests go on from the file's.
+
+    Keep the files as long as somebody may ask who did what, and delete them then: nothing else needs them. It may be
+    killed at any moment: run it again.
+    """
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415  # `--help` needs none of it.
+
+    from siteward.query_window import parse_time  # noqa: PLC0415  # as above.
+    from siteward.records import microseconds  # noqa: PLC0415  # as above.
+    from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # as above.
+    from siteward.server.database import Conflict  # noqa: PLC0415  # as above.
+
+    now = datetime.now(UTC)
+    end = parse_time(until, now)
+    if end > now - timedelta(days=1):
+        message = f"{until!r} is less than a day ago; what was changed today is looked for in the database"
+        raise typer.BadParameter(message)
+    settings = options(context).settings
+    with _opened(context) as entries:
+        try:
+            kept = entries.archive(folder or settings.folder / "audit", microseconds(end), local_person())
+            if kept is None:
+                tell("no entry is that old")
+            else:
+                told = {"file": kept.file, "number": kept.number, "digest": kept.digest}
+                tell_change(context, {"entries": kept.entries}, told, (EVERY,))
+                tell(f"{kept.file}: {kept.entries} entries, up to number {kept.number}, digest {kept.digest}")
+            # Also of one that could not do it.
+            entries.scrub()
+        except (ValueError, SQLAlchemyError, Conflict) as error:
+            tell(f"siteward audit archive: {error}")
+            raise typer.Exit(1) from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import typer
 from siteward.cli.kinds import find_kind
 from siteward.cli.options import options
 from siteward.cli.output import tell
-from siteward.cli.verbs import notes_itself
+from siteward.cli.verbs import noted_sending, sends
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
 from siteward.query import QueryError
@@ -33,7 +33,7 @@ _TRUTH: Final = {"true": True, "false": False}
 _EXPECTED: Final = {Type.INTEGER: "an integer", Type.NUMBER: "a number", Type.BOOLEAN: "true or false"}
 
 
-@notes_itself(Permission.REPORT)
+@sends(Permission.REPORT, apart=["fields"])
 def emit(
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job; see `siteward kinds`.")],
@@ -55,16 +55,22 @@ def emit(
         message = "give either FIELD=VALUE or --file"
         raise typer.BadParameter(message)
     emitted = refused = 0
-    with Emitter(chosen.settings, durable=durable, when_full="wait") as emitter:
+    with (
+        Emitter(chosen.settings, durable=durable, when_full="wait") as emitter,
+        noted_sending(context, emitter.producer) as sent,
+    ):
         for number, row in _rows(found, fields or [], file):
             reason = row if isinstance(row, Refused) else emitter.emit_row(found, row)
             if reason is not None:
                 refused += 1
+                sent.rejected += 1
                 tell(f"line {number}: {reason}" if file else str(reason))
                 continue
             emitted += 1
-            if ids and found.identity and not isinstance(row, Refused):
-                typer.echo(id_text(found.id_of(row)))
+            if not isinstance(row, Refused):
+                sent.add(found.name, row.vo)  # type: ignore[attr-defined]  # every row has one.
+                if ids and found.identity:
+                    typer.echo(id_text(found.id_of(row)))
         done = emitter.flush(PATIENCE)
     tell(f"{emitted} emitted, {refused} refused")
     if not done:

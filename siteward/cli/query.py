@@ -15,7 +15,7 @@ import typer
 from siteward.bearer_token import found_token, given_token
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
-from siteward.cli.verbs import reads
+from siteward.cli.verbs import shows_all, unless_elsewhere
 from siteward.client import Client, ClientError
 from siteward.holding import is_held
 from siteward.oauth.logins import Login, kept_token
@@ -29,7 +29,7 @@ OWN_DAYS: Final = 1 / 1440
 """Of the token that a command makes itself for the app of its own installation: a minute."""
 
 
-@reads(Permission.READ)
+@shows_all(Permission.READ, vos=unless_elsewhere)
 def query(  # noqa: PLR0917  # Typer reads the options from the signature.
     context: typer.Context,
     kind: Annotated[str, typer.Argument(help="Name of the kind, such as job.")],
@@ -110,7 +110,7 @@ def asked_app(settings: Settings, url: str = "") -> Client | None:
     address = url or app_url(settings)
     if not address or not (url or Client(address).alive()):
         return None
-    # Of our own installation, whoever runs this sees everything; elsewhere nothing is guessed.
+    # Of our own installation, whoever runs this sees everything, and is told so; elsewhere nothing is guessed.
     return Client(address, _token(settings, url), vo=os.environ.get("SITEWARD_VO", "") if url else "*")
 
 

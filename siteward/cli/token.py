@@ -13,7 +13,7 @@ import typer
 from siteward.cli import PLAIN
 from siteward.cli.options import options
 from siteward.cli.output import show, tell
-from siteward.cli.verbs import notes_itself, reads
+from siteward.cli.verbs import notes_itself, shows_all
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def allow(
 
 
 @commands.command()
-@reads(Permission.PLATFORM)
+@shows_all(Permission.PLATFORM)
 def denied(context: typer.Context) -> None:
     """List every token and subject that is denied, the newest first."""
     from siteward.records import moment  # noqa: PLC0415  # `--help` needs none of it.

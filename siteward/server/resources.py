@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from siteward import extensions
 from siteward.broker import Broker
@@ -23,7 +24,7 @@ from siteward.server.auth.denied import DenyList
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.sessions import Sessions
-from siteward.server.database import Database
+from siteward.server.database import Conflict, Database
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 
@@ -170,7 +171,12 @@ class Resources:
             outcome = type(error).__name__ if code is None else f"exit {code}"
             raise
         finally:
-            self.audit.end(asked, outcome, vos=change.vos, before=change.before, after=change.after)
+            try:
+                self.audit.end(asked, outcome, vos=change.vos, before=change.before, after=change.after)
+            except (SQLAlchemyError, Conflict) as error:
+                # As over HTTP: that it was asked for is noted, and it is done; how it ended, the log has to say.
+                told = {"number": asked.number, "outcome": outcome, "error": str(error)}
+                log.warning("the end of a change is not noted", **told)
 
     def note_task(self, name: str, changed: object) -> None:
         """Note what a periodic task has deleted or moved, of whatever VO.

@@ -214,7 +214,7 @@ def test_closed_months_keep_their_groups(
     file.write_text(text, encoding="utf-8")
     assert ran(monkeypatch, settings, "topology", "import", str(file), "--rewrite-past") == 0
     capsys.readouterr()
-    assert ran(monkeypatch, settings, "--output", "json", "audit", "--limit", "1") == 0
+    assert ran(monkeypatch, settings, "--output", "json", "audit", "--limit", "1", "--action", "siteward topology") == 0
     (noted,) = json.loads(capsys.readouterr().out)
     was, became = json.loads(noted["before"]), json.loads(noted["after"])["became"]
     assert [[each["valid_from"] for each in entries] for entries in (was, became)] == [[APRIL - 59 * DAY], [None]]

@@ -14,8 +14,9 @@ from plans import analyze, recorded, unindexed
 from sqlalchemy import MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
-from siteward.server.auth.audit import LONGEST_STATE, MOST, Audit, Verified
+from siteward.server.auth.audit import MOST, Audit, Verified
 from siteward.server.auth.audit_tables import AuditTables
+from siteward.server.auth.audit_texts import LONGEST_STATE
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.identity import Identity
 from siteward.server.database import ADDED_ONLY, Database

@@ -6,34 +6,33 @@ what somebody has changed nevertheless who may do everything there.
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, func, select, update
 from sqlalchemy.sql import ColumnElement
 
+from siteward.server.auth.audit_files import Begin, Kept, verified, write_entries
 from siteward.server.auth.audit_tables import LONGEST_ACTION, AuditTables, digest_of
+from siteward.server.auth.audit_texts import plain, read, vo_names, written
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.token_text import LONGEST_NAME
-from siteward.server.database import Database
+from siteward.server.database import Conflict, Database
 
-LONGEST_STATE: Final = 100_000
-"""Bytes of what something was, or became; more is cut off, and said to be."""
-CUT: Final = {"cut": "it was too long to be kept here"}
 MOST: Final = 1_000
 """Entries of one answer."""
 ASKED: Final = "asked"
 """The outcome of what is not done yet."""
+SEEN: Final = "seen"
+"""The outcome of an entry that says that somebody looks at what is others'."""
+ARCHIVED: Final = "audit archived"
+"""The action of an entry that says which ones have left for a file."""
+FIRST: Final = Begin(0, "")
 _GREATEST: Final = "\U0010ffff"
-
-
-_HALVES: Final = re.compile("[\ud800-\udfff]")
-"""Halves of characters, which are no text; somebody sends them, and is refused."""
 
 
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +73,14 @@ class Verified(msgspec.Struct, frozen=True):
         number: the last one's.
         digest: the last one's; who has noted it elsewhere can tell later that nothing up to it is another.
         wrong: the first number at which something was changed, put in or taken away; None where nothing was.
+        begin: after which entry they begin; those before are in files.
     """
 
     entries: int
     number: int
     digest: str
     wrong: int | None
+    begin: Begin = FIRST
 
 
 class Audit:
@@ -143,8 +144,8 @@ class Audit:
             msgspec.structs.replace(
                 asked,
                 of=asked.number,
-                outcome=_plain(outcome, LONGEST_NAME),
-                vos=_named(vos or asked.vos),
+                outcome=plain(outcome, LONGEST_NAME),
+                vos=vo_names(vos or asked.vos),
                 before=before,
                 after=after,
             )
@@ -164,9 +165,9 @@ class Audit:
                 issuer=who.issuer,
                 subject=who.subject,
                 token=who.token,
-                action=_plain(action, LONGEST_ACTION),
-                vos=_named(vos),
-                outcome=_plain(outcome, LONGEST_NAME),
+                action=plain(action, LONGEST_ACTION),
+                vos=vo_names(vos),
+                outcome=plain(outcome, LONGEST_NAME),
                 after=after,
             )
         )
@@ -218,26 +219,92 @@ class Audit:
                 question = self._columns().where(*wanted).order_by(order.desc()).limit(most)
                 rows = list(connection.execute(question).mappings())
             vos = self._tables.vos_of(connection, [row["number"] for row in rows])
-        read = ({**row, "before": _read(row["before"]), "after": _read(row["after"])} for row in rows)
-        return [Audited(**each, vos=vos.get(each["number"], ())) for each in read]
+        told = ({**row, "before": read(row["before"]), "after": read(row["after"])} for row in rows)
+        return [Audited(**each, vos=vos.get(each["number"], ())) for each in told]
 
     def verify(self) -> Verified:
         """Compute every digest again, as of now."""
-        count, last, digest = 0, 0, ""
+        count = 0
         wrong: int | None = None
         with self._database.read() as connection:
             head = connection.execute(select(self._tables.head)).mappings().one()
-            while rows := connection.execute(self._tables.following(last)).mappings().all():
-                vos = self._tables.vos_of(connection, [row["number"] for row in rows])
-                for row in rows:
-                    last, count = int(row["number"]), count + 1
-                    digest = digest_of(digest, dict(row), vos.get(last, ()))
-                    wrong = last if wrong is None and digest != row["digest"] else wrong
-                    # One that is wrong does not make all others so.
-                    digest = row["digest"]
+            begin = self._begin(connection)
+            last, digest = begin.number, begin.digest
+            for row, vos in self._stored(connection, 0):
+                last, count = int(row["number"]), count + 1
+                digest = digest_of(digest, row, vos)
+                wrong = last if wrong is None and digest != row["digest"] else wrong
+                # One that is wrong does not make all others so.
+                digest = row["digest"]
         if wrong is None and (last, digest) != (head["number"], head["digest"]):
             wrong = last + 1
-        return Verified(count, last, digest, wrong)
+        return Verified(count, last, digest, wrong, begin)
+
+    def archive(self, folder: Path, until: int, caller: Caller) -> Kept | None:
+        """Put the entries before an instant into a file, and take them out of the database, which is noted.
+
+        It may be killed at any moment, and done again: the file is there and right before anything is taken out, and
+        what is taken out and the note of it are one.
+
+        Args:
+            folder: of the file.
+            until: microseconds since 1970 UTC; the first entry that is as young, and whatever came after it, stays.
+            caller: who asks for it.
+
+        Returns:
+            What is in the file now; None where no entry is that old.
+
+        Raises:
+            OSError, siteward.server.auth.audit_files.AuditFileError: the file cannot be written or read.
+            ValueError: entries are not what they were, so that they stay where they are.
+            sqlalchemy.exc.SQLAlchemyError, Conflict: the database is in the way; do it again.
+        """
+        mine = self._tables.entries.c
+        with self._database.read() as connection:
+            begin = self._begin(connection)
+            young = connection.execute(select(func.min(mine.number)).where(mine["at"] >= until)).scalar()
+            last = int(young) - 1 if young else int(connection.execute(select(self._tables.head.c.number)).scalar_one())
+            if last <= begin.number:
+                return None
+            path = write_entries(folder, begin, last, self._stored(connection, begin.number, last))
+        kept = verified(path)
+        if kept.wrong is not None or kept.number != last:
+            message = f"{path} is not what was noted, from number {kept.wrong or kept.number} on; nothing is taken out"
+            raise ValueError(message)
+        who = caller.identity
+        told = {"file": kept.file, "after": begin.number, "number": last, "digest": kept.digest}
+        entry = Audited(
+            issuer=who.issuer,
+            subject=who.subject,
+            token=who.token,
+            action=ARCHIVED,
+            vos=(EVERY,),
+            outcome="done",
+            before={"entries": kept.entries},
+            after=told,
+        )
+        with self._database.alone("siteward access") as connection:
+            # Whoever adds an entry waits from here on, so that nobody holds what has to be changed.
+            if self._begin(connection) != begin or self._next(connection)[0] <= last:
+                message = "another process has archived entries meanwhile"
+                raise Conflict(message)
+            for table in (self._tables.entries, self._tables.vos):
+                self._database.dialect.let_take_away(connection, table)
+            self._insert(connection, entry)
+            for table in (self._tables.entries, self._tables.vos):
+                connection.execute(delete(table).where(table.c.number <= last))
+            for table in (self._tables.entries, self._tables.vos):
+                self._database.dialect.let_add_only(connection, table)
+        return kept
+
+    def scrub(self) -> None:
+        """Leave nothing of what was taken out in the database's files, and give back their room.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, Conflict: others held the tables; do it again.
+        """
+        for table in (self._tables.entries, self._tables.vos):
+            self._database.scrub(table)
 
     def digest_at(self, number: int) -> str:
         """The digest of one entry, to be compared with one noted elsewhere; "" where there is none."""
@@ -257,18 +324,40 @@ class Audit:
             raise
 
     def _added(self, entry: Audited) -> Audited:
-        tables = self._tables
         with self._database.write() as connection:
-            number, digest = self._next(connection)
-            entry = msgspec.structs.replace(entry, number=number, at=int(self._clock() * 1_000_000))
-            row = msgspec.structs.asdict(entry) | {"before": _written(entry.before), "after": _written(entry.after)}
-            del row["vos"]
-            row["digest"] = digest_of(digest, row, entry.vos)
-            connection.execute(tables.entries.insert(), row)
-            if entry.vos:
-                connection.execute(tables.vos.insert(), [{"vo": vo, "number": number} for vo in entry.vos])
-            connection.execute(update(tables.head).values(number=number, digest=row["digest"]))
+            return self._insert(connection, entry)
+
+    def _insert(self, connection: Connection, entry: Audited) -> Audited:
+        tables = self._tables
+        number, digest = self._next(connection)
+        entry = msgspec.structs.replace(entry, number=number, at=int(self._clock() * 1_000_000))
+        row = msgspec.structs.asdict(entry) | {"before": written(entry.before), "after": written(entry.after)}
+        del row["vos"]
+        row["digest"] = digest_of(digest, row, entry.vos)
+        connection.execute(tables.entries.insert(), row)
+        if entry.vos:
+            connection.execute(tables.vos.insert(), [{"vo": vo, "number": number} for vo in entry.vos])
+        connection.execute(update(tables.head).values(number=number, digest=row["digest"]))
         return entry
+
+    def _begin(self, connection: Connection) -> Begin:
+        """After which entry the database goes on; the newest note of a file says it, and stays until the next one."""
+        mine = self._tables.entries.c
+        newest = select(mine.after).where(mine.action == ARCHIVED).order_by(mine.number.desc()).limit(1)
+        told = connection.execute(newest).scalar()
+        return FIRST if told is None else msgspec.json.decode(bytes(told), type=Begin)
+
+    def _stored(
+        self, connection: Connection, last: int, until: int | None = None
+    ) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+        """Entries after one, and up to another one, as they are stored, with their VOs."""
+        while rows := connection.execute(self._tables.following(last)).mappings().all():
+            vos = self._tables.vos_of(connection, [row["number"] for row in rows])
+            for row in rows:
+                last = int(row["number"])
+                if until is not None and last > until:
+                    return
+                yield dict(row), vos.get(last, ())
 
     def _columns(self) -> Select[Any]:
         return select(*(self._tables.entries.c[name] for name in Audited.__struct_fields__ if name != "vos"))
@@ -287,26 +376,3 @@ class Audit:
         head = self._tables.head.c
         number, digest = connection.execute(select(head.number, head.digest).with_for_update()).one()
         return int(number) + 1, str(digest)
-
-
-def _named(vos: Collection[str]) -> tuple[str, ...]:
-    """VOs in order, each once; what is about all is about each."""
-    return (EVERY,) if EVERY in vos else tuple(sorted({_plain(vo, LONGEST_NAME) for vo in vos if vo}))
-
-
-def _plain(text: str, longest: int) -> str:
-    """A text without the character that PostgreSQL has no room for."""
-    return text.replace("\0", "\\0")[:longest]
-
-
-def _written(state: object) -> bytes:
-    try:
-        data = msgspec.json.encode(state, enc_hook=str)
-    except UnicodeEncodeError:
-        text = json.dumps(msgspec.to_builtins(state, enc_hook=str, str_keys=True), ensure_ascii=False)
-        data = _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode()
-    return data if len(data) <= LONGEST_STATE else msgspec.json.encode(CUT)
-
-
-def _read(data: bytes) -> Any:  # noqa: ANN401  # whatever was noted.
-    return msgspec.json.decode(bytes(data))

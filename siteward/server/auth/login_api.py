@@ -21,6 +21,7 @@ from siteward.loopback import is_loopback
 from siteward.server.asking import json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.access import token_problem
+from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.cookies import LOGIN, LOGIN_SECONDS, SESSION, cookie_in, read, set_cookie, written
 from siteward.server.auth.door import Door, NoToken
@@ -143,6 +144,8 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
         """Log out, and say where the session at the issuer is ended, which this does not do."""
         identity = caller_of(request).identity
         cookie = cookie_in(request.headers.get("cookie", ""), SESSION, is_secure=door.is_secure)
+        # Noted as it is asked for, too: what goes wrong on the way may have ended some.
+        note_change(request, after={"everywhere": everywhere})
 
         def ended() -> int:
             if everywhere:
@@ -154,10 +157,10 @@ def _add_session(routes: APIRouter, resources: Resources, door: Door) -> None:
                     issued = identity.issued if identity.issued < float("inf") else 0.0
                     resources.denied.end_tokens(identity.issuer, identity.subject, issued=issued, **told)
                 return count
-            resources.sessions.end(cookie)
-            return 1
+            return resources.sessions.end(cookie)
 
         count, at_issuer = await _of_database(ended), ""
+        note_change(request, before={"sessions": count}, after={"sessions": 0, "everywhere": everywhere})
         if everywhere:
             # Whatever becomes of this, the sessions are over.
             with suppress(Problem, TokenRefused):
@@ -173,10 +176,12 @@ async def _begin(resources: Resources, door: Door, caller: Caller, answer: Respo
     old = cookie_in(cookies, SESSION, is_secure=door.is_secure)
 
     def begun() -> tuple[str, float]:
-        with resources.audited(caller, "log in", None):
+        with resources.audited(caller, "log in", None) as change:
             cookie, session = resources.sessions.begin(caller.identity)
-        if old:
-            resources.sessions.end(old)
+            ended = resources.sessions.end(old) if old else 0
+            # Neither is named: what stands for a session is a secret.
+            change.before = {"sessions": ended}
+            change.after = {"sessions": 1, "ends": int(session.identity.expires)}
         return cookie, session.identity.expires - session.begun
 
     cookie, seconds = await _of_database(begun)

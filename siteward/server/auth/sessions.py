@@ -125,12 +125,13 @@ class Sessions:
                 self._kept.popitem(last=False)
         return self._valid(found)
 
-    def end(self, cookie: str) -> None:
-        """End one session."""
+    def end(self, cookie: str) -> int:
+        """End one session; how many there were, 0 where it is over already."""
         key = _key(cookie)
         with self._database.write() as connection:
-            connection.execute(delete(self._table).where(self._table.c.session == key))
+            count = connection.execute(delete(self._table).where(self._table.c.session == key)).rowcount
         self._forget([key])
+        return count
 
     def end_all(self, issuer: str, *, subject: str = "", token: str = "") -> int:
         """End every session of a subject, or those that a single token has begun; how many there were."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Header, Request
 from sqlalchemy.exc import SQLAlchemyError
 
-from siteward.hiding import HIDDEN
 from siteward.log import get_logger
 from siteward.people import personal_names
 from siteward.server.auth import Permission
+from siteward.server.auth.asked_names import without_names
+from siteward.server.auth.audit import SEEN
 from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.local_person import with_names
 from siteward.server.auth.roles import EVERY
@@ -33,14 +33,6 @@ ALL_OF_THEM: Final = "*"
 NOTED_EVERY: Final = 3600.0
 """Seconds for which one note says that somebody looks at something as the platform; pages ask every few seconds."""
 MOST_NOTED: Final = 10_000
-SEEN: Final = "seen"
-"""The outcome of an entry of the audit that says so."""
-CONDITION: Final = "where"
-"""The parameter whose texts may name people: what a field of theirs is to be."""
-SOUGHT: Final = "reason"
-"""The parameter that is sought in what was refused, which may name anybody."""
-_FIELD: Final = re.compile(r"\s*([^\s=!~<>.]+)[^=!~<>]*[=!~<>]+")
-"""How a condition begins: with its field, and what it is to be to the rest."""
 Look = tuple[str, ...]
 """Who looks at what, and of which VOs."""
 log = get_logger(__name__)
@@ -171,11 +163,4 @@ def note_platform(request: Request, permission: Permission, vo: str = "") -> Non
 def _query(request: Request, resources: Resources) -> list[tuple[str, str]]:
     """The parameters of a question, without people's names: the audit is never rewritten."""
     personal = set(personal_names(resources.kinds.values()))
-
-    def told(name: str, value: str) -> str:
-        if name == SOUGHT:
-            return HIDDEN
-        found = _FIELD.match(value) if name == CONDITION else None
-        return f"{found[0]}{HIDDEN}" if found and found[1] in personal else value
-
-    return [(name, told(name, value)) for name, value in request.query_params.multi_items()]
+    return [(name, without_names(name, value, personal)) for name, value in request.query_params.multi_items()]

@@ -144,6 +144,12 @@ class Dialect(Protocol):
             DatabaseError: the user of the URL may not make them.
         """
 
+    def let_take_away(self, connection: Connection, table: Table) -> None:
+        """Have the database let rows of such a table be taken away, until `let_add_only` is called again.
+
+        Where changes of tables are no part of a transaction, the one under way is committed.
+        """
+
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error of the driver says that this transaction gave way to another one."""
 

@@ -151,6 +151,11 @@ class Mariadb:
                 )
                 raise DatabaseError(message) from error
 
+    def let_take_away(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`; committed at once."""
+        quote = connection.dialect.identifier_preparer.quote
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {quote(f'{table.name}_delete')}")
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return bool(error.args) and error.args[0] in _CONFLICTS

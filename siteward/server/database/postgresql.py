@@ -164,6 +164,11 @@ class Postgresql:
             f"FOR EACH STATEMENT EXECUTE FUNCTION {_REFUSING}()"
         )
 
+    def let_take_away(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`; a part of the transaction."""
+        quote = connection.dialect.identifier_preparer.quote
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {quote(f'{table.name}_kept')} ON {quote(table.name)}")
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return getattr(error, "sqlstate", None) in _CONFLICTS

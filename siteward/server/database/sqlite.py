@@ -160,6 +160,11 @@ class Sqlite:
                 f"BEGIN SELECT RAISE(ABORT, '{ADDED_ONLY}'); END"
             )
 
+    def let_take_away(self, connection: Connection, table: Table) -> None:
+        """See `siteward.server.database.Dialect`; a part of the transaction."""
+        quote = connection.dialect.identifier_preparer.quote
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {quote(f'{table.name}_delete')}")
+
     def is_conflict(self, error: BaseException) -> bool:
         """See `siteward.server.database.Dialect`."""
         return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
