@@ -26,7 +26,7 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
         accounting.LedgerError: the tables differ in a way that waits for a person.
     """
     booked = booked_kinds(settings, kinds)
-    database = Database(settings.accounting_url, settings.accounting.password)
+    database = ledger_database(settings)
     try:
         return Ledger(database, booked, digests=prepare(database, booked))
     except (Conflict, SQLAlchemyError) as error:
@@ -35,6 +35,15 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
     except BaseException:
         database.close()
         raise
+
+
+def ledger_database(settings: Settings) -> Database:
+    """The database of the ledger.
+
+    Raises:
+        siteward.server.database.DatabaseError: as `open_ledger`.
+    """
+    return Database(settings.accounting_url, settings.accounting.password, plain=settings.network.plain)
 
 
 def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:

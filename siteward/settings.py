@@ -92,6 +92,16 @@ class Settings(Section):
     kinds: dict[str, Any] = {}  # noqa: RUF012  # as above.
     """Record kinds declared here: `[kinds.NAME]` (docs/how-to/add-a-kind.md)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would leave this machine in the clear, however the settings were made.
+
+        Databases, whose URLs only their drivers read well, refuse it themselves.
+
+        Raises:
+            SettingsError: saying what to write.
+        """
+        _check_encrypted(self)
+
     @property
     def folder(self) -> Path:
         """The data folder."""
@@ -162,7 +172,6 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         text, _, place = str(error).partition(" - at `$.")
         message = f"setting {place.strip('`')}: {text}" if place else text
         raise SettingsError(message) from error
-    _check_encrypted(settings)
     _check_credentials(settings.credentials)
     return settings
 
@@ -177,7 +186,6 @@ def _check_credentials(credentials: CredentialsSettings) -> None:
 
 
 def _check_encrypted(settings: Settings) -> None:
-    """Databases ask for TLS by themselves: their URLs say where it is not wanted."""
     for setting, url in (
         ("broker.url", settings.broker.url),
         ("broker.management", settings.broker.management),

@@ -238,7 +238,8 @@ class NetworkSettings(Section):
 
     plain: tuple[str, ...] = ()
     """Hosts that are spoken to, and addresses that are listened on, without TLS, where nobody else can read: in a
-    network of containers. Otherwise what leaves this machine has to be encrypted."""
+    network of containers. Otherwise what leaves this machine has to be encrypted. Databases are asked for TLS here,
+    too, unless their URLs want none."""
 
 
 class GrantSettings(Section):
