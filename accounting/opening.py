@@ -11,7 +11,8 @@ from accounting.migrations.upgrade import prepare
 from siteward.kinds import Kinds
 from siteward.records import Kind
 from siteward.records.doors import nearest
-from siteward.server.database import Conflict, Database
+from siteward.server.database import Conflict
+from siteward.server.databases import ledger_database
 from siteward.settings import Settings, SettingsError
 from siteward.sinks import SinkUnavailable
 
@@ -35,15 +36,6 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
     except BaseException:
         database.close()
         raise
-
-
-def ledger_database(settings: Settings) -> Database:
-    """The database of the ledger.
-
-    Raises:
-        siteward.server.database.DatabaseError: as `open_ledger`.
-    """
-    return Database(settings.accounting_url, settings.accounting.password, plain=settings.network.plain)
 
 
 def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:

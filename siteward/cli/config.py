@@ -34,6 +34,7 @@ def check(context: typer.Context) -> None:
     chosen = options(context)
     settings = chosen.quiet_settings
     load_kinds(settings.kinds)
+    _check_databases(settings)
     path = settings_file(chosen.config)
     tell(f"settings file: {path.resolve() if path else 'none'}")
     in_file = dict(_flat(load_settings(path, environ={}))) if path else {}
@@ -43,6 +44,15 @@ def check(context: typer.Context) -> None:
         for key, value in _flat(settings)
     ]
     show(("setting", "value", "from"), rows, chosen.output)
+
+
+def _check_databases(settings: Settings) -> None:
+    """Where what opens them is installed; who only emits has no databases."""
+    try:
+        from siteward.server.databases import check_databases  # noqa: PLC0415  # as the docstring says.
+    except ModuleNotFoundError:
+        return
+    check_databases(settings)
 
 
 def settings_file(chosen: Path | None) -> Path | None:

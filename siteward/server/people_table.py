@@ -16,9 +16,9 @@ from siteward.log import get_logger
 from siteward.people import PeopleUnavailable
 from siteward.pseudonyms import pseudonym, pseudonym_key, sealed, unsealed
 from siteward.records.declaration import LONGEST_PERSONAL
-from siteward.server.auth.access_database import access_database
 from siteward.server.database import Columns, Conflict, Database, DatabaseError, Misfit
 from siteward.server.database.columns import integer_column, text_column
+from siteward.server.databases import access_database
 from siteward.settings import Settings, SettingsError
 
 TABLE: Final = "people"

@@ -17,13 +17,13 @@ from siteward.emit import Emitter
 from siteward.kinds import Kinds, load_kinds
 from siteward.log import get_logger
 from siteward.query import Answer, Filter, Query, StoredRecord
-from siteward.server.auth.access_database import access_database
 from siteward.server.auth.audit import Audit
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.sessions import Sessions
+from siteward.server.databases import access_database
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 

@@ -9,12 +9,11 @@ import pytest
 from msgspec import structs
 from sqlalchemy.engine import make_url
 
-from accounting.opening import ledger_database
 from siteward.client import Client
 from siteward.loopback import is_loopback
 from siteward.plain_text import plain_hosts
-from siteward.server.auth.access_database import access_database
 from siteward.server.database import Database, DatabaseError, is_local
+from siteward.server.databases import access_database, check_databases, ledger_database
 from siteward.settings import (
     BrokerSettings,
     MonitoringSettings,
@@ -225,7 +224,11 @@ def test_whoever_opens_a_database_asks_the_settings_what_is_private(tmp_path: Pa
     setting, url = f"{section}.url", "postgresql://me@db.example/x?sslmode=disable"
     with pytest.raises(DatabaseError, match="would leave this machine unencrypted"):
         open_database(loaded(tmp_path, setting, url))
-    open_database(loaded(tmp_path, setting, url, "'db.example'")).close()
+    with pytest.raises(SettingsError, match=rf"setting {section}\.url: .*network\.plain"):
+        check_databases(loaded(tmp_path, setting, url))
+    private = loaded(tmp_path, setting, url, "'db.example'")
+    open_database(private).close()
+    check_databases(private)
 
 
 @pytest.mark.parametrize(

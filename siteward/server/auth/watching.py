@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from siteward.log import get_logger
 from siteward.server.auth import Permission
 from siteward.server.auth.access import CHALLENGE, token_problem
-from siteward.server.auth.access_database import access_database
 from siteward.server.auth.caller import Caller
 from siteward.server.auth.denied import DenyList, refuse_denied
 from siteward.server.auth.door import check_trust, token_in, verifier_of
@@ -20,6 +19,7 @@ from siteward.server.auth.granting import grants_of
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.refusal import TokenRefused
 from siteward.server.database import Conflict, DatabaseError
+from siteward.server.databases import access_database
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.settings import Settings
 
