@@ -214,6 +214,8 @@ class PrometheusSettings(Section):
     """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
     remote_write_token: str = ""
     """Sent there as a bearer's. `remote_write_token_file` keeps it out of this file."""
+    ca: str = ""
+    """File of the authorities trusted for `url` and `remote_write` with `https://`. Empty: those of the system."""
     remote_write_every: Seconds = 15.0
     """Seconds between two sendings."""
 
