@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
 import trustme
+
+from siteward.server import app as application
+from siteward.settings import Settings
 
 PATIENCE: Final = 30.0
 
@@ -43,3 +50,26 @@ def authority(folder: Path) -> Path:
     path = folder / "other-authority.pem"
     trustme.CA().cert_pem.write_to_path(path)
     return path
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something to become true; fail if it does not."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """The service `app`; the address that it tells."""
+    stop = threading.Event()
+    thread = threading.Thread(target=application.run, args=(settings, stop))
+    thread.start()
+    told = settings.folder / "run" / "app.url"
+    try:
+        until(lambda: told.is_file() and told.read_text())
+        yield told.read_text()
+    finally:
+        stop.set()
+        thread.join()

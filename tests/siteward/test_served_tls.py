@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from certified import PATIENCE, Certified
+from certified import PATIENCE, Certified, running
 
 from monitoring.prometheus.sink import PrometheusSink
 from siteward.kinds import load_kinds
@@ -26,29 +24,6 @@ TOKEN = "correct-horse-battery-staple-0123456789"
 def certified(tmp_path: Path) -> Certified:
     """A certificate that only the test trusts."""
     return Certified(tmp_path)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something to become true; fail if it does not."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-@contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """The service `app`; the address that it tells."""
-    stop = threading.Event()
-    thread = threading.Thread(target=application.run, args=(settings, stop))
-    thread.start()
-    told = settings.folder / "run" / "app.url"
-    try:
-        until(lambda: told.is_file() and told.read_text())
-        yield told.read_text()
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_the_application_speaks_tls(tmp_path: Path, certified: Certified) -> None:
