@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from siteward.hiding import without_password
 from siteward.plain_text import check_encrypted, check_served
 from siteward.records.doors import nearest
 from siteward.settings_sections import (
+    SECRET_NAMES,
     SECRETS,
     AccessSettings,
     AccountingSettings,
@@ -37,6 +39,7 @@ __all__ = [
     "APART",
     "PREFIX",
     "SECRETS",
+    "SECRET_NAMES",
     "AccessSettings",
     "AccountingSettings",
     "BrokerSettings",
@@ -55,6 +58,7 @@ __all__ = [
     "SettingsError",
     "ShardSettings",
     "load_settings",
+    "told_passwords",
 ]
 
 PREFIX: Final = "SITEWARD_"
@@ -174,6 +178,15 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         raise SettingsError(message) from error
     _check_credentials(settings.credentials)
     return settings
+
+
+def told_passwords(settings: Settings) -> list[str]:
+    """What to say of each URL that holds a password, which everybody reads who may read the settings' file."""
+    return [
+        f"setting {section}.url holds a password: keep it in a file of its own, which {section}.password_file names"
+        for section in ("access", "accounting", "broker", "monitoring")
+        if without_password(url := getattr(settings, section).url) != url
+    ]
 
 
 def _check_credentials(credentials: CredentialsSettings) -> None:

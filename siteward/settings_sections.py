@@ -28,6 +28,10 @@ SECRETS: Final = (
 for any name."""
 
 
+SECRET_NAMES: Final = frozenset(secret.rpartition(".")[2] for secret in SECRETS)
+"""What secrets are called within their sections."""
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the settings file. Its repr is safe in logs and traces."""
@@ -38,12 +42,11 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The same for traces drawn by rich, which asks for names and values."""
-        hidden = {secret.rpartition(".")[2] for secret in SECRETS}
         shown: list[tuple[str, Any]] = []
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, str):
-                value = HIDDEN if value and name in hidden else without_password(value)
+                value = HIDDEN if value and name in SECRET_NAMES else without_password(value)
             shown.append((name, value))
         return shown
 

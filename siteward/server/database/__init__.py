@@ -41,6 +41,8 @@ _NOT_IN_URL: Final = frozenset(
     {
         "conninfo",
         "hostaddr",
+        "passwd",
+        "password",
         "read_default_file",
         "read_default_group",
         "service",
@@ -50,7 +52,8 @@ _NOT_IN_URL: Final = frozenset(
         "ssl_verify_identity",
     }
 )
-"""Parameters by which a driver would connect elsewhere, or without TLS that is checked, whatever the host says."""
+"""Parameters by which a driver would connect elsewhere, or without TLS that is checked, whatever the host says; and
+passwords, which nobody would hide there."""
 
 
 class DatabaseError(Exception):
