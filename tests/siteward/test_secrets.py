@@ -230,7 +230,8 @@ class Up:
         assert {"/health/ready", "/v1/pipeline", "/v1/query"} <= set(paths)
         asked = {"/v1/query": "?kind=job", "/v1/accounting/usage": "?kind=job"}
         return "\n".join(
-            f"{path}: {get(path + asked.get(path, ''))}" for path in (*paths, "/", "/pipeline", "/metrics")
+            f"{path}: {get(path + asked.get(path, ''))}"
+            for path in (*paths, "/", "/explore", "/kinds", "/dead-letters")
         )
 
 
