@@ -11,7 +11,8 @@ from accounting.migrations.upgrade import prepare
 from siteward.kinds import Kinds
 from siteward.records import Kind
 from siteward.records.doors import nearest
-from siteward.server.database import Conflict, Database
+from siteward.server.database import Conflict
+from siteward.server.databases import ledger_database
 from siteward.settings import Settings, SettingsError
 from siteward.sinks import SinkUnavailable
 
@@ -26,7 +27,7 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
         accounting.LedgerError: the tables differ in a way that waits for a person.
     """
     booked = booked_kinds(settings, kinds)
-    database = Database(settings.accounting_url, settings.accounting.password)
+    database = ledger_database(settings)
     try:
         return Ledger(database, booked, digests=prepare(database, booked))
     except (Conflict, SQLAlchemyError) as error:

@@ -95,7 +95,10 @@ class _IssuersTold(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread."""
+    """Asks a running Siteward and sends it records. Every method may raise ClientError; safe to use from any thread.
+
+    Over https the authorities of the system are believed, or those in the file that SSL_CERT_FILE names.
+    """
 
     def __init__(
         self, url: str = DEFAULT_URL, token: str | Callable[[], str] = "", timeout: float = 30.0, vo: str = ""

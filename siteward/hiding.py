@@ -9,8 +9,12 @@ HIDDEN: Final = "hidden"
 """Shown in place of a secret."""
 _PASSWORD: Final = re.compile(r"(://[^:]*):.*@", re.DOTALL)
 """The password within a URL, up to the last @: one that is not percent-encoded may hold anything."""
+_PARAMETER: Final = re.compile(r"([?&][^=&#]*(?:pass|pwd|secret|token|key|sig)[^=&#]*=)[^&#]+", re.IGNORECASE)
+"""A parameter of a URL that is called like a secret."""
 
 
 def without_password(text: str) -> str:
-    """A text with the password hidden, if it is a URL with one."""
-    return _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    """A text with the password hidden, if it is a URL with one, and what parameters hold that are called like one."""
+    if "://" not in text:
+        return text
+    return _PARAMETER.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from siteward.hiding import without_password
 from siteward.plain_text import check_encrypted, check_served
 from siteward.records.doors import nearest
 from siteward.settings_sections import (
+    SECRET_NAMES,
     SECRETS,
     AccessSettings,
     AccountingSettings,
@@ -37,6 +39,7 @@ __all__ = [
     "APART",
     "PREFIX",
     "SECRETS",
+    "SECRET_NAMES",
     "AccessSettings",
     "AccountingSettings",
     "BrokerSettings",
@@ -55,6 +58,7 @@ __all__ = [
     "SettingsError",
     "ShardSettings",
     "load_settings",
+    "told_passwords",
 ]
 
 PREFIX: Final = "SITEWARD_"
@@ -91,6 +95,16 @@ class Settings(Section):
     """Who may issue tokens: `[issuers.NAME]` (docs/how-to/let-people-in.md)."""
     kinds: dict[str, Any] = {}  # noqa: RUF012  # as above.
     """Record kinds declared here: `[kinds.NAME]` (docs/how-to/add-a-kind.md)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave this machine in the clear, however the settings were made.
+
+        Databases, whose URLs only their drivers read well, refuse it themselves.
+
+        Raises:
+            SettingsError: saying what to write.
+        """
+        _check_encrypted(self)
 
     @property
     def folder(self) -> Path:
@@ -162,9 +176,17 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         text, _, place = str(error).partition(" - at `$.")
         message = f"setting {place.strip('`')}: {text}" if place else text
         raise SettingsError(message) from error
-    _check_encrypted(settings)
     _check_credentials(settings.credentials)
     return settings
+
+
+def told_passwords(settings: Settings) -> list[str]:
+    """What to say of each URL that holds a password, which everybody reads who may read the settings' file."""
+    return [
+        f"setting {section}.url holds a password: keep it in a file of its own, which {section}.password_file names"
+        for section in ("access", "accounting", "broker", "monitoring")
+        if without_password(url := getattr(settings, section).url) != url
+    ]
 
 
 def _check_credentials(credentials: CredentialsSettings) -> None:
@@ -177,7 +199,6 @@ def _check_credentials(credentials: CredentialsSettings) -> None:
 
 
 def _check_encrypted(settings: Settings) -> None:
-    """Databases ask for TLS by themselves: their URLs say where it is not wanted."""
     for setting, url in (
         ("broker.url", settings.broker.url),
         ("broker.management", settings.broker.management),

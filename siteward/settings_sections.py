@@ -28,6 +28,10 @@ SECRETS: Final = (
 for any name."""
 
 
+SECRET_NAMES: Final = frozenset(secret.rpartition(".")[2] for secret in SECRETS)
+"""What secrets are called within their sections."""
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the settings file. Its repr is safe in logs and traces."""
@@ -38,12 +42,11 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """The same for traces drawn by rich, which asks for names and values."""
-        hidden = {secret.rpartition(".")[2] for secret in SECRETS}
         shown: list[tuple[str, Any]] = []
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, str):
-                value = HIDDEN if value and name in hidden else without_password(value)
+                value = HIDDEN if value and name in SECRET_NAMES else without_password(value)
             shown.append((name, value))
         return shown
 
@@ -214,6 +217,8 @@ class PrometheusSettings(Section):
     """Address to which the same series are also written, for setups without scraping. Empty: nowhere."""
     remote_write_token: str = ""
     """Sent there as a bearer's. `remote_write_token_file` keeps it out of this file."""
+    ca: str = ""
+    """File of the authorities trusted for `url` and `remote_write` with `https://`. Empty: those of the system."""
     remote_write_every: Seconds = 15.0
     """Seconds between two sendings."""
 
@@ -238,7 +243,8 @@ class NetworkSettings(Section):
 
     plain: tuple[str, ...] = ()
     """Hosts that are spoken to, and addresses that are listened on, without TLS, where nobody else can read: in a
-    network of containers. Otherwise what leaves this machine has to be encrypted."""
+    network of containers. Otherwise what leaves this machine has to be encrypted. Databases are asked for TLS here,
+    too, unless their URLs want none."""
 
 
 class GrantSettings(Section):

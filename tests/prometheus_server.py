@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from ssl import SSLContext
 from threading import Event, Thread
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from certified import Certified
 from servers import missing
 
 from collectors.service import collect
@@ -48,8 +50,14 @@ class PrometheusServer:
 
 
 @contextmanager
-def running(folder: Path, token: str = "") -> Iterator[PrometheusServer]:
-    """A server with its data in `folder`, ready; it scrapes nobody yet, and takes remote-write."""
+def running(folder: Path, token: str = "", certified: Certified | None = None) -> Iterator[PrometheusServer]:
+    """A server with its data in `folder`, ready; it scrapes nobody yet, and takes remote-write.
+
+    Args:
+        folder: for its files.
+        token: what it shows to whom it scrapes.
+        certified: what it speaks TLS with; without, it speaks plain HTTP.
+    """
     binary = program("prometheus")
     targets = folder / "targets.json"
     targets.write_text("[]")
@@ -73,11 +81,16 @@ def running(folder: Path, token: str = "") -> Iterator[PrometheusServer]:
         "--web.enable-remote-write-receiver",
         "--log.level=warn",
     ]
+    if certified is not None:
+        served = {"cert_file": str(certified.certificate), "key_file": str(certified.key)}
+        (folder / "web.yml").write_text(json.dumps({"tls_server_config": served}))
+        command.append(f"--web.config.file={folder / 'web.yml'}")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            url = f"http://127.0.0.1:{port}"
-            until(lambda: _is_ready(url, process, folder / "log"))
+            url = f"{'https' if certified else 'http'}://127.0.0.1:{port}"
+            trusting = certified.trusting if certified else None
+            until(lambda: _is_ready(url, process, folder / "log", trusting))
             yield PrometheusServer(url, targets)
         finally:
             process.terminate()
@@ -108,10 +121,10 @@ def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
         time.sleep(0.05)
 
 
-def _is_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+def _is_ready(url: str, process: subprocess.Popen[bytes], log: Path, trusting: SSLContext | None) -> bool:
     assert process.poll() is None, log.read_text()
     try:
-        with urlopen(f"{url}/-/ready", timeout=5) as answer:
+        with urlopen(f"{url}/-/ready", timeout=5, context=trusting) as answer:
             return bool(answer.status == 200)
     except (URLError, OSError):
         return False

@@ -72,7 +72,7 @@ class RabbitNode:
         self._server = program("rabbitmq-server")
         program("rabbitmqctl")
         self.folder = Path(tempfile.mkdtemp(prefix="siteward-rabbitmq-"))
-        self.port, self.tls_port, self.management, distribution, self._names = free_ports(5)
+        self.port, self.tls_port, self.management, self.tls_management, distribution, self._names = free_ports(6)
         self.authority = trustme.CA()
         self.ca = self.folder / "ca.pem"
         self.authority.cert_pem.write_to_path(self.ca)
@@ -97,7 +97,8 @@ class RabbitNode:
         }
 
     def _configuration(self) -> str:
-        certificate = self.authority.issue_cert("127.0.0.1", "localhost")
+        # Of its name only: by its address it is somebody else over TLS.
+        certificate = self.authority.issue_cert("localhost")
         certificate.private_key_and_cert_chain_pem.write_to_path(self.folder / "server.pem")
         settings = {
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
@@ -109,6 +110,11 @@ class RabbitNode:
             "ssl_options.fail_if_no_peer_cert": "false",
             "management.tcp.ip": "127.0.0.1",
             "management.tcp.port": self.management,
+            "management.ssl.ip": "127.0.0.1",
+            "management.ssl.port": self.tls_management,
+            "management.ssl.cacertfile": self.ca,
+            "management.ssl.certfile": self.folder / "server.pem",
+            "management.ssl.keyfile": self.folder / "server.pem",
             # As SOON, of everything else.
             "collect_statistics_interval": 200,
             "disk_free_limit.absolute": "50MB",

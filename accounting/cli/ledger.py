@@ -157,10 +157,11 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
     from accounting.migrations.upgrade import upgrade as bring  # noqa: PLC0415  # as above.
     from accounting.opening import booked_kinds  # noqa: PLC0415  # as above.
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
-    from siteward.server.database import Conflict, Database  # noqa: PLC0415  # as above.
+    from siteward.server.database import Conflict  # noqa: PLC0415  # as above.
+    from siteward.server.databases import ledger_database  # noqa: PLC0415  # as above.
 
     kinds = booked_kinds(settings, load_kinds(settings.kinds))
-    with closing(Database(settings.accounting_url, settings.accounting.password)) as database:
+    with closing(ledger_database(settings)) as database:
         try:
             return bring(database, kinds, dry_run=dry_run)
         except (Conflict, SQLAlchemyError) as error:

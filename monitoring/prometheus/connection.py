@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import IO, Final
@@ -9,6 +10,7 @@ from urllib.error import HTTPError, URLError
 
 from monitoring.prometheus.deadline import Deadline, TimedRequest, timed_handlers
 from siteward.openers import bearer, opener
+from siteward.settings import PrometheusSettings, SettingsError
 
 MOST_BYTES: Final = 16 * 2**20
 """Largest answer that is read; its points take about twenty times as much memory."""
@@ -35,21 +37,35 @@ class PrometheusError(RuntimeError):
         self.permanent = permanent
 
 
+def trusted_by(settings: PrometheusSettings) -> ssl.SSLContext:
+    """Who is believed over https; names are always checked.
+
+    Raises:
+        siteward.settings.SettingsError: the file of the authorities cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca or None)
+    except (OSError, ssl.SSLError) as error:
+        message = f"setting prometheus.ca: {settings.ca}: {error}"
+        raise SettingsError(message) from error
+
+
 class Connection:
     """One server. Nothing is kept open between requests; safe to use from any thread."""
 
-    def __init__(self, url: str, token: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, url: str, token: str = "", timeout: float = 10.0, trusted: ssl.SSLContext | None = None) -> None:
         """Name the server.
 
         Args:
             url: http or https, with a path where the server is behind one.
             token: sent as a bearer's; "" for none.
             timeout: seconds after which a request has failed, however much of the answer has come.
+            trusted: who is believed over https; by default the authorities of the system.
 
         Raises:
             ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
         """
-        self._opener = opener(url, *timed_handlers(), example="http://127.0.0.1:9090")
+        self._opener = opener(url, *timed_handlers(trusted), example="http://127.0.0.1:9090")
         self._address = url.rstrip("/")
         self.url = self._address.partition("?")[0]
         """For messages: a query may hold a secret."""

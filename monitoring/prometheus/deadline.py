@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from ssl import SSLContext, create_default_context
 from threading import Lock, Thread, Timer
 from typing import Any, Self
 from urllib.request import BaseHandler, HTTPHandler, HTTPSHandler, Request
@@ -125,9 +126,13 @@ class TimedRequest(Request):
     deadline: Deadline
 
 
-def timed_handlers() -> list[BaseHandler]:
-    """What opens http and https so that a TimedRequest's deadline holds, from the look-up of the name on."""
-    return [_Http(), _Https()]
+def timed_handlers(trusted: SSLContext | None = None) -> list[BaseHandler]:
+    """What opens http and https so that a TimedRequest's deadline holds, from the look-up of the name on.
+
+    Args:
+        trusted: who is believed over https; by default the authorities of the system.
+    """
+    return [_Http(), _Https(trusted or create_default_context())]
 
 
 class _Http(HTTPHandler):
@@ -136,8 +141,12 @@ class _Http(HTTPHandler):
 
 
 class _Https(HTTPSHandler):
+    def __init__(self, trusted: SSLContext) -> None:
+        super().__init__(context=trusted)
+        self._trusted = trusted
+
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(_timed(HTTPSConnection, req), req)
+        return self.do_open(_timed(HTTPSConnection, req), req, context=self._trusted)
 
 
 def _timed(kind: type[HTTPConnection], request: Request) -> Any:  # noqa: ANN401  # a class to do_open(), which only calls it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from ssl import SSLContext
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from monitoring.prometheus.connection import Connection, PrometheusError
+from monitoring.prometheus.connection import Connection, PrometheusError, trusted_by
 from siteward.records import microseconds, moment
 from siteward.settings import PrometheusSettings, SettingsError
 
@@ -73,18 +74,19 @@ class _Document(msgspec.Struct, rename="camel"):
 class PromQL:
     """Asks one server, Prometheus or compatible. Safe to use from any thread."""
 
-    def __init__(self, url: str, token: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, url: str, token: str = "", timeout: float = 10.0, trusted: SSLContext | None = None) -> None:
         """Name the server; nothing is opened yet.
 
         Args:
             url: such as `http://127.0.0.1:9090`; compatible servers may want a path behind it.
             token: sent as a bearer's.
             timeout: seconds for a whole answer; the server is told to give up then too.
+            trusted: who is believed over https; by default the authorities of the system.
 
         Raises:
             ValueError: the URL is not http or https, or holds a password; or no header can carry the token.
         """
-        self._connection = Connection(url, token, timeout)
+        self._connection = Connection(url, token, timeout, trusted)
         self._timeout = timeout
 
     def instant(self, query: str, at: datetime | None = None) -> Result:
@@ -143,12 +145,13 @@ def open_promql(settings: PrometheusSettings) -> PromQL | None:
     """The server that the settings name; None where they name none.
 
     Raises:
-        siteward.settings.SettingsError: its address or its token cannot be used.
+        siteward.settings.SettingsError: its address, its token or `ca` cannot be used.
     """
     if not settings.url:
         return None
+    trusted = trusted_by(settings)
     try:
-        return PromQL(settings.url, settings.url_token, settings.timeout)
+        return PromQL(settings.url, settings.url_token, settings.timeout, trusted)
     except ValueError as error:
         message = f"setting prometheus.url (with url_token_file): {error}"
         raise SettingsError(message) from error

@@ -10,7 +10,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from monitoring.prometheus.connection import Connection, PrometheusError
+from monitoring.prometheus.connection import Connection, PrometheusError, trusted_by
 from monitoring.prometheus.write_request import Labels, Sample, encoded, labels_of
 from siteward.log import get_logger
 from siteward.settings import PrometheusSettings, SettingsError
@@ -43,10 +43,11 @@ class RemoteWrite:
             port: the endpoint's, to tell two collectors of one machine apart.
 
         Raises:
-            siteward.settings.SettingsError: the address or its token cannot be used.
+            siteward.settings.SettingsError: the address, its token or `ca` cannot be used.
         """
+        trusted = trusted_by(settings)
         try:
-            self._connection = Connection(settings.remote_write, settings.remote_write_token, settings.timeout)
+            self._connection = Connection(settings.remote_write, settings.remote_write_token, settings.timeout, trusted)
         except ValueError as error:
             message = f"setting prometheus.remote_write (with remote_write_token_file): {error}"
             raise SettingsError(message) from error

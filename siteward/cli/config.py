@@ -17,7 +17,7 @@ from siteward.cli.verbs import reads
 from siteward.hiding import HIDDEN, without_password
 from siteward.kinds import load_kinds
 from siteward.server.auth import Permission
-from siteward.settings import PREFIX, SECRETS, Settings, load_settings
+from siteward.settings import PREFIX, SECRET_NAMES, Settings, load_settings, told_passwords
 
 commands = typer.Typer(help="The settings in force.", **PLAIN)
 
@@ -34,6 +34,9 @@ def check(context: typer.Context) -> None:
     chosen = options(context)
     settings = chosen.quiet_settings
     load_kinds(settings.kinds)
+    _check_databases(settings)
+    for said in told_passwords(settings):
+        tell(said)
     path = settings_file(chosen.config)
     tell(f"settings file: {path.resolve() if path else 'none'}")
     in_file = dict(_flat(load_settings(path, environ={}))) if path else {}
@@ -43,6 +46,15 @@ def check(context: typer.Context) -> None:
         for key, value in _flat(settings)
     ]
     show(("setting", "value", "from"), rows, chosen.output)
+
+
+def _check_databases(settings: Settings) -> None:
+    """Where what opens them is installed; who only emits has no databases."""
+    try:
+        from siteward.server.databases import check_databases  # noqa: PLC0415  # as the docstring says.
+    except ModuleNotFoundError:
+        return
+    check_databases(settings)
 
 
 def settings_file(chosen: Path | None) -> Path | None:
@@ -78,9 +90,15 @@ def _in_force(settings: Settings) -> dict[str, str]:
 
 
 def _shown(key: str, value: Any) -> Any:  # noqa: ANN401  # a setting of any type.
-    if key in SECRETS and value:
-        return HIDDEN
-    return without_password(value) if isinstance(value, str) else value
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        return {name: _shown(name, each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown("", each) for each in value]
+    if not isinstance(value, str):
+        return value
+    return HIDDEN if value and key.rpartition(".")[2] in SECRET_NAMES else without_password(value)
 
 
 def _origin(key: str, value: Any, in_file: dict[str, Any]) -> str:  # noqa: ANN401  # a setting of any type.

@@ -13,6 +13,7 @@ from siteward.cli.output import tell
 from siteward.cli.query import app_url
 from siteward.cli.verbs import notes_itself
 from siteward.client import Client, IssuerTold
+from siteward.hiding import without_password
 from siteward.plain_text import plain_hosts
 from siteward.server.auth import Permission
 
@@ -125,7 +126,7 @@ def _client(issuer: str, name: str) -> IssuerClient:
 def _address(context: typer.Context, url: str) -> str:
     address = (url or app_url(options(context).settings)).rstrip("/")
     if list(plain_hosts(address)):
-        message = f"{address}: tokens would be readable on their way; write https://"
+        message = f"{without_password(address)}: tokens would be readable on their way; write https://"
         raise typer.BadParameter(message)
     if not address:
         message = "no app of this installation runs; give the address of one"

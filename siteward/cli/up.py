@@ -17,7 +17,7 @@ from siteward.cli.verbs import notes_itself
 from siteward.client import Client
 from siteward.server.auth import Permission
 from siteward.server.undeclared import refuse_undeclared
-from siteward.settings import Settings, SettingsError
+from siteward.settings import Settings, SettingsError, told_passwords
 
 LOOK: Final = 0.2
 SLOW: Final = 60.0
@@ -35,11 +35,15 @@ def up(
 
     from siteward.broker.opening import check_gives, open_broker  # noqa: PLC0415  # `--help` needs no broker.
     from siteward.server.auth.door import check_trust  # noqa: PLC0415  # `--help` needs no server.
+    from siteward.server.databases import check_databases  # noqa: PLC0415  # as above.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
 
     settings = options(context).settings
     refuse_undeclared()
     check_trust(settings)
+    check_databases(settings)
+    for said in told_passwords(settings):
+        tell(said)
     with closing(open_broker(settings)) as broker:
         # The collector would be started again for ever.
         check_gives(broker)

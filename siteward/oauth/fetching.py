@@ -15,6 +15,7 @@ from urllib.request import HTTPSHandler, Request
 
 import msgspec
 
+from siteward.hiding import without_password
 from siteward.loopback import is_loopback
 from siteward.openers import opener
 
@@ -85,7 +86,7 @@ def check_address(url: str, what: str) -> None:
         return
     if parts.scheme == "http" and is_loopback(parts.hostname or "") and "@" not in parts.netloc:
         return
-    message = f"{what} {url[:200]!r}: expected https://…; http only of this machine itself"
+    message = f"{what} {without_password(url)[:200]!r}: expected https://…; http only of this machine itself"
     raise ValueError(message)
 
 

@@ -18,6 +18,7 @@ from siteward.pseudonyms import pseudonym, pseudonym_key, sealed, unsealed
 from siteward.records.declaration import LONGEST_PERSONAL
 from siteward.server.database import Columns, Conflict, Database, DatabaseError, Misfit
 from siteward.server.database.columns import integer_column, text_column
+from siteward.server.databases import access_database
 from siteward.settings import Settings, SettingsError
 
 TABLE: Final = "people"
@@ -210,7 +211,11 @@ class PeopleTable:
             database = self._opened()
             yield database
         except (SQLAlchemyError, Conflict, Misfit, DatabaseError) as error:
-            why = database.told(error) if database is not None else type(error).__name__
+            if database is not None:
+                why = database.told(error)
+            else:
+                # Ours say what to set, and hold nothing that was asked.
+                why = str(error) if isinstance(error, DatabaseError) else type(error).__name__
             log.warning("the table of people does not answer", error=why)
             message = "people's names cannot be looked up now: the database of access does not answer; the log says why"
             raise PeopleUnavailable(message) from error
@@ -219,7 +224,7 @@ class PeopleTable:
         with self._lock:
             if self._database is None:
                 key = pseudonym_key(self._settings)
-                database = Database(self._settings.access_url, self._settings.access.password)
+                database = access_database(self._settings)
                 try:
                     with database.alone("siteward access") as connection:
                         self._table.metadata.create_all(connection)

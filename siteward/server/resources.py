@@ -24,7 +24,8 @@ from siteward.server.auth.denied import DenyList
 from siteward.server.auth.identity import Identity
 from siteward.server.auth.roles import EVERY
 from siteward.server.auth.sessions import Sessions
-from siteward.server.database import Conflict, Database
+from siteward.server.database import Conflict
+from siteward.server.databases import access_database
 from siteward.server.people_table import PeopleTable
 from siteward.settings import Settings
 
@@ -130,20 +131,17 @@ class Resources:
     @property
     def denied(self) -> DenyList:
         """The deny-list; what goes wrong when opening it is the database's to say."""
-        access = self.settings.access
-        return self.shared("deny-list", lambda: DenyList(Database(self.settings.access_url, access.password)))
+        return self.shared("deny-list", lambda: DenyList(access_database(self.settings)))
 
     @property
     def sessions(self) -> Sessions:
         """Who has logged in with a browser; what goes wrong when opening it is the database's to say."""
-        access = self.settings.access
-        return self.shared("sessions", lambda: Sessions(Database(self.settings.access_url, access.password)))
+        return self.shared("sessions", lambda: Sessions(access_database(self.settings)))
 
     @property
     def audit(self) -> Audit:
         """The audit; what goes wrong when opening it is the database's to say."""
-        access = self.settings.access
-        return self.shared("audit", lambda: Audit(Database(self.settings.access_url, access.password)))
+        return self.shared("audit", lambda: Audit(access_database(self.settings)))
 
     @contextmanager
     def audited(self, caller: Caller, command: str, after: object, vos: Collection[str] = ()) -> Iterator[Change]:

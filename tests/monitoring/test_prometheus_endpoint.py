@@ -326,7 +326,9 @@ SECRET = "geheim"
 def test_secrets_that_cannot_be_sent_are_refused_unseen(name: str, address: str, token: str) -> None:
     """Passwords in addresses, and tokens that fit no header, stop the sink without being shown."""
     told = msgspec.structs.replace(PrometheusSettings(port=0), **{name: address, f"{name}_token": token})
-    with pytest.raises(SettingsError, match=f"prometheus.{name} .*{name}_token_file") as refused:
+    # Where a / cuts the password in two, its first part would be taken for a host beyond this machine.
+    said = ": .*percent-encode" if "/x@" in address else f" .*{name}_token_file"
+    with pytest.raises(SettingsError, match=f"prometheus.{name}{said}") as refused:
         open_sink(Settings(prometheus=told), KINDS)
     assert SECRET not in f"{refused.value} {refused.value.__cause__}"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from msgspec import structs
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -21,7 +22,7 @@ from siteward.server.auth.local_issuer import BRIEF, LocalIssuer
 from siteward.server.auth.local_person import local_person
 from siteward.server.auth.roles import Role, grant
 from siteward.server.schedule import Task
-from siteward.settings import IssuerSettings, ServerSettings, Settings, SettingsError
+from siteward.settings import IssuerSettings, NetworkSettings, ServerSettings, Settings, SettingsError
 
 ISSUER = "issuer.json"
 
@@ -151,11 +152,10 @@ def test_only_a_permission_is_a_declaration(tmp_path: Path, what: Any) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "siteward.example.org"])
 def test_other_hosts_need_a_trusted_issuer(tmp_path: Path, host: str) -> None:
     """Anything but loopback without an issuer of tokens refuses to start and says what to set."""
-    server = ServerSettings(host=host)
+    alone = Settings(data=str(tmp_path), server=ServerSettings(host=host), network=NetworkSettings(plain=(host,)))
     with pytest.raises(SettingsError, match=r"\[issuers\.local\]"):
-        create_app(Settings(data=str(tmp_path), server=server), routers=[])
-    own = {"local": IssuerSettings(profile="local")}
-    create_app(Settings(data=str(tmp_path), server=server, issuers=own), routers=[])
+        create_app(alone, routers=[])
+    create_app(structs.replace(alone, issuers={"local": IssuerSettings(profile="local")}), routers=[])
 
 
 @pytest.mark.parametrize("token", ["short", "x" * 31, "ü" * 40, "x" * 32 + "\n"])

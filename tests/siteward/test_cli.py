@@ -226,6 +226,17 @@ def test_config_check_says_where_settings_come_from(run: Run, tmp_path: Path) ->
     assert "ssss" not in answer.stdout + answer.stderr
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("up",)])
+def test_a_database_in_the_clear_is_refused_before_anything_starts(run: Run, command: tuple[str, ...]) -> None:
+    """With its setting and what to write, and without the password."""
+    for section in ("access", "accounting"):
+        url = "postgresql://me:s3cret@db.example/x?sslmode=disable"
+        answer = run(*command, **{f"SITEWARD_{section.upper()}__URL": url})
+        assert answer.returncode == 2
+        assert f"setting {section}.url: what the database on 'db.example'" in answer.stderr
+        assert "s3cret" not in answer.stdout + answer.stderr
+
+
 def test_extensions_lists_our_own(run: Run) -> None:
     """Siteward's own parts are listed as an extension's would be."""
     rows = json.loads(run("--output", "json", "extensions", "kinds").stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,13 @@ from postgresql_server import PostgresNode, PostgresPlace
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from siteward.server.database import Database, mariadb, postgresql
+from siteward.server.database import Database, DatabaseError, mariadb, postgresql
 
 ADDRESS: Final = "127.0.0.1"
 AUTHORITIES: Final = {"postgresql": "sslrootcert", "mariadb": "ssl_ca"}
 """The parameter of a URL that names whom to believe."""
+UNWANTED: Final = {"postgresql": "sslmode=disable", "mariadb": "ssl=off"}
+"""What a URL says that wants no TLS."""
 IS_ENCRYPTED: Final = {
     "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
     "mariadb": "SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'",
@@ -61,13 +63,17 @@ class Served:
         named = f"{AUTHORITIES[self._sort]}={authority or self._authority}"
         return self.is_encrypted_by(f"{self._place.url.replace(ADDRESS, host)}?{named}")
 
+    def is_encrypted_without(self, *, plain: Collection[str]) -> bool:
+        """The same for a URL that wants no TLS."""
+        return self.is_encrypted_by(f"{self._place.url}?{UNWANTED[self._sort]}", plain=plain)
+
     def is_encrypted_by_default(self) -> bool:
         """The same for a URL that says nothing of TLS."""
         return self.is_encrypted_by(self._place.url)
 
-    def is_encrypted_by(self, url: str) -> bool:
+    def is_encrypted_by(self, url: str, *, plain: Collection[str] = ()) -> bool:
         """The same for any URL."""
-        with closing(Database(url, self._place.password)) as database, database.read() as connection:
+        with closing(Database(url, self._place.password, plain=plain)) as database, database.read() as connection:
             return bool(connection.execute(text(IS_ENCRYPTED[self._sort])).scalar_one())
 
 
@@ -136,3 +142,10 @@ def test_a_server_without_tls_is_refused(in_the_clear: Served) -> None:
     for ask in (in_the_clear.is_encrypted, in_the_clear.is_encrypted_by_default):
         with pytest.raises(OperationalError, match=r"does not support SSL|doesn't support it"):
             ask()
+
+
+def test_a_server_is_asked_without_tls_only_where_the_settings_name_its_host(in_the_clear: Served) -> None:
+    """What the URL says is not enough, and nothing is sent."""
+    with pytest.raises(DatabaseError, match=r"network\.plain"):
+        in_the_clear.is_encrypted_without(plain=["db.example.org"])
+    assert not in_the_clear.is_encrypted_without(plain=[ADDRESS])

@@ -323,7 +323,7 @@ def test_a_server_on_tls_sets_cookies_for_itself_only(tmp_path: Path, issuer: Oi
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        ({"host": "0.0.0.0"}, "server.url: people who log in are sent back there"),
+        ({"host": "0.0.0.0", "certificate": "c.pem"}, "server.url: people who log in are sent back there"),
         ({"url": "http://siteward.example.org"}, "expected https"),
         ({"url": "https://siteward.example.org/path"}, "has a path"),
     ],

@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy.engine import make_url
 
 from siteward.client import Client
 from siteward.loopback import is_loopback
 from siteward.plain_text import plain_hosts
 from siteward.server.database import Database, DatabaseError, is_local
-from siteward.settings import SettingsError, load_settings
+from siteward.server.databases import access_database, check_databases, ledger_database
+from siteward.settings import (
+    BrokerSettings,
+    MonitoringSettings,
+    PrometheusSettings,
+    ServerSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 
 PLAIN = [
     ("broker.url", "amqp://me:s3cret@broker.example/v", "amqps://"),
@@ -128,6 +138,9 @@ def test_loopback_is_the_same_for_who_comes_in_and_where_it_goes_out(host: str, 
         "mariadb://localhost/n?host=db.example.org",
         "mariadb://db.example.org/n?ssl_disabled=false",
         "mariadb:///n?read_default_file=/x",
+        "mariadb://db.example.org/n?ssl_verify_cert=false",
+        "mariadb://db.example.org/n?ssl_verify_identity=true",
+        "postgresql://localhost/n?conninfo=hostaddr%3D10.0.0.5",
     ],
 )
 def test_no_parameter_names_another_host(url: str) -> None:
@@ -148,7 +161,7 @@ def test_no_variable_leads_elsewhere_in_the_clear(monkeypatch: pytest.MonkeyPatc
 
 
 def test_databases_of_other_machines_are_spoken_to_over_tls() -> None:
-    """Their certificates are checked, unless the URL says otherwise; on this machine nothing is asked."""
+    """Their certificates are checked, and nothing weakens that; on this machine nothing is asked."""
 
     def query(url: str) -> dict[str, Any]:
         database = Database(url)
@@ -158,13 +171,81 @@ def test_databases_of_other_machines_are_spoken_to_over_tls() -> None:
     far = query("postgresql://me@db.example/x")
     assert (far["sslmode"], far["sslrootcert"]) == ("verify-full", "system")
     assert query("postgresql://me@db.example/x?sslrootcert=/ca.pem")["sslrootcert"] == "/ca.pem"
-    assert query("postgresql://me@db.example/x?sslmode=disable") == {"sslmode": "disable"}
+    assert query("postgresql://me@db.example/x?sslmode=verify-full") == {"sslmode": "verify-full"}
     for url in (
         "postgresql://me@127.0.0.1/x",
         "postgresql://me@/x?host=/run/postgresql",
         "postgresql://me@localhost/x",
     ):
         assert "sslmode" not in query(url)
+    assert query("postgresql://me@127.0.0.1/x?sslmode=disable") == {"sslmode": "disable"}
+
+
+WEAK = [
+    *(f"postgresql://me:s3cret@db.example/x?sslmode={mode}" for mode in ("disable", "allow", "prefer", "require")),
+    "postgresql://me:s3cret@db.example/x?sslmode=verify-ca",
+    "postgresql://me:s3cret@db.example/x?sslmode=verify-full&sslmode=disable",
+    "postgresql://me:s3cret@127.0.0.1,db.example/x?sslmode=disable",
+    "mariadb://me:s3cret@db.example/x?ssl=off",
+    "mysql://me:s3cret@db.example/x?ssl=off",
+    "mariadb://me:s3cret@db.example/x?ssl_ca=/ca.pem&ssl_check_hostname=false",
+]
+
+
+@pytest.mark.parametrize("url", WEAK)
+def test_no_url_takes_tls_from_a_database_of_another_machine(url: str) -> None:
+    """It is refused with what to do, unless the settings name the host as one of a private network."""
+    with pytest.raises(DatabaseError, match=r"db\.example.* would leave this machine unencrypted") as refused:
+        Database(url)
+    said = str(refused.value)
+    assert "network.plain" in said
+    assert "out of the database's URL" in said
+    assert "s3cret" not in said
+    for others in (["127.0.0.1"], ["db.example.org"]):
+        with pytest.raises(DatabaseError, match=r"network\.plain"):
+            Database(url, plain=others)
+    if "ssl_ca" not in url and url.count("sslmode") < 2:
+        Database(url, plain=["127.0.0.1", "db.example"]).close()
+
+
+@pytest.mark.parametrize("name", ["PGHOSTADDR", "PGSERVICE", "PGHOST"])
+def test_no_variable_uses_what_is_allowed_for_another_host(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A private network has the hosts that the settings name, and not those of the environment."""
+    host = "" if name == "PGHOST" else "db.example"
+    monkeypatch.setenv(name, "elsewhere.example")
+    with pytest.raises(DatabaseError, match="which the environment names"):
+        Database(f"postgresql://{host}/n?sslmode=disable", plain=["db.example", "elsewhere.example"])
+
+
+@pytest.mark.parametrize("section", ["access", "accounting"])
+def test_whoever_opens_a_database_asks_the_settings_what_is_private(tmp_path: Path, section: str) -> None:
+    """Commands and the application alike, of the ledger's database as of that of access."""
+    open_database = {"access": access_database, "accounting": ledger_database}[section]
+    setting, url = f"{section}.url", "postgresql://me@db.example/x?sslmode=disable"
+    with pytest.raises(DatabaseError, match="would leave this machine unencrypted"):
+        open_database(loaded(tmp_path, setting, url))
+    with pytest.raises(SettingsError, match=rf"setting {section}\.url: .*network\.plain"):
+        check_databases(loaded(tmp_path, setting, url))
+    private = loaded(tmp_path, setting, url, "'db.example'")
+    open_database(private).close()
+    check_databases(private)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"broker": BrokerSettings(url="amqp://broker.example")},
+        {"monitoring": MonitoringSettings(url="opensearch://store.example")},
+        {"prometheus": PrometheusSettings(remote_write="http://metrics.example/write")},
+        {"server": ServerSettings(host="0.0.0.0")},
+    ],
+)
+def test_settings_made_by_a_program_are_refused_alike(given: dict[str, Any]) -> None:
+    """No file has to be read for it; what changes them later is refused, too."""
+    with pytest.raises(SettingsError, match="would leave this machine unencrypted"):
+        Settings(**given)
+    with pytest.raises(SettingsError, match="would leave this machine unencrypted"):
+        structs.replace(Settings(), **given)
 
 
 def test_a_token_is_sent_over_tls_only() -> None:

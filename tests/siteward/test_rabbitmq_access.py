@@ -15,7 +15,7 @@ from rabbitmq_server import PLUGINS, RabbitNode, Vhost, eventually
 from servers import REPOSITORY
 from typer.testing import CliRunner
 
-from siteward.broker import BrokerError, BrokerUnavailable, Delivery, Forbidden, Message, opening
+from siteward.broker import BrokerError, Delivery, Forbidden, Message, opening
 from siteward.broker.rabbitmq import RabbitBroker, RabbitConsumer, open_broker
 from siteward.broker.rabbitmq.checking import Report
 from siteward.broker.rabbitmq.connection import Link
@@ -190,39 +190,6 @@ def test_a_wrong_account_is_permanent(vhost: Vhost, changes: dict[str, str], wha
     assert "wrong;" not in str(caught.value).replace("is wrong;", "")
 
 
-def _over_tls(vhost: Vhost, **settings: object) -> Settings:
-    return vhost.settings(url=f"amqps://guest@localhost:{vhost.node.tls_port}/{vhost.name}", **settings)
-
-
-def test_tls_trusts_the_named_authority(vhost: Vhost) -> None:
-    """Publishing and consuming work over TLS, with envelopes much larger than what TLS sends at once."""
-    settings = _over_tls(vhost, ca=str(vhost.node.ca))
-    with open_broker(settings.broker.url, settings) as opened:
-        opened.declare(TOPOLOGY)
-        with closing(opened.publisher()) as publisher:
-            publisher.publish([Message("v.job", bytes(3_000_000))] * 3)
-        with closing(opened.consumer("everything", "c", 3)) as consumer:
-            sizes: list[int] = []
-            while len(sizes) < 3:
-                deliveries = consumer.receive(5)
-                sizes += [len(delivery.message.body) for delivery in deliveries]
-                consumer.acknowledge(deliveries)
-        assert sizes == [3_000_000] * 3
-
-
-def test_a_cut_of_tls_is_not_taken_for_a_wrong_certificate(vhost: Vhost) -> None:
-    """A connection that ends is tried again, whatever words TLS finds for its end."""
-    settings = _over_tls(vhost, ca=str(vhost.node.ca))
-    with open_broker(settings.broker.url, settings) as opened:
-        opened.declare(TOPOLOGY)
-        with closing(opened.consumer("everything", "c", 3)) as consumer:
-            vhost.node.ctl("close_all_connections", "--vhost", vhost.name, "cut by the test")
-            with pytest.raises(BrokerUnavailable) as caught:
-                consumer.receive(10)
-        assert not caught.value.permanent
-        assert len(opened.status()) == 1
-
-
 @pytest.mark.usefixtures("broker")
 def test_a_user_who_may_not_publish_at_all_is_told_so(vhost: Vhost) -> None:
     """Without the right to write no key is at fault, and no other try helps."""
@@ -241,29 +208,6 @@ def test_a_key_that_amqp_cannot_carry_is_forbidden(broker: RabbitBroker) -> None
             publisher.publish([Message("v" * 300 + ".job", b"x")])
         assert caught.value.key == "v" * 300 + ".job"
         publisher.publish([Message("v.job", b"x")])
-
-
-def test_tls_refuses_a_stranger(vhost: Vhost) -> None:
-    """A server whose certificate no trusted authority has signed gets no password; that is a permanent error."""
-    settings = _over_tls(vhost)
-    with (
-        open_broker(settings.broker.url, settings) as opened,
-        pytest.raises(BrokerError, match=r"broker\.ca") as caught,
-    ):
-        opened.status()
-    assert caught.value.permanent
-
-
-def test_a_client_certificate_is_shown_to_the_server(vhost: Vhost, tmp_path: Path) -> None:
-    """Where the server asks for one, it gets ours."""
-    own = tmp_path / "own.pem"
-    vhost.node.authority.issue_cert("collector.example.org").private_key_and_cert_chain_pem.write_to_path(own)
-    settings = _over_tls(vhost, ca=str(vhost.node.ca), certificate=str(own))
-    with open_broker(settings.broker.url, settings) as opened:
-        assert opened.status() == []
-        shown = vhost.node.ctl("list_connections", "ssl", "peer_cert_issuer")
-    assert "true" in shown
-    assert "trustme" in shown
 
 
 def test_check_finds_nothing_after_declare(broker: RabbitBroker) -> None:

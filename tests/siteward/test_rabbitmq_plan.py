@@ -73,7 +73,7 @@ def test_settings_never_show_a_secret() -> None:
 )
 def test_a_password_that_is_not_encoded_is_not_quoted(url: str) -> None:
     """What cuts the URL short within the password is named, and nothing of the password is told, in traces neither."""
-    whole = f"amqp://u:{url.format('geheim')}"
+    whole = f"amqps://u:{url.format('geheim')}"
     settings = Settings(broker=BrokerSettings(url=whole))
     with pytest.raises(WrongAddress, match="percent-encode the password") as caught:
         open_declared(settings)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import pytest
-import trustme
+from certified import PATIENCE, Certified, running
 
 from monitoring.prometheus.sink import PrometheusSink
 from siteward.kinds import load_kinds
@@ -22,61 +18,12 @@ from siteward.server import app as application
 from siteward.settings import PrometheusSettings, ServerSettings, Settings, SettingsError, load_settings
 
 TOKEN = "correct-horse-battery-staple-0123456789"
-PATIENCE = 30.0
-
-
-class Certified:
-    """Files of a certificate for this machine, and who trusts it."""
-
-    def __init__(self, folder: Path) -> None:
-        """Make them."""
-        authority = trustme.CA()
-        made = authority.issue_cert("localhost", "127.0.0.1")
-        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
-        made.private_key_pem.write_to_path(self.key)
-        for part in made.cert_chain_pems:
-            part.write_to_path(self.certificate, append=True)
-        self.trusting = ssl.create_default_context()
-        authority.configure_trust(self.trusting)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """As they stand in a section."""
-        return {"certificate": str(self.certificate), "key": str(self.key)}
-
-    def get(self, url: str, **headers: str) -> int:
-        """The status of an answer over TLS."""
-        with urlopen(Request(url, headers=headers), timeout=PATIENCE, context=self.trusting) as answer:
-            return int(answer.status)
 
 
 @pytest.fixture
 def certified(tmp_path: Path) -> Certified:
     """A certificate that only the test trusts."""
     return Certified(tmp_path)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something to become true; fail if it does not."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-@contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """The service `app`; the address that it tells."""
-    stop = threading.Event()
-    thread = threading.Thread(target=application.run, args=(settings, stop))
-    thread.start()
-    told = settings.folder / "run" / "app.url"
-    try:
-        until(lambda: told.is_file() and told.read_text())
-        yield told.read_text()
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_the_application_speaks_tls(tmp_path: Path, certified: Certified) -> None:

@@ -18,7 +18,8 @@ from siteward.server.auth.door import check_trust, token_in, verifier_of
 from siteward.server.auth.granting import grants_of
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.refusal import TokenRefused
-from siteward.server.database import Conflict, Database, DatabaseError
+from siteward.server.database import Conflict, DatabaseError
+from siteward.server.databases import access_database
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.settings import Settings
 
@@ -78,5 +79,5 @@ class Watchers:
     def _deny_list(self) -> DenyList:
         with self._lock:
             if self._denied is None:
-                self._denied = DenyList(Database(self._settings.access_url, self._settings.access.password))
+                self._denied = DenyList(access_database(self._settings))
             return self._denied

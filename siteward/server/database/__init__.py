@@ -38,9 +38,22 @@ _MODULES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "mariadb": "m
 _ELSEWHERE: Final = ("PGHOSTADDR", "PGSERVICE")
 """Variables by which libpq connects to another host than a URL names."""
 _NOT_IN_URL: Final = frozenset(
-    {"hostaddr", "service", "servicefile", "read_default_file", "read_default_group", "ssl_disabled"}
+    {
+        "conninfo",
+        "hostaddr",
+        "passwd",
+        "password",
+        "read_default_file",
+        "read_default_group",
+        "service",
+        "servicefile",
+        "ssl_disabled",
+        "ssl_verify_cert",
+        "ssl_verify_identity",
+    }
 )
-"""Parameters by which a driver would connect elsewhere, or without TLS, whatever the host says."""
+"""Parameters by which a driver would connect elsewhere, or without TLS that is checked, whatever the host says; and
+passwords, which nobody would hide there."""
 
 
 class DatabaseError(Exception):
@@ -65,8 +78,16 @@ class Dialect(Protocol):
     locks_what_it_reads: bool
     """Whether transactions of REPEATABLE READ keep others from writing between the rows that they have locked."""
 
-    def open(self, address: URL) -> Engine:
-        """An engine whose transactions are durable, see what is committed, and refuse what does not fit."""
+    def open(self, address: URL, plain: Collection[str]) -> Engine:
+        """An engine whose transactions are durable, see what is committed, and refuse what does not fit.
+
+        Args:
+            address: of which `_address` has taken all that names another host.
+            plain: hosts that may be spoken to without TLS.
+
+        Raises:
+            DatabaseError: the URL wants TLS that is not checked, or none, towards another host.
+        """
 
     def insert_new(self, connection: Connection, table: Table, columns: Columns) -> int:
         """Insert the rows whose primary or unique key is not there yet; how many they were.
@@ -163,19 +184,21 @@ class Dialect(Protocol):
 class Database:
     """One database; any number of processes and threads may have it open."""
 
-    def __init__(self, url: str, password: str = "") -> None:
+    def __init__(self, url: str, password: str = "", *, plain: Collection[str] = ()) -> None:
         """Connect when first used.
 
         Args:
             url: `sqlite:///path`, `postgresql://user@host/name` or `mariadb://user@host/name`.
             password: of the URL's user.
+            plain: hosts that may be spoken to without TLS, `network.plain` of the settings.
 
         Raises:
-            DatabaseError: the URL cannot be used, or its driver is not installed.
+            DatabaseError: the URL cannot be used, its driver is not installed, or what is asked would leave this
+                machine without TLS that is checked.
         """
         address = _address(url, password)
         self.dialect: Dialect = import_module(f"{__name__}.{_MODULES[address.drivername]}").dialect
-        self.engine = self.dialect.open(address)
+        self.engine = self.dialect.open(address, plain)
         self._password = address.password or ""
 
     @contextmanager
@@ -262,6 +285,33 @@ def is_local(address: URL, environ: Mapping[str, str] | None = None) -> bool:
     if address.host is None and not _sockets(address) and environ.get("PGHOST"):
         return False
     return is_loopback(address.host or "localhost") and not any(environ.get(name) for name in _ELSEWHERE)
+
+
+def check_encrypted(
+    address: URL, parameter: str, plain: Collection[str], environ: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a URL by whose parameter a database of another machine would be spoken to without TLS that is checked.
+
+    Args:
+        address: as for `is_local`, of another machine.
+        parameter: what the URL says, such as `sslmode=disable`, for the message.
+        plain: hosts for which that is allowed.
+        environ: as for `is_local`.
+
+    Raises:
+        DatabaseError: saying what to write.
+    """
+    # Where the environment leads is not what the settings name as private.
+    is_named = bool(address.host) and not any((environ or {}).get(name) for name in _ELSEWHERE)
+    if is_named and all(host.strip("[]") in plain for host in str(address.host).split(",")):
+        return
+    where = repr(address.host) if is_named else "another machine, which the environment names"
+    message = (
+        f"what the database on {where} is asked would leave this machine unencrypted, or reach whoever claims to be "
+        f"it: take {parameter} out of the database's URL, or name the host there and in network.plain if nobody else "
+        "can read on the way"
+    )
+    raise DatabaseError(message)
 
 
 def _sockets(address: URL) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from siteward.server.database import (
     DatabaseError,
     Grouped,
     Values,
+    check_encrypted,
     is_local,
 )
 from siteward.server.database.constants import parted
@@ -31,6 +32,8 @@ from siteward.server.database.merging import Spelling, assignments
 
 AT_ONCE: Final = 5_000
 """Rows of one statement, where it does not get too long."""
+_UNNAMED: Final = "ssl_check_hostname"
+"""The parameter by which a good certificate of anybody would do."""
 _CONFLICTS: Final = frozenset({1205, 1213, 1020})
 """Lock wait timeout, deadlock, record has changed."""
 # Strict: nothing is cut or clipped in silence. An INSERT IGNORE would do so nevertheless, and is used nowhere.
@@ -51,12 +54,17 @@ class Mariadb:
     longest_wait = 30
     locks_what_it_reads = True
 
-    def open(self, address: URL) -> Engine:
+    def open(self, address: URL, plain: Collection[str]) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="mariadb+pymysql").update_query_dict({"charset": "utf8mb4"})
-        plain = driver.query.get("ssl") == "off"
+        is_off = driver.query.get("ssl") == "off"
+        is_far = not is_local(address)
+        names_are_checked = driver.query.get(_UNNAMED, "true") == "true"
+        for parameter, is_checked in (("ssl=off", not is_off), (_UNNAMED, names_are_checked)):
+            if is_far and not is_checked:
+                check_encrypted(address, parameter, plain)
         driver = driver.difference_update_query(["ssl"])
-        tls = {} if plain or is_local(address) or "ssl_ca" in driver.query else {"ssl": create_default_context()}
+        tls = {"ssl": create_default_context()} if is_far and not is_off and "ssl_ca" not in driver.query else {}
         engine = create_engine(
             driver,
             isolation_level="READ COMMITTED",

@@ -17,10 +17,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql import ColumnElement
 
-from siteward.server.database import ADDED_ONLY, SCRUB_SECONDS, Columns, Grouped, Values, is_local
+from siteward.server.database import ADDED_ONLY, SCRUB_SECONDS, Columns, Grouped, Values, check_encrypted, is_local
 from siteward.server.database.constants import parted
 from siteward.server.database.merging import Spelling, assignments
 
+CHECKED: Final = "verify-full"
+"""The only `sslmode` in which the server proves to be the one that the URL names."""
 _INT8: Final = 20
 _INT8_ARRAY: Final = 1016
 _ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
@@ -70,13 +72,18 @@ class Postgresql:
     longest_wait = 30
     locks_what_it_reads = False
 
-    def open(self, address: URL) -> Engine:
+    def open(self, address: URL, plain: Collection[str]) -> Engine:
         """See `siteward.server.database.Dialect`."""
         driver = address.set(drivername="postgresql+psycopg")
-        if not is_local(address, os.environ) and "sslmode" not in address.query:
-            # The server's certificate is checked against its name, by the authorities of the system or those given.
-            driver = driver.update_query_dict({"sslmode": "verify-full"})
-            driver = driver.update_query_dict({"sslrootcert": address.query.get("sslrootcert", "system")})
+        if not is_local(address, os.environ):
+            mode = address.query.get("sslmode")
+            if mode is None:
+                # The server's certificate is checked against its name, by the authorities of the system or those given.
+                driver = driver.update_query_dict({"sslmode": CHECKED})
+                driver = driver.update_query_dict({"sslrootcert": address.query.get("sslrootcert", "system")})
+            elif mode != CHECKED:
+                said = mode if isinstance(mode, str) else ",".join(mode)
+                check_encrypted(address, f"sslmode={said}", plain, os.environ)
         return create_engine(
             driver,
             isolation_level="READ COMMITTED",

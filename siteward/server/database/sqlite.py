@@ -73,7 +73,7 @@ class Sqlite:
     longest_wait = BUSY_SECONDS
     locks_what_it_reads = False
 
-    def open(self, address: URL) -> Engine:
+    def open(self, address: URL, plain: Collection[str]) -> Engine:  # noqa: ARG002  # a file leaves no machine.
         """See `siteward.server.database.Dialect`."""
         if address.database and address.database != _IN_MEMORY:
             begin_private(Path(address.database))
