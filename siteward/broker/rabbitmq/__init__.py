@@ -201,7 +201,7 @@ class RabbitBroker:
                 for message, tag in shelf.messages(sink):
                     if message.number in wanted:
                         use(message)
-                        shelf.forget(tag)
+                        shelf.forget(sink, tag)
                         taken += 1
         return taken
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -11,9 +13,10 @@ from pika import BasicProperties
 from pika.channel import Channel
 from pika.spec import Basic
 
-from siteward.broker import ParkedMessage
+from siteward.broker import BrokerError, ParkedMessage
 from siteward.broker.rabbitmq.addresses import Address
 from siteward.broker.rabbitmq.connection import Link
+from siteward.broker.rabbitmq.making import waiting_in
 from siteward.broker.rabbitmq.messages import Headers, headers_of, message_of, published_of, text_of, time_of
 from siteward.broker.rabbitmq.plan import PARKED, side_of
 from siteward.broker.rabbitmq.refusals import NOT_FOUND, Refusal
@@ -22,6 +25,9 @@ from siteward.settings import BrokerSettings
 
 REASON: Final = "x-siteward-reason"
 AT: Final = "x-siteward-parked"
+BACK_SECONDS: Final = 2.0
+"""How long what was given back is waited for; somebody else may have taken it meanwhile."""
+_PAUSE: Final = 0.02
 LIMIT_REASON: Final = "was delivered again and again and never acknowledged"
 
 
@@ -48,8 +54,11 @@ class Shelf:
 
     def __init__(self, address: Address, settings: BrokerSettings) -> None:
         """Connect."""
+        self._address = address
+        self._settings = settings
         self._link = Link(address, settings, "siteward parked")
         self._empty: Any = None
+        self._taken: Counter[str] = Counter()
 
     def messages(self, sink: str) -> Iterator[tuple[ParkedMessage, int]]:
         """What is parked for a sink, oldest first, with the tag that forget() takes."""
@@ -63,15 +72,24 @@ class Shelf:
             if taken is None:
                 return
             key, tag, properties, body = taken
+            self._taken[sink] += 1
             yield parked_of(sink, key, properties, body), tag
 
-    def forget(self, tag: int) -> None:
-        """Take a message away for good."""
+    def forget(self, sink: str, tag: int) -> None:
+        """Take a sink's message away for good."""
         self._link.tell(lambda channel: channel.basic_ack(tag))
+        self._taken[sink] -= 1
 
     def close(self) -> None:
-        """Give back what was not forgotten."""
+        """Give back what was not forgotten. A quorum queue has it a moment later: whoever looks next is to see it."""
         self._link.close()
+        if not self._taken.total():
+            return
+        until = time.monotonic() + BACK_SECONDS
+        with suppress(BrokerError), closing(Link(self._address, self._settings, "siteward parked")) as link:
+            for sink, count in self._taken.items():
+                while (waiting_in(link, side_of(sink, PARKED)) or 0) < count and time.monotonic() < until:
+                    time.sleep(_PAUSE)
 
     def _get(self, channel: Channel, queue: str, answer: Any) -> None:  # noqa: ANN401  # a callback.
         def got(_: Channel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
