@@ -287,6 +287,10 @@ BAD_LOCAL: Final[Rows] = {
     "a grant has no role": (Reason.CLAIM, _with(GRANTS, [{"vos": ["dteam"]}])),
     "a grant has no VOs": (Reason.CLAIM, _with(GRANTS, [{"role": "reader"}])),
     "the second grant is none": (Reason.CLAIM, _with(GRANTS, [{"role": "reader", "vos": ["dteam"]}, "admin"])),
+    "a grant with a field that nobody knows": (
+        Reason.CLAIM,
+        _with(GRANTS, [{"role": "reader", "vos": ["dteam"], "site": ["SITE-1"]}]),
+    ),
     "grants within a text": (Reason.CLAIM, _with(GRANTS, '[{"role": "reader", "vos": ["dteam"]}]')),
     "an unknown role": (Reason.CLAIM, _granting(role="root")),
     "a role in capitals": (Reason.CLAIM, _granting(role="READER")),

@@ -64,7 +64,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
 """What each role allows; whatever is not here is denied."""
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One role of one bearer.
 
     Attributes:
