@@ -113,14 +113,15 @@ class Client:
             vo: which VO is asked, by those who see several; `*` for all that the token lets see.
 
         Raises:
-            ValueError: the URL is not http or https, or holds a password; or no header can carry the token or the VO.
+            ValueError: the URL is not https, or http on this machine, or holds a password; or no header can carry the
+                token or the VO.
         """
         if not vo.isascii() or not vo.isprintable():
             message = f"no header can carry the VO {vo!r}"
             raise ValueError(message)
         self._opener = opener(url, example=DEFAULT_URL)
-        if token and list(plain_hosts(url)):
-            message = f"{url}: the token would be readable on its way; write https://"
+        if list(plain_hosts(url)):
+            message = f"{url}: what is sent and asked would be readable on its way; write https://"
             raise ValueError(message)
         self.url = url.rstrip("/")
         self._headers = {"Siteward-VO": vo} if vo else {}

@@ -248,10 +248,10 @@ def test_settings_made_by_a_program_are_refused_alike(given: dict[str, Any]) -> 
         structs.replace(Settings(), **given)
 
 
-def test_a_token_is_sent_over_tls_only() -> None:
-    """But on this machine."""
-    with pytest.raises(ValueError, match="the token would be readable on its way"):
-        Client("http://siteward.example.org", "secret-token")
-    Client("http://siteward.example.org")
+def test_a_program_asks_over_tls_only() -> None:
+    """But on this machine; so is everything else that is sent or asked."""
+    for token in ("", "secret-token"):
+        with pytest.raises(ValueError, match="would be readable on its way"):
+            Client("http://siteward.example.org", token)
     Client("http://127.0.0.1:8080", "secret-token")
     Client("https://siteward.example.org", "secret-token")
