@@ -74,6 +74,8 @@ def run_completeness(resources: Resources) -> None:
     missing: Counter[tuple[str, str]] = Counter()
     for row in found.rows:
         missing[row.kind, row.producer or row.scope] += row.missing
+        if row.why:
+            log.warning("what is missing cannot be told", kind=row.kind, scope=row.producer or row.scope, why=row.why)
     overdue = {(each.kind, each.producer): each.silence.overdue for each in found.producers if each.silence}
     for metric, values in ((LEDGER_MISSING, missing), (LEDGER_OVERDUE, overdue)):
         # What was told before and has come since is told as zero; of others nothing is said.

@@ -62,6 +62,8 @@ SQLite tells each column of them as one text, which may have no more than 10^9 b
 def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
     """Write the records of whole days before an instant into files, and take them out of the database.
 
+    Those of kinds that are not archived stay: the ledger answers from them, and looks for them nowhere else.
+
     Args:
         ledger: whose.
         folder: of the archive.
@@ -72,7 +74,8 @@ def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
     """
     last = microseconds(before) // SECOND // DAY * DAY
     for tables in ledger.all_tables:
-        yield from _Leaving(ledger, tables, folder, last).files()
+        if tables.kind.archived:
+            yield from _Leaving(ledger, tables, folder, last).files()
 
 
 def _may_leave(tables: Tables, last: int) -> ColumnElement[bool]:
