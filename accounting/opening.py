@@ -42,14 +42,35 @@ def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
     """The kinds that the ledger takes: all but those that say otherwise, and those left out.
 
     Raises:
-        siteward.settings.SettingsError: a kind is to be left out that there is not.
+        siteward.settings.SettingsError: a kind is to be left out, or kept, that there is not.
     """
-    left_out = settings.accounting.leave_out
-    for name in left_out:
-        if name not in kinds:
-            message = f"setting accounting.leave_out: no kind is called {name!r}{nearest(name, tuple(kinds))}"
+    left_out, kept = settings.accounting.leave_out, settings.accounting.kinds
+    for setting, names in (("leave_out", left_out), ("kinds", kept)):
+        for name in names:
+            if name not in kinds:
+                message = f"setting accounting.{setting}: no kind is called {name!r}{nearest(name, tuple(kinds))}"
+                raise SettingsError(message)
+    for name, each in kept.items():
+        if each.keep_records and not kinds[name].archived:
+            message = f"setting accounting.kinds.{name}.keep_records: records of {name} are not archived; take it away"
             raise SettingsError(message)
     return {name: kind for name, kind in kinds.items() if kind.booked and name not in left_out}
+
+
+def kept_days(settings: Settings, kinds: Kinds) -> dict[str, int]:
+    """Days after which records leave the ledger for the archive, of those kinds whose records ever do.
+
+    Args:
+        settings: which say so of all kinds, and of single ones.
+        kinds: those that the ledger takes.
+    """
+    accounting = settings.accounting
+    days = {
+        name: accounting.kinds[name].keep_records if name in accounting.kinds else accounting.keep_records
+        for name, kind in kinds.items()
+        if kind.archived
+    }
+    return {name: each for name, each in days.items() if each}
 
 
 def archive_folder(settings: Settings, given: str = "") -> Path:

@@ -10,7 +10,7 @@ from accounting import SINK
 from accounting.archive.archiving import archive
 from accounting.completeness.comparing import Asked, completeness
 from accounting.ledger import Ledger
-from accounting.opening import archive_folder, open_ledger
+from accounting.opening import archive_folder, booked_kinds, kept_days, open_ledger
 from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.tiers import compact
 from siteward.log import get_logger
@@ -45,15 +45,17 @@ def run_compaction(resources: Resources) -> None:
 
 
 def run_archiving(resources: Resources) -> None:
-    """Archive what is older than `accounting.keep_records`, where that is set and this installation feeds a ledger."""
+    """Archive what is older than the settings keep records of its kind, where this installation feeds a ledger."""
     settings = resources.settings
-    ledger = _ledger(resources) if settings.accounting.keep_records else None
+    days = kept_days(settings, booked_kinds(settings, resources.kinds))
+    ledger = _ledger(resources) if days else None
     if ledger is None:
         return
-    before = moment(ledger.clock()) - timedelta(days=settings.accounting.keep_records)
-    for file in archive(ledger, archive_folder(settings), before):
-        log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
-        resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
+    now, folder = moment(ledger.clock()), archive_folder(settings)
+    for kind, kept in days.items():
+        for file in archive(ledger, folder, now - timedelta(days=kept), (kind,)):
+            log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
+            resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
 
 
 def _ledger(resources: Resources) -> Ledger | None:
@@ -74,6 +76,8 @@ def run_completeness(resources: Resources) -> None:
     missing: Counter[tuple[str, str]] = Counter()
     for row in found.rows:
         missing[row.kind, row.producer or row.scope] += row.missing
+        if row.why:
+            log.warning("what is missing cannot be told", kind=row.kind, scope=row.producer or row.scope, why=row.why)
     overdue = {(each.kind, each.producer): each.silence.overdue for each in found.producers if each.silence}
     for metric, values in ((LEDGER_MISSING, missing), (LEDGER_OVERDUE, overdue)):
         # What was told before and has come since is told as zero; of others nothing is said.

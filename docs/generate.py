@@ -123,6 +123,8 @@ def _more(kind: Kind) -> Iterator[str]:
         yield "The accounting ledger takes none of them."
     elif reasons:
         yield f"A record {reasons} is accepted, and booked only when a person has looked at it."
+    if kind.booked and not kind.archived:
+        yield "The ledger archives none of them: other answers are made of these records."
 
 
 def _column(column: Column) -> tuple[object, ...]:

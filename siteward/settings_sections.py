@@ -10,6 +10,7 @@ from siteward.hiding import HIDDEN, without_password
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 
 
 SECRETS: Final = (
@@ -162,6 +163,13 @@ class MonitoringSettings(Section):
     """OpenSearch: longest wait for one answer."""
 
 
+class BookedKindSettings(Section):
+    """`[accounting.kinds.NAME]`: how long the ledger keeps one kind's records."""
+
+    keep_records: Days
+    """Its own in place of `accounting.keep_records`; 0: for ever."""
+
+
 class AccountingSettings(Section):
     """`[accounting]`: the ledger."""
 
@@ -172,9 +180,11 @@ class AccountingSettings(Section):
     """Of the URL's user. `password_file` keeps it out of this file."""
     leave_out: tuple[str, ...] = ()
     """Kinds that are not booked, beside those that say so themselves."""
-    keep_records: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+    keep_records: Days = 0
     """Days after which single records leave the database for the archive, with all of their UTC day; their totals stay.
     0: never."""
+    kinds: dict[str, BookedKindSettings] = {}
+    """Kinds that are kept for another time, `[accounting.kinds.NAME]`."""
     archive: str = ""
     """Folder of the archive's files. Empty: `archive` in the data folder."""
     self_approval: bool = False

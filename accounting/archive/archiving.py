@@ -7,7 +7,7 @@ counter the last record stays, since the next one counts from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -59,20 +59,31 @@ SQLite tells each column of them as one text, which may have no more than 10^9 b
 """
 
 
-def archive(ledger: Ledger, folder: Path, before: datetime) -> Iterator[File]:
+def archive(ledger: Ledger, folder: Path, before: datetime, kinds: Collection[str] = ()) -> Iterator[File]:
     """Write the records of whole days before an instant into files, and take them out of the database.
+
+    Those of kinds that are not archived stay: the ledger answers from them, and looks for them nowhere else.
 
     Args:
         ledger: whose.
         folder: of the archive.
         before: days that end at this instant or earlier.
+        kinds: names of those to archive; () for all that are archived at all.
 
     Yields:
         Each file when its records are out of the database.
+
+    Raises:
+        ArchiveError: one of the kinds is not archived, or has a correction that is not finished.
     """
+    for name in kinds:
+        if not ledger.kinds[name].archived:
+            message = f"records of {name} are not archived: other answers are made of them"
+            raise ArchiveError(message)
     last = microseconds(before) // SECOND // DAY * DAY
     for tables in ledger.all_tables:
-        yield from _Leaving(ledger, tables, folder, last).files()
+        if tables.kind.name in kinds or (not kinds and tables.kind.archived):
+            yield from _Leaving(ledger, tables, folder, last).files()
 
 
 def _may_leave(tables: Tables, last: int) -> ColumnElement[bool]:

@@ -60,4 +60,7 @@ def completeness(  # noqa: PLR0917  # Typer reads the options from the signature
     for each in document.producers:
         if each.silent:
             tell(f"{each.kind}: {each.producer} is silent since {each.last}, overdue for {each.overdue // 3600} h")
+    untold = sum(1 for row in document.rows if row.why)
+    if untold:
+        tell(f"{untold} rows cannot tell how much is missing, and say why")
     tell(f"{document.missing} records are missing from {document.start} to {document.end}")

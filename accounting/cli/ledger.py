@@ -94,6 +94,7 @@ def compact(context: typer.Context) -> None:
 def archive(
     context: typer.Context,
     before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or -400d.")],
+    kind: Annotated[list[str] | None, typer.Option(help="Kind; may be repeated. All by default.")] = None,
     folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:
     """Move the records of whole days into Parquet files, a day each, and show the files.
@@ -102,14 +103,16 @@ def archive(
     """
     from accounting.archive.archiving import archive as put_away  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # as above.
+    from siteward.query_text import find_kind  # noqa: PLC0415  # as above.
     from siteward.query_window import parse_time  # noqa: PLC0415  # as above.
 
     chosen = options(context)
     until = parse_time(before, datetime.now(UTC))
     with opened(chosen.settings) as ledger:
+        kinds = [find_kind(name, ledger.kinds).name for name in kind or ()]
         made: list[File] = []
         try:
-            made.extend(put_away(ledger, archive_folder(chosen.settings, folder), until))
+            made.extend(put_away(ledger, archive_folder(chosen.settings, folder), until, kinds))
         finally:
             records = sum(each.records for each in made)
             tell_change(context, {"records_in_ledger": records}, {"files": [each.file for each in made]})

@@ -9,6 +9,9 @@ from typing import Final, NoReturn
 import msgspec
 from sqlalchemy import Connection, or_, select
 
+from accounting.archive.archive_reading import meet, possible
+from accounting.archive.archived_files import listed
+from accounting.archive.archiving import files_in
 from accounting.booking.buckets import DAY, SECOND
 from accounting.completeness.cadence import HOUR, MOST_WEEKS, SILENT_WEEKS, SPREADS, WEEK, Arrival, Cadence, Silence
 from accounting.ledger import Ledger
@@ -39,7 +42,7 @@ class Model(StrEnum):
     CADENCE = "cadence"
     """The median of the same hours in the last four weeks before that lie in no outage."""
     UNKNOWN = "unknown"
-    """Nobody: fewer than two weeks before are known, or a count cannot be compared."""
+    """Nobody: fewer than two weeks before are known, or a count cannot be compared, or is in the archive."""
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
         spread: how far weeks usually are from that; 0 for a count.
         came: new records.
         missing: how many of the expected are missing, beyond what is usual.
-        why: a count cannot be compared.
+        why: a count cannot be compared, or where there may be some that nobody has read.
     """
 
     kind: str
@@ -127,6 +130,7 @@ def completeness(ledger: Ledger, asked: Asked) -> Completeness:
     with ledger.database.read() as connection:
         cadences = dict(_cadences(connection, ledger, asked, now))
         rows = [_compared(connection, ledger, count) for count in list(_counts(connection, ledger, asked))]
+        rows += _archived_counts(connection, ledger, asked)
     counted = {(row.kind, row.producer, day) for row in rows if row.producer for day in _days(row.start, row.end)}
     producers = []
     for (kind, producer), cadence in cadences.items():
@@ -231,6 +235,19 @@ def _counts(connection: Connection, ledger: Ledger, asked: Asked) -> Iterator[_C
         count = _Count(*row)
         if asked.has(count.counted, count.producer) and count.end > asked.start * SECOND:
             yield count
+
+
+def _archived_counts(connection: Connection, ledger: Ledger, asked: Asked) -> Iterator[Expected]:
+    """That files of the archive may have counts for the window, in one row; earlier versions archived these, too."""
+    tables = ledger.tables.get(COUNTS)
+    if tables is None:
+        return
+    window = asked.start * SECOND, asked.end * SECOND
+    found = (file for file in files_in(connection, ledger) if file.kind == COUNTS)
+    names = [file.file for file in found if meet(possible(tables.kind, file), window)]
+    if names:
+        why = f"counts of this time may be archived in {listed(names)}; `siteward ledger restore` brings them back"
+        yield Expected(kind=COUNTS, producer="", start=asked.start, end=asked.end, model=Model.UNKNOWN, why=why)
 
 
 def _compared(connection: Connection, ledger: Ledger, count: _Count) -> Expected:

@@ -101,7 +101,7 @@ def _after(here: _Hour, job: Job, end: int, coin: float) -> Emission | None:
     kept = afflicted(job, here.faults, end, coin) if here.faults else job
     if kept is None:
         return None
-    kept.energy = _joules(kept)
+    kept.energy, kept.energy_method = _joules(kept), "modelled"
     return Emission(end, kept)
 
 

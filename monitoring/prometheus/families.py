@@ -40,6 +40,7 @@ PARTS: Final[Mapping[str, tuple[int, str]]] = {
     "mHS23.s": (1000, "HS23.s"),
     "uHS06.s": (1_000_000, "HS06.s"),
     "uHS23.s": (1_000_000, "HS23.s"),
+    "msi2k.s": (1000, "si2k.s"),
 }
 """Units of which so many make another one, in which series are: Prometheus wants base units, and counts in floats."""
 RESERVED_ENDS: Final = ("total", "count", "sum", "bucket", "info", "created")

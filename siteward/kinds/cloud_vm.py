@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
-from siteward.kinds.job import OVERCOMMITTED, RESTARTED, UNTIMED
-from siteward.records import Bound, Combine, Dimension, Measure, Product, Snapshot
+from siteward.kinds.job import ENERGY_METHOD, OVERCOMMITTED, RESTARTED, UNTIMED, EnergyMethod
+from siteward.records import Bound, Combine, Dimension, Measure, Product, Ratio, Snapshot
 
 _SECONDS: Final = 20 * 366 * 86_400
 
@@ -40,6 +40,7 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), since="started
     storage_record: Annotated[str, Dimension("id of the storage record that belongs to it", bucketed=False)] = ""
     accelerator_type: Annotated[str, Dimension("gpu, fpga or other; empty where it has none", live=False)] = ""
     gpu_model: Annotated[str, Dimension("model of the accelerators; empty where it has none", live=False)] = ""
+    energy_method: Annotated[EnergyMethod, Dimension(ENERGY_METHOD, live=False)] = "unknown"
     wall_time: Annotated[
         int, Measure("elapsed while running, since it was started", unit="s", limit=_SECONDS, live=False, counter=True)
     ] = 0
@@ -85,6 +86,16 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), since="started
             counter=True,
         ),
     ] = None
+    energy: Annotated[
+        int | None,
+        Measure(
+            "energy used since it was started; by energy_method, since sums mix them",
+            unit="J",
+            limit=10**14,
+            live=False,
+            counter=True,
+        ),
+    ] = None
     hs06: Annotated[
         int | None,
         Measure(
@@ -103,12 +114,19 @@ class CloudVm(Snapshot, kind="cloud-vm", identity=("vm", "time"), since="started
             limit=200_000,
         ),
     ] = None
+    si2k: Annotated[
+        int | None,
+        Measure("SPECint2000 of one virtual processor", unit="si2k", combine=Combine.MEAN, limit=50_000, live=False),
+    ] = None
     core_time = Product("wall_time", "vcpus", unit="ms", doc="wall time times virtual processors", live=False)
     gpu_time = Product(
         "wall_time", "gpus", "gpu_fraction", unit="ms", doc="wall time times accelerators, shares as such", live=False
     )
     core_hs06 = Product("wall_time", "vcpus", "hs06", unit="uHS06.s", doc="core time times HEP-SPEC06", live=False)
     core_hs23 = Product("wall_time", "vcpus", "hs23", unit="uHS23.s", doc="core time times HEPscore23", live=False)
+    core_si2k = Product("wall_time", "vcpus", "si2k", unit="msi2k.s", doc="core time times SPECint2000", live=False)
+
+    power = Ratio("energy", "core_time", unit="W", times=1000, doc="energy per core time")
 
     wall_time_bound = Bound("wall_time", lasting=True, slack=RESTARTED)
     suspend_time_bound = Bound("suspend_time", lasting=True, slack=RESTARTED)

@@ -19,6 +19,13 @@ UNTIMED: Final = 86_400
 """Seconds of processor time that a job may have used whose wall time is told as nought, or in whole minutes."""
 JobState = Literal["completed", "failed", "cancelled", "timeout", "evicted", "unknown"]
 """How a job ended: by itself with success or error, by a person, by a limit, by the site, or nobody knows."""
+EnergyMethod = Literal["measured", "apportioned", "modelled", "unknown"]
+"""How energy is known: measured on what one had to oneself, its share of what was measured on a whole machine, computed
+from times and the power that such hardware takes, or nobody said."""
+ENERGY_METHOD: Final = (
+    "how the energy is known: measured on what it had to itself (whole nodes, counters of its own), apportioned from "
+    "what a machine measured for all, or modelled from its times and the power that such hardware takes"
+)
 LONGEST: Final = timedelta(days=400)
 """No job runs longer; what says so has a mistaken clock."""
 _SECONDS: Final = 400 * 86_400
@@ -84,6 +91,7 @@ class Job(
     middleware: Annotated[str, Dimension("software it came through, such as htcondor-ce or arc", live=False)] = ""
     cpu_model: Annotated[str, Dimension("model of the processors", bucketed=False)] = ""
     gpu_model: Annotated[str, Dimension("model of the GPUs; empty where it had none", live=False)] = ""
+    energy_method: Annotated[EnergyMethod, Dimension(ENERGY_METHOD, live=False)] = "unknown"
     nodes: Annotated[int, Measure("nodes allocated", unit="1", limit=_PROCESSORS, live=False)] = 1
     virtual_memory: Annotated[
         int | None,
@@ -104,7 +112,9 @@ class Job(
         int | None,
         Measure("time in which its GPUs computed, all together", unit="s", limit=_SECONDS * 10_000, live=False),
     ] = None
-    energy: Annotated[int | None, Measure("energy used, measured at the machine", unit="J", limit=10**12)] = None
+    energy: Annotated[
+        int | None, Measure("energy used; by energy_method, since sums mix them", unit="J", limit=10**12)
+    ] = None
     hs06: Annotated[
         int | None,
         Measure(

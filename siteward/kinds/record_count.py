@@ -14,6 +14,7 @@ class RecordCount(
     identity=("counted", "producer", "site", "submit_host", "start", "end"),
     retention=timedelta(days=800),
     longest=timedelta(days=400),
+    archived=False,
 ):
     """What a source says it has of one kind for a time, as APEL's sync records do; the ledger compares what came.
 

@@ -33,17 +33,18 @@ class StorageShare(
     """Space that one share, group or user of a storage held at one instant, as StAR and the WLCG's SRR tell it.
 
     The finest that is known: one record for each share, or for each user of each share. A StAR record's time is the
-    end of its interval.
+    end of its interval. What the SRR says of a share that several VOs have is one record of `all`: with one for each,
+    its space would count more than once.
     """
 
     site: Annotated[str, Dimension("site the storage belongs to")]
     storage: Annotated[str, Dimension("storage system: its host or name")]
     share: Annotated[str, Dimension("part of the storage that is given out as a whole")] = ""
-    path: Annotated[str, Dimension("directory concerned", max_length=1000, bucketed=False)] = ""
+    path: Annotated[str, Dimension("directory concerned; of several the first", max_length=1000, bucketed=False)] = ""
     media: Annotated[str, Dimension("disk, tape or other")] = "disk"
     storage_class: Annotated[str, Dimension("quality of the storage in its own words, such as replicated")] = ""
-    access_latency: Annotated[str, Dimension("online or nearline")] = ""
-    retention_policy: Annotated[str, Dimension("custodial, output or replica")] = ""
+    access_latency: Annotated[str, Dimension("online, nearline or offline")] = ""
+    retention_policy: Annotated[str, Dimension("how safely it is kept, such as replica, custodial or none")] = ""
     state: Annotated[str, Dimension("whether it serves: open, closed, draining")] = ""
     group: Annotated[str, Dimension("group within the VO that it is for")] = ""
     subgroup: Annotated[str, Dimension("group within that group", live=False)] = ""

@@ -152,6 +152,7 @@ class Declaration(msgspec.Struct, frozen=True):
     longest: timedelta | None = None
     tiers: tuple[Tier, ...] = DEFAULT_TIERS
     booked: bool = True
+    archived: bool = True
     since: str = ""
     bounds: tuple[Bound, ...] = ()
     sent_by: str = ""

@@ -126,11 +126,12 @@ def _declaration(
     longest = options.pop("longest", None)
     tiers = tuple((age, width) for age, width in options.pop("tiers", DEFAULT_TIERS))
     booked = bool(options.pop("booked", True))
+    archived = bool(options.pop("archived", True))
     sent_by = str(options.pop("sent_by", ""))
     since = str(options.pop("since", ""))
     time = options.pop("partition", "end" if shape is Shape.INTERVAL else "time")
     if options:
-        known = "identity, partition, retention, ahead, longest, tiers, booked, since, sent_by"
+        known = "identity, partition, retention, ahead, longest, tiers, booked, archived, since, sent_by"
         message = f"kind {name!r}: unknown option {min(options)!r}; known are {known}"
         raise DeclarationError(message)
     return Declaration(
@@ -148,6 +149,7 @@ def _declaration(
         longest=longest,
         tiers=tiers,
         booked=booked,
+        archived=archived,
         since=since,
         sent_by=sent_by,
         record=record,
@@ -247,6 +249,7 @@ class KindTable(msgspec.Struct, forbid_unknown_fields=True):
     longest_days: int | None = None
     tiers: tuple[TierTable, ...] | None = None
     booked: bool = True
+    archived: bool = True
     since: str = ""
     sent_by: str = ""
 
@@ -307,7 +310,7 @@ def kind_from_table(name: str, table: Mapping[str, Any]) -> Kind:
 
 def _options(declared: KindTable) -> dict[str, Any]:
     """What the class arguments of the same kind would be."""
-    options: dict[str, Any] = {"booked": declared.booked, "since": declared.since, "sent_by": declared.sent_by}
+    options: dict[str, Any] = {name: getattr(declared, name) for name in ("booked", "archived", "since", "sent_by")}
     if declared.identity is not None:
         options["identity"] = declared.identity
     spans = {

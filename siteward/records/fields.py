@@ -31,6 +31,7 @@ UNITS: Final[dict[str, str]] = {
     "uHS23.s": "millionths of HEPscore23 seconds",
     "si2k": "SPECint2000 score",
     "si2k.s": "SPECint2000 seconds",
+    "msi2k.s": "thousandths of SPECint2000 seconds",
     "K": "kelvin",
     "Hz": "hertz",
     "g": "grams (of carbon dioxide equivalent)",

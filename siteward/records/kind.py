@@ -46,6 +46,7 @@ class Kind:
         tiers: age up to which, and width with which, records lie in the ledger's buckets, both in seconds; the last
             age is None, for everything older.
         booked: whether the accounting ledger takes its records.
+        archived: whether these may leave the ledger's database for the archive.
         sent_by: name of the permission that also lets somebody send its records; "" where only reporters do.
         since: name of the time from which counters count; "" where it has none.
         counters: measures that count up from record to record.
@@ -69,6 +70,7 @@ class Kind:
         self.bounds = declaration.bounds
         self.retention = declaration.retention
         self.booked = declaration.booked
+        self.archived = declaration.archived
         self.since = declaration.since
         self.sent_by = declaration.sent_by
         self.of_instants = self.shape is Shape.SNAPSHOT and not self.since

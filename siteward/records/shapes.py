@@ -58,6 +58,7 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
         longest: timedelta | None = None,
         tiers: Sequence[Tier] | None = None,
         booked: bool = True,
+        archived: bool = True,
         since: str = "",
         sent_by: str = "",
     ) -> None:
@@ -75,6 +76,8 @@ class Record(msgspec.Struct, metaclass=_RecordMeta):
                 default twenty years. A longer record is accepted, and set aside by the ledger.
             tiers: ages and widths of the ledger's buckets: by default by the hour for eight days, then by the day.
             booked: whether the accounting ledger takes its records; false for what nobody accounts for.
+            archived: whether the ledger's records of it may leave the database for the archive; false for those that
+                other answers are made of, and of which there are few.
             since: the time from which a snapshot's counters count; given where it has measures that are counters.
                 Records that are the same but for their instant tell of the same counters.
             sent_by: the permission that, beside reporting, lets somebody send them over HTTP, in the VOs and for the

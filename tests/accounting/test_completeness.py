@@ -19,6 +19,7 @@ from accounting.opening import open_ledger
 from accounting.tasks import completing, run_completeness
 from siteward import extensions
 from siteward.kinds import load_kinds
+from siteward.kinds.record_count import RecordCount
 from siteward.records import microseconds
 from siteward.server.app import create_app
 from siteward.server.resources import Resources
@@ -62,6 +63,27 @@ def test_completeness_from_the_shell(
     assert {row["model"] for row in found["rows"]} == {"cadence"}
     assert ran(monkeypatch, settings, "ledger", "completeness", "--kind", "jobs") == 2
     assert "did you mean 'job'" in capsys.readouterr().err
+
+
+def test_what_cannot_be_told_is_said_beside_the_sum(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """A count that cannot be compared is no nought that passes for an answer; the task says so in its log, too."""
+    count = RecordCount(vo="all", counted="downtime", number=7, start=AWAY, end=AWAY + timedelta(days=1))
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        kind = ledger.kinds["record-count"]
+        ledger.write(batch_of(kind, [kind.row_of(count, microseconds(TODAY))]))
+    asked = ("ledger", "completeness", "--start=-6d", f"--end={UNTIL}", "--gaps", "--kind", "downtime")
+    assert ran(monkeypatch, settings, *asked) == 2, "no question is asked of a kind that is not booked"
+    capsys.readouterr()
+    assert ran(monkeypatch, settings, *asked[:-2]) == 0
+    printed = capsys.readouterr()
+    assert "kind 'downtime' is not in the ledger" in printed.out
+    assert "1 rows cannot tell how much is missing, and say why\n24 records are missing" in printed.err
+    with closing(Resources(settings)) as resources:
+        run_completeness(resources)
+    assert "what is missing cannot be told" in capsys.readouterr().err
+    telemetry.reset()
 
 
 def test_completeness_over_http(settings: Settings) -> None:

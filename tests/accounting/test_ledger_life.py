@@ -13,7 +13,7 @@ from accounted import ran
 from examples import JOB, batch_of, job
 
 from accounting.archive.archiving import files
-from accounting.opening import open_ledger
+from accounting.opening import kept_days, open_ledger
 from accounting.tasks import archiving, compaction, run_archiving, run_compaction
 from siteward import extensions
 from siteward.cli.verbs import ALL_VOS
@@ -21,6 +21,7 @@ from siteward.kinds import load_kinds
 from siteward.records import microseconds
 from siteward.server.resources import Resources
 from siteward.settings import AccountingSettings, CollectorSettings, Settings
+from siteward.settings_sections import BookedKindSettings
 
 NOW = datetime.now(UTC)
 OLD = NOW.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=20)
@@ -100,6 +101,40 @@ def test_old_records_are_archived_by_themselves(settings: Settings, tmp_path: Pa
             found = files(ledger)
         assert sum(file.records for file in found) == moved
         assert all((tmp_path / "files" / file.file).is_file() for file in found)
+
+
+def test_kinds_are_kept_for_times_of_their_own(settings: Settings) -> None:
+    """What the settings say of a kind goes before what they say of all, in both directions."""
+    for days, own, moved in ((19, 0, 0), (19, 21, 0), (0, 19, 5)):
+        kinds = {"job": BookedKindSettings(keep_records=own), "pilot": BookedKindSettings(keep_records=1)}
+        accounting = AccountingSettings(keep_records=days, kinds=kinds)
+        with closing(Resources(msgspec.structs.replace(settings, accounting=accounting))) as resources:
+            run_archiving(resources)
+        with closing(open_ledger(settings, load_kinds())) as ledger:
+            assert sum(file.records for file in files(ledger)) == moved
+    assert kept_days(Settings(accounting=AccountingSettings(keep_records=9)), load_kinds()).keys() & {
+        "job",
+        "record-count",
+    } == {"job"}
+
+
+def test_only_some_kinds_are_archived(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """Those that are named; a name that is wrong, or of a kind that stays, is refused before anything moves."""
+
+    def told(*kinds: str) -> tuple[int, str]:
+        named = [part for kind in kinds for part in ("--kind", kind)]
+        code = ran(monkeypatch, settings, "--output", "json", "ledger", "archive", *named, "--", "-10d")
+        printed = capsys.readouterr()
+        return code, printed.err if code else str(len(json.loads(printed.out)))
+
+    assert told("pilot", "cloud-vm") == (0, "0")
+    code, error = told("job", "jobs")
+    assert (code, "did you mean 'job'" in error) == (2, True)
+    code, error = told("job", "record-count")
+    assert (code, "records of record-count are not archived" in error) == (1, True)
+    assert told("pilot", "job") == (0, "1")
 
 
 def test_a_ledger_is_verified_and_rebuilt(

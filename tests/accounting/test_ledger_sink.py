@@ -31,6 +31,7 @@ from siteward.kinds import load_kinds
 from siteward.records import Refused, kind_from_table, microseconds
 from siteward.server.database import Database, DatabaseError
 from siteward.settings import AccountingSettings, CollectorSettings, Settings, SettingsError
+from siteward.settings_sections import BookedKindSettings
 from siteward.sinks import Batch, Outcome, SinkUnavailable
 from siteward.usage import Attribution, Quantity, UsageQuery, WantedUsage
 
@@ -98,9 +99,13 @@ def test_kinds_that_are_not_booked_count_as_stored(tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_named() -> None:
-    """A kind to be left out that there is not, and a URL of no known database, are refused at the start."""
+    """A kind that there is not, or whose records are not archived, and a URL of no known database stop the start."""
     with pytest.raises(SettingsError, match=r"accounting.leave_out: no kind is called 'jobs'; did you mean 'job'"):
         open_sink(Settings(accounting=AccountingSettings(leave_out=("jobs",))), load_kinds())
+    for name, error in (("pilots", "no kind is called 'pilots'; did you"), ("record-count", "are not archived")):
+        kept = AccountingSettings(kinds={name: BookedKindSettings(keep_records=9)})
+        with pytest.raises(SettingsError, match=f"accounting.kinds.*{error}"):
+            open_sink(Settings(accounting=kept), load_kinds())
     with pytest.raises(DatabaseError, match="'oracle' are not known"):
         open_sink(Settings(accounting=AccountingSettings(url="oracle://x:secret@y/z")), load_kinds())
 

@@ -30,6 +30,7 @@ from accounting.periods.closing import close, reopen
 from accounting.periods.signatures import sign, verified_periods
 from accounting.tables import ENTRY, ID, SERIES, CommonTables, KindTables
 from accounting.upkeep.months import parse_month
+from siteward.kinds import load_kinds
 from siteward.query import Filter, QueryError
 from siteward.records import (
     Combine,
@@ -970,3 +971,56 @@ def test_what_counters_gain_is_that_of_their_differences(open_database: Open) ->
     assert asked(ledger, "sum:used", "sum:cost", "sum:heat") == (40, 10 * 1 + 10 * 2 + 20 * 3, 0)
     ledger.write(metered(new, 4, 41, heat=7))
     assert asked(ledger, "sum:used", "sum:cost", "sum:heat", "records") == (41, 90 + 4, 7, 4)
+
+
+SINCE_THEN: Final[dict[str, frozenset[str]]] = {
+    "job": frozenset({"energy_method"}),
+    "pilot": frozenset(
+        {"gpu_model", "gpu_fraction", "gpu_time", "energy_method", "energy", "power"}
+        | {"hs06", "hs23", "si2k", "core_hs06", "core_hs23", "core_si2k"}
+    ),
+    "cloud-vm": frozenset({"energy_method", "energy", "si2k", "core_si2k", "power"}),
+}
+"""Fields, products and ratios that our own kinds gained after the first ledgers."""
+
+
+@pytest.mark.parametrize("name", SINCE_THEN)
+def test_our_own_kinds_gain_fields_without_a_new_id_or_series(open_database: Open, name: str) -> None:
+    """By themselves but for GPU time, of which records of before have some; what they booked is still a duplicate."""
+    new, gained = load_kinds()[name], SINCE_THEN[name]
+    declared = new.declaration
+    former = Kind(
+        msgspec.structs.replace(
+            declared,
+            columns=tuple(column for column in declared.columns if column.name not in gained),
+            products={key: each for key, each in declared.products.items() if key not in gained},
+            ratios={key: each for key, each in declared.ratios.items() if key not in gained},
+            record=None,
+        )
+    )
+    given = {"vo": "v", "start": NOW - 7200 * SECOND, "end": NOW, "time": NOW, "started": NOW - 7200 * SECOND}
+    given |= {"site": "S", "wall_time": 7200, "gpus": 2, "local_job_id": "1", "reference": "1", "vm": "1"}
+    given |= {"state": "started" if new.since else "unknown", "producer": "p"}
+
+    def booked(ledger: Ledger, kind: Kind) -> tuple[Outcome, int, int]:
+        row = kind.checked([given.get(column.name, column.default) for column in kind.columns], NOW)
+        columns = {column.name: [getattr(row, column.name)] for column in kind.columns}
+        outcome = ledger.write(Batch(kind, [kind.id_of(row)], columns, ["p"], [bytes(16)], NOW)).outcomes[0]
+        tables = ledger.tables[name]
+        with ledger.database.read() as connection:
+            counts = [len(connection.execute(select(table)).all()) for table in (tables.records, tables.series)]
+        return outcome, counts[0], counts[1]
+
+    database = open_database()
+    assert booked(prepared(database, former, NOW), former) == (Outcome.STORED, 1, 1)
+    changes = upgrade(database, {name: new}, dry_run=True)
+    assert {change.what.rpartition(" ")[2] for change in changes} >= gained - new.ratios.keys()
+    waiting = [change.what for change in changes if change.step is not Step.AT_START]
+    assert waiting == (["gpu_time"] if name == "pilot" else [])
+    upgrade(database, {name: new})
+    ledger = prepared(database, new, NOW)
+    assert booked(ledger, new) == (Outcome.DUPLICATE, 1, 1)
+    if name == "pilot":
+        with database.read() as connection:
+            rows = connection.scalars(select(ledger.tables[name].of_sums[1].c.gpu_time)).all()
+        assert sum(rows) == 7200 * 2 * 1000

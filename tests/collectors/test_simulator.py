@@ -141,6 +141,7 @@ def test_jobs_have_scores_energy_and_at_large_sites_gpus() -> None:
     scores = {(job.site, job.hs23, job.hs06) for job in found}
     assert len(scores) == len({job.site for job in found})
     assert all(job.energy is not None and job.energy >= 2 * job.wall_time * job.processors for job in found)
+    assert {job.energy_method for job in found} == {"modelled"}
     assert {tiers[job.site] for job in found if job.gpus} == {0}
     assert all(bool(job.gpus) == bool(job.gpu_model) for job in found)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from examples import JOB, batch_of, job
 from ledger_databases import prepared
 from sqlalchemy import select
@@ -191,3 +192,30 @@ def test_counts_go_before_cadence(open_database: Opens) -> None:
     # A newer revision of a count is what counts.
     ledger.write(batch([count(0, producer="ce", revision=1)], "accountant", COUNT))
     assert lacking(asked(ledger, away, spreads=SPREADS, producers=("ce",))) == []
+
+
+def test_counts_outlast_the_archive(open_database: Opens, tmp_path: Path) -> None:
+    """Archiving leaves them; where an earlier version archived some, the file is named until it is restored."""
+    database = open_database()
+    ledger = opened(database)
+    away = MONDAY + timedelta(weeks=5)
+    count = RecordCount(vo="all", counted="job", site="SITE-X", number=7, start=MONDAY, end=away)
+    ledger.write(batch([ended(1, MONDAY + timedelta(hours=3), site="SITE-X")]))
+    ledger.write(batch([count], "accountant", COUNT))
+
+    def told() -> list[tuple[str, Model, int | None, int]]:
+        rows = [row for row in asked(ledger, MONDAY, away, kinds=("job",)).rows if row.scope or row.why]
+        return [(row.kind, row.model, row.expected, row.missing) for row in rows]
+
+    due = [("job", Model.COUNT, 7, 6)]
+    assert told() == due
+    assert [file.kind for file in archive(ledger, tmp_path, NOW)] == ["job"]
+    assert told() == due
+    before = {"record-count": Kind(msgspec.structs.replace(COUNT.declaration, archived=True))}
+    (file,) = archive(Ledger(database, before, ledger.clock, prepare(database, before)), tmp_path, NOW)
+    assert told() == [("record-count", Model.UNKNOWN, None, 0)]
+    (row,) = [row for row in asked(ledger, MONDAY, away).rows if row.kind == "record-count" and row.why]
+    assert row.why.startswith(f"counts of this time may be archived in {file.file}; `siteward ledger restore`")
+    assert not [row for row in asked(ledger, away + timedelta(days=1)).rows if row.why]
+    restore(ledger, tmp_path, file.file)
+    assert told() == due

@@ -144,7 +144,9 @@ APEL_VM: Final = {
     "PublicIPCount": "public_ips",
     "Memory": "memory",
     "Disk": "disk",
-    "Benchmark": "hs23",
+    "Benchmark of HEPscore23": "hs23",
+    "Benchmark of hepspec": "hs06",
+    "Benchmark of si2k": "si2k",
     "StorageRecordId": "storage_record",
     "ImageId": "image",
     "CloudType": "cloud_type",
@@ -171,6 +173,36 @@ STAR: Final = {
     "LogicalCapacityUsed": "logical_used",
     "ResourceCapacityAllocated": "capacity_allocated",
 }
+SRR_SHARE: Final = {
+    "storageservice.name": "storage",
+    "name": "share",
+    "path": "path",
+    "vos": "vo",
+    "timestamp": "time",
+    "totalsize": "capacity_allocated",
+    "usedsize": "capacity_used",
+    "numberoffiles": "files",
+    "accesslatency": "access_latency",
+    "retentionpolicy": "retention_policy",
+    "servingstate": "state",
+}
+SRR_CAPACITY: Final = {
+    "storageservice.name": "storage",
+    "online, nearline, offline": "media",
+    "latestupdate": "time",
+    "totalsize": "total",
+    "usedsize": "used",
+    "reservedsize": "reserved",
+}
+SRR_RULES: Final = frozenset(
+    {"id", "policyrules", "accessmode", "lifetime", "assignedendpoints", "message"},
+)
+"""What the SRR says of a share beside: its name once more, how it may be used, where it is reached; no amounts."""
+SRR_SHARES: Final = frozenset(
+    {"name", "id", "policyrules", "accessmode", "accesslatency", "servingstate", "retentionpolicy", "lifetime"}
+    | {"timestamp", "totalsize", "usedsize", "numberoffiles", "path", "assignedendpoints", "vos", "message"}
+)
+"""All that its schema, 4.2, has of a share."""
 
 
 def smallest(kind: Kind) -> dict[str, Any]:
@@ -180,12 +212,50 @@ def smallest(kind: Kind) -> dict[str, Any]:
     return {column.name: (column.values or (values[column.type],))[0] for column in required}
 
 
-@pytest.mark.parametrize(("name", "fields"), [*DIRAC.items(), ("cloud-vm", APEL_VM), ("storage-share", STAR)])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *DIRAC.items(),
+        ("cloud-vm", APEL_VM),
+        ("storage-share", STAR),
+        ("storage-share", SRR_SHARE),
+        ("storage-occupancy", SRR_CAPACITY),
+    ],
+)
 def test_nothing_that_others_account_is_lost(name: str, fields: dict[str, str]) -> None:
-    """Every field of DIRAC's types, of APEL's cloud and accelerator records and of StAR has a place in our kind."""
+    """Every field of DIRAC's types, APEL's cloud and accelerator records, StAR and the SRR has a place in our kind."""
     kind = KINDS[name]
     known = {*kind.names, *kind.products}
     assert {theirs: ours for theirs, ours in fields.items() if ours not in known} == {}
+
+
+def test_what_is_not_taken_of_a_share_is_no_amount() -> None:
+    """Each field that the SRR has of a share is either in our kind, or among those named here with the reason."""
+    assert {field for field in SRR_SHARE if "." not in field} == SRR_SHARES - SRR_RULES
+
+
+def test_sizes_of_shares_stay_exact() -> None:
+    """A petabyte-sized share of an SRR is beyond 2^53; it comes out as it went in."""
+    size = 11_223_418_619_294_662
+    share = smallest(KINDS["storage-share"]) | {"capacity_used": size, "capacity_allocated": size + 1}
+    row = row_from_mapping(KINDS["storage-share"], share, NOW)
+    parcel = open_envelope(seal(KINDS["storage-share"], [row], "test", NOW), MSGPACK, KINDS, NOW)
+    assert [parcel.columns[name] for name in ("capacity_used", "capacity_allocated")] == [[size], [size + 1]]
+
+
+@pytest.mark.parametrize("name", ["job", "pilot", "cloud-vm"])
+def test_energy_says_how_it_is_known(name: str) -> None:
+    """Measured, a share of what was measured, or modelled; nobody who says nothing is believed to have measured."""
+    kind = KINDS[name]
+    fields = smallest(kind) | {"energy": 7}
+    assert getattr(row_from_mapping(kind, fields, NOW), "energy_method") == "unknown"  # noqa: B009  # of any kind.
+    for method in ("measured", "apportioned", "modelled"):
+        assert getattr(row_from_mapping(kind, fields | {"energy_method": method}, NOW), "energy_method") == method  # noqa: B009  # as above.
+    with pytest.raises(Refused, match="energy_method"):
+        row_from_mapping(kind, fields | {"energy_method": "guessed"}, NOW)
+    role = kind.column["energy_method"].role
+    assert isinstance(role, Dimension)
+    assert role.bucketed, "sums can be told apart"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +335,7 @@ def test_a_score_says_how_it_is_written() -> None:
     """15.3 is refused, and the field's doc, which the schema gives too, says what to write instead."""
     with pytest.raises(Refused, match=r"hs23.*expected int"):
         row_from_mapping(JOB, smallest(JOB) | {"hs23": 15.3}, NOW)
-    for name in ("job", "cloud-vm"):
+    for name in ("job", "pilot", "cloud-vm"):
         assert "15300 for 15.3" in json_schema(KINDS[name])["properties"]["hs23"]["description"]
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from siteward.kinds.cloud_vm import CloudVm
 from siteward.kinds.downtime import Downtime
 from siteward.kinds.host import Host
+from siteward.kinds.record_count import RecordCount
 from siteward.records import (
     Bound,
     DeclarationError,
@@ -400,6 +401,13 @@ def test_a_kind_says_whether_it_is_booked() -> None:
     assert not kind_of(Downtime).booked
     assert kind_from_table("beam", TABLE).booked
     assert not kind_from_table("beam", TABLE | {"booked": False}).booked
+
+
+def test_a_kind_says_whether_its_records_leave_the_ledger() -> None:
+    """By default they do; those by which others are counted stay, and a TOML table may say the same."""
+    assert JOB.archived
+    assert not kind_of(RecordCount).archived
+    assert not kind_from_table("beam", TABLE | {"archived": False}).archived
 
 
 def test_a_kind_says_who_else_sends_it() -> None:

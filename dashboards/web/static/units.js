@@ -18,6 +18,7 @@ const PARTS = {
   "mHS23.s": [1000, "HS23.s"],
   "uHS06.s": [1_000_000, "HS06.s"],
   "uHS23.s": [1_000_000, "HS23.s"],
+  "msi2k.s": [1000, "si2k.s"],
 };
 
 /** Three or four significant digits, never in powers of ten. */
