@@ -220,9 +220,15 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
     attribution: Annotated[
         str, Query(description="`prorated`, the default, `by-end`, or of snapshots `at-instant`.")
     ] = "",
+    as_of: Annotated[
+        str, Query(description="`present`, or by end as of `closing`, with what has changed since.")
+    ] = "present",
     limit: Annotated[int, Query(description="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, Query(description="Go on with buckets: `more_buckets` of the answer before.")] = "",
     after_record: Annotated[str, Query(description="Go on with records: `more_records` of the answer before.")] = "",
+    after_adjustment: Annotated[
+        str, Query(description="Go on with changes since closing: `more_adjustments` of the answer before.")
+    ] = "",
     record: Annotated[str, Query(description="In place of a kind: a record's id, 32 hexadecimal digits.")] = "",
 ) -> Response:
     """Answer what a figure is made of: buckets, records, who sent them; or all that is known of one record."""
@@ -247,6 +253,8 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         limit=limit,
         after_bucket=after_bucket,
         after_record=after_record,
+        after_adjustment=after_adjustment,
+        as_of=as_of,
     )
     return json_response(answered(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import mul
 from typing import Any, Final
@@ -28,23 +28,35 @@ MOST_NAMED: Final = 100
 """Records that one figure names."""
 
 
+Single = tuple[Any, bytes]
+"""A record's own value, and its id."""
+
+
 class NamedRecords:
     """Those of one question within one state of the database."""
 
-    def __init__(self, connection: Connection, tables: Tables, within: Sequence[Sequence[ColumnElement[bool]]]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Tables,
+        within: Sequence[Sequence[ColumnElement[bool]]],
+        archived: Mapping[str, Sequence[Single]],
+    ) -> None:
         """Take them.
 
         Args:
             connection: a transaction that sees one state.
             tables: of the kind.
             within: what the question's records meet; one of several lists of conditions.
+            archived: values of those that are in files of the archive instead, by measure.
         """
+        self._archived = archived
         self._connection = connection
         self._tables = tables
         self._within = or_(false(), *(and_(*conditions) for conditions in within))
 
     def of(self, wanted: WantedUsage, value: Value, observed: Observed) -> tuple[NamedRecord, ...]:
-        """What tells a column, the smallest value first; none where sums do, or where those records are archived.
+        """What tells a column, the smallest value first; none where sums do, or where what was last is archived.
 
         Args:
             wanted: the column.
@@ -63,22 +75,30 @@ class NamedRecords:
 
     def _around(self, measure: str, hundredths: int) -> tuple[NamedRecord, ...]:
         value, known = self._value(measure)
-        count = self._connection.execute(
-            select(func.count()).select_from(self._joined).where(self._within, known)
-        ).scalar_one()
+        archived = self._archived.get(measure, ())
+        count = (
+            len(archived)
+            + self._connection.execute(
+                select(func.count()).select_from(self._joined).where(self._within, known)
+            ).scalar_one()
+        )
         if not count:
             return ()
         place, rest = divmod((count - 1) * hundredths, 100)
+        wanted = 2 if rest else 1
+        # So many of the database lie before it at least, and so many more do if none of the archive does.
+        before = max(place - len(archived), 0)
         identifier = self._tables.records.c[ID]
-        found = self._connection.execute(
+        stored = self._connection.execute(
             select(identifier, value)
             .select_from(self._joined)
             .where(self._within, known)
             .order_by(value, identifier)
-            .offset(place)
-            .limit(2 if rest else 1)
+            .offset(before)
+            .limit(place - before + wanted)
         )
-        return _named(found)
+        around = sorted([*((each, bytes(found)) for found, each in stored), *archived])
+        return _named((found, each) for each, found in around[place - before :][:wanted])
 
     def _last(self, wanted: WantedUsage, observed: Observed) -> tuple[NamedRecord, ...]:
         there = sorted(

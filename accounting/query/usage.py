@@ -67,7 +67,12 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Usage:
-    """Asks one ledger."""
+    """Asks one ledger.
+
+    Attributes:
+        ledger: that is asked.
+        archive: folder of the archive's files; None where it is not at hand.
+    """
 
     def __init__(self, ledger: Ledger, people: People, archive: Path | None = None) -> None:
         """Take the ledger, and people's names, which it does not hold.
@@ -79,7 +84,7 @@ class Usage:
                 database; None where it is not at hand.
         """
         self.ledger = ledger
-        self._archive = archive if archive is not None and archive.is_dir() else None
+        self.archive = archive if archive is not None and archive.is_dir() else None
         self._people = people
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
@@ -132,7 +137,7 @@ class Usage:
             return Held(query, sight, derivation, periods, whole, parts)
         tables = self.ledger.tables[query.kind]
         closed = ClosedMonths(connection, self.ledger, tables, derivation.base)
-        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed, self._archive)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed, self.archive)
         whole, parts = reading.groups(periods)
         return Held(query, sight, derivation, periods, whole, parts, closed.noted())
 
