@@ -235,8 +235,8 @@ class _Tracing:
             return "buckets and records differ: see `siteward ledger verify`"
         more = f" and {len(names) - MOST_FILES} more" if len(names) > MOST_FILES else ""
         return (
-            f"other records are archived, and what holds them is not in the archive's folder as it was written: "
-            f"{', '.join(names[:MOST_FILES])}{more}; bring that back"
+            f"the other records are archived, in {', '.join(names[:MOST_FILES])}{more}, which cannot be read; bring "
+            "back into the archive's folder what was written there"
         )
 
     def buckets(self, page: Page) -> tuple[list[TracedBucket], str]:

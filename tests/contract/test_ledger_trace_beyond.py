@@ -103,7 +103,7 @@ def test_a_missing_file_is_named_if_it_can_hold_such_records(open_database: Open
     assert (found.figure, found.parts, found.complete) == ((2_000, 2), (1_600, 1), False)
     assert [(each.parts, each.file) for each in found.records] == [((1_600, 1), files[3])]
     assert files[0] in found.why
-    assert "bring that back" in found.why
+    assert "bring back into the archive's folder" in found.why
     assert not any(other in found.why for other in files[1:])
     of_third = question(filters=(Filter("site", ("S2",)),))
     found = trace(asking(ledger, tmp_path), of_third, Page(), EVERYTHING)
