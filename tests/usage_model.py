@@ -43,7 +43,9 @@ LATER: Final = FIRST + timedelta(days=300)
 MEASURES: Final = ("wall_time", "cpu_time", "processors", "core_time")
 SHARES: Final = {
     Quantity.MIN: Fraction(0),
+    Quantity("p1"): Fraction(1, 100),
     Quantity.P50: Fraction(1, 2),
+    Quantity("p75"): Fraction(3, 4),
     Quantity.P90: Fraction(9, 10),
     Quantity.P95: Fraction(19, 20),
     Quantity.P99: Fraction(99, 100),

@@ -13,7 +13,6 @@ from sqlalchemy.sql import ColumnElement
 from accounting.booking.counters import counted
 from accounting.booking.measures import factors
 from accounting.checks.traced import NamedRecord
-from accounting.query.amounts import SAMPLED
 from accounting.query.observed import Observed
 from accounting.snapshot_tables import Tables
 from accounting.tables import ID, SERIES, times_of
@@ -22,8 +21,6 @@ from siteward.records import id_text
 from siteward.usage import Quantity, WantedUsage
 
 LASTS: Final = frozenset({Quantity.LAST, Quantity.LAST_KNOWN})
-SINGLE: Final = LASTS | frozenset(SAMPLED)
-"""What single records tell."""
 MOST_NAMED: Final = 100
 """Records that one figure names."""
 
@@ -67,9 +64,10 @@ class NamedRecords:
             return ()
         if wanted.quantity in LASTS:
             return self._last(wanted, observed)
-        if wanted.quantity not in SAMPLED:
+        hundredths = wanted.quantity.hundredths
+        if hundredths is None:
             return ()
-        found = self._around(wanted.measure, SAMPLED[wanted.quantity])
+        found = self._around(wanted.measure, hundredths)
         is_one = wanted.quantity in {Quantity.MIN, Quantity.MAX}
         return () if is_one and found and found[0].value != value else found
 
@@ -135,6 +133,11 @@ class NamedRecords:
     def _joined(self) -> FromClause:
         records, series = self._tables.records, self._tables.series
         return records.join(series, records.c[SERIES] == series.c[SERIES])
+
+
+def is_single(quantity: Quantity) -> bool:
+    """Whether single records tell it."""
+    return quantity in LASTS or quantity.hundredths is not None
 
 
 def _named(rows: Iterable[Any]) -> tuple[NamedRecord, ...]:

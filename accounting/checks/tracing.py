@@ -17,7 +17,7 @@ from accounting.checks.followed import Followed, Piece
 from accounting.checks.listed_adjustments import ListedAdjustments
 from accounting.checks.listed_buckets import list_buckets
 from accounting.checks.listed_records import list_records
-from accounting.checks.named_records import SINGLE, NamedRecords, Single
+from accounting.checks.named_records import NamedRecords, Single, is_single
 from accounting.checks.traced import (
     MOST_LISTED,
     Figure,
@@ -214,7 +214,7 @@ class _Tracing:
     def parts(self) -> tuple[tuple[int, ...] | None, str]:
         """What the records that are there come to; or why that is not known."""
         followed = self._followed
-        measures = dict.fromkeys(wanted.measure for wanted in self._wanted if wanted.quantity in SINGLE)
+        measures = dict.fromkeys(wanted.measure for wanted in self._wanted if is_single(wanted.quantity))
         try:
             sums, self._singles = self._archived.sums(list(measures))
             for piece in followed.pieces:
@@ -257,7 +257,7 @@ class _Tracing:
 def _with_sums(ledger: Ledger, query: UsageQuery) -> UsageQuery:
     """A question with what holds the sums of the measures of which it wants single values, to be followed."""
     kind = ledger.kinds.get(query.kind)
-    singles = [wanted.measure for wanted in query.wanted if kind and wanted.quantity in SINGLE]
+    singles = [wanted.measure for wanted in query.wanted if kind and is_single(wanted.quantity)]
     sums = [WantedUsage(Quantity.SUM, measure) for measure in singles if kind and measure in additive(kind)]
     if kind and kind.of_instants:
         averaged = (measure for measure in singles if measure in held(kind) and measure not in additive(kind))

@@ -130,8 +130,8 @@ def test_values_that_do_not_add_up_have_percentiles(app: TestClient, settings: S
             for number, memory in ((20, 10), (21, 20), (22, None))
         ]
         ledger.write(batch_of(JOB, rows))
-    parts = {"attribution": "by-end", "measures": "max:memory,p50:memory,min:processors,records"}
-    assert asked(app, **parts).json()["totals"] == [20, 15.0, 1, 13]
+    parts = {"attribution": "by-end", "measures": "max:memory,p50:memory,p75:memory,min:processors,records"}
+    assert asked(app, **parts).json()["totals"] == [20, 15.0, 17.5, 1, 13]
 
 
 def test_kinds_of_the_ledger_over_http(app: TestClient) -> None:

@@ -101,11 +101,14 @@ def test_a_figure_is_followed_from_the_shell(
     assert json.loads(capsys.readouterr().out)["figure"] == [36_000]
     assert ran(monkeypatch, settings, "--output", "csv", *question) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
-    percentile = ("--measures", "p95:wall_time", "--attribution", "by-end")
+    percentile = ("--measures", "p95:wall_time,p73:wall_time", "--attribution", "by-end")
     assert ran(monkeypatch, settings, "ledger", "trace", "job", "--window", DAY, *percentile) == 0
     told = capsys.readouterr().err
     assert "p95:wall_time 3600.0: the 95th percentile of wall_time over the records that know it; record" in told
     assert " says 3600" in told
+    assert "p73:wall_time 3600.0: the 73rd percentile of wall_time over the records that know it; record" in told
+    assert ran(monkeypatch, settings, "account", "job", "--window", DAY, *percentile) == 0
+    assert "p73:wall_time 3600.0 s" in capsys.readouterr().err
 
 
 def test_what_is_in_no_bucket_is_followed(
