@@ -36,7 +36,7 @@ from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, attributions_of, groupable, of_records, parse_usage
+from siteward.usage_text import UsageText, attributions_of, by_value, groupable, of_records, parse_usage
 from siteward.usage_window import parse_zone
 from siteward.viewer import Visible
 
@@ -280,7 +280,8 @@ def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, obje
         "attributions": [str(each) for each in attributions_of(kind)],
         "doc": kind.doc,
         "dimensions": list(groupable(kind, attributes)),
-        "record_dimensions": list(of_records(kind)),
+        "record_dimensions": [name for name in of_records(kind) if name not in by_value(kind)],
+        "record_measures": list(by_value(kind)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],
         "values": [column.name for column in kind.measures if column.name not in additive(kind)],
         "ratios": [{"name": name, "unit": ratio.unit} for name, ratio in kind.ratios.items()],

@@ -149,7 +149,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         start: first instant of the window.
         end: first instant after it.
         attribution: to which time usage belongs; AT_INSTANT for snapshots.
-        by: dimensions to group by. Of those that are in no bucket only records tell, which have to be there.
+        by: dimensions to group by, or whole-number measures by their values. Of these, and of dimensions that are in
+            no bucket, only records tell, which have to be there.
         filters: conditions on the same.
         period: one row for each calendar period within the window.
         as_of: which figures of closed periods; those of now by default.
@@ -218,7 +219,8 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         pseudonyms: what was grouped by and has pseudonyms in place of people's names.
         closed: the closed months within the window of a question by end, by month and VO.
         unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
-        of_records: dimensions asked for that are in no bucket: everything was computed from the records.
+        of_records: what was asked for, as groups or in conditions, that only records say: everything was computed
+            from these.
     """
 
     query: UsageQuery

@@ -42,7 +42,7 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             `records`, `started`; of snapshots also `mean-present:used`, `last:used`, `last-known:used`, `instants`,
             `cycles`, `incomplete`.
         by: dimensions to group by, or attributes in the topology of those in buckets, such as `site.country`. Of
-            others, such as `node`, records have to be there.
+            others, such as `node`, and of whole-number measures, such as `processors`, records have to be there.
         where: conditions on the same, as in siteward.query_text.QueryText.
         window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
         start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
@@ -143,11 +143,29 @@ def bucketed(kind: Kind) -> dict[str, Column]:
 
 
 def of_records(kind: Kind) -> dict[str, Column]:
-    """The dimensions of which only the records tell; what was at instants is asked by those in buckets."""
+    """What only the records tell of a group: dimensions that are in no bucket, and measures by their values.
+
+    What was at instants is asked by what is in buckets.
+    """
     if kind.of_instants:
         return {}
     known = bucketed(kind)
-    return {column.name: column for column in kind.dimensions if column.name not in known}
+    dimensions = {column.name: column for column in kind.dimensions if column.name not in known}
+    return dimensions | by_value(kind)
+
+
+def by_value(kind: Kind) -> dict[str, Column]:
+    """The measures of which records have equal values, such as processors: whole numbers that each record says itself.
+
+    A counter's say how long it has been counting.
+    """
+    if kind.of_instants:
+        return {}
+    return {
+        column.name: column
+        for column in kind.measures
+        if column.type is Type.INTEGER and column.name not in kind.counters
+    }
 
 
 def bases_of(kind: Kind, name: str) -> tuple[str, ...]:

@@ -214,7 +214,9 @@ def cells(
 
 def _meets(record: Mapping[str, Any], query: UsageQuery) -> bool:
     for condition in query.filters:
-        is_met = record[condition.field] in condition.values
+        value, (least, most) = record[condition.field], (condition.minimum, condition.maximum)
+        is_met = value in condition.values if condition.values else value is not None
+        is_met = is_met and (least is None or value >= least) and (most is None or value <= most)
         if is_met is condition.negated:
             return False
     return True

@@ -143,8 +143,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         complete: these are `present`, and `present` less `changes` is the figure.
         why: they are not, in one sentence.
         as_of: `present`, or `closing`.
-        of_records: dimensions asked for that are in no bucket: the figure is computed from the records, and there are
-            no buckets to be shown.
+        of_records: what conditions are on that only records say: the figure is computed from these, and there are no
+            buckets to be shown.
         buckets: some of those that the figure is made of, by start.
         more_buckets: where the next ones begin, to be given as `after_bucket`; "" at the end.
         records: some of the records, by id.

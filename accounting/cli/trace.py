@@ -130,7 +130,7 @@ def _tell(found: Trace) -> None:
             f"{each.producer} looked {each.cycles} times, last {_time(each.last)}; {each.complete} times all was there"
         )
     if found.of_records:
-        tell(f"computed from the records, not from buckets: {', '.join(found.of_records)} is in none")
+        tell(f"computed from the records, not from buckets: only records say {', '.join(found.of_records)}")
     if found.as_of == "closing":
         now, since = _amounts(found.measures, found.present), _amounts(found.measures, found.changes)
         tell(f"as of closing: as of now {now}; less what has changed since: {since}")

@@ -291,7 +291,7 @@ class _Reading:
 
 
 def said_by_records(kind: Kind, query: UsageQuery) -> tuple[str, ...]:
-    """The dimensions of a question that are in no bucket."""
+    """What a question groups by, or has conditions on, that only records say."""
     known = of_records(kind)
     asked = (*query.by, *(condition.field for condition in query.filters))
     return tuple(dict.fromkeys(name for name in asked if name in known))
@@ -357,7 +357,10 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     check_as_of(kind, query)
     said = said_by_records(kind, query)
     if said and query.as_of is AsOf.CLOSING:
-        _refuse(f"{said[0]} is in no bucket, and what has changed since closing is known by what is; ask as of now")
+        _refuse(
+            f"only records say {said[0]}, and what has changed since closing is known by what is in buckets; "
+            "ask as of now"
+        )
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

@@ -138,6 +138,9 @@ def test_kinds_of_the_ledger_over_http(app: TestClient) -> None:
     """Each says what its totals are kept by, and what adds up."""
     kinds = {kind["name"]: kind for kind in app.get("/v1/accounting/kinds").json()["kinds"]}
     assert "node" not in kinds["job"]["dimensions"]
+    assert "node" in kinds["job"]["record_dimensions"]
+    assert {"processors", "nodes", "gpus", "wall_time", "queue_time"} <= {*kinds["job"]["record_measures"]}
+    assert not {*kinds["job"]["record_dimensions"]} & {*kinds["job"]["record_measures"]}
     assert {"name": "core_time", "unit": "s"} in kinds["job"]["measures"]
     assert "host" not in kinds
 

@@ -120,7 +120,7 @@ def test_what_is_in_no_bucket_is_followed(
     printed = capsys.readouterr()
     assert "buckets of job" not in printed.out
     assert IDS[5] in printed.out
-    assert "computed from the records, not from buckets: local_job_id is in none" in printed.err
+    assert "computed from the records, not from buckets: only records say local_job_id" in printed.err
     assert "total: records 1; all records are there, and add up to it" in printed.err
 
 
