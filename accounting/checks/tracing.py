@@ -216,7 +216,7 @@ class _Tracing:
         followed = self._followed
         measures = dict.fromkeys(wanted.measure for wanted in self._wanted if is_single(wanted.quantity))
         try:
-            sums, self._singles = self._archived.sums(list(measures))
+            sums = dict.fromkeys(followed.names, 0)
             for piece in followed.pieces:
                 query = msgspec.structs.replace(self._query, filters=piece.filters)
                 visible = followed.sight.conditions
@@ -224,6 +224,9 @@ class _Tracing:
                 found = records.part_of(piece.stretch)
                 here = found.groups(piece.stretch, followed.window[0]).get((), {})
                 sums = {name: value + here.get(name, 0) for name, value in sums.items()}
+            # Last: the database says at once that there are too many.
+            archived, self._singles = self._archived.sums(list(measures))
+            sums = {name: value + archived[name] for name, value in sums.items()}
         except QueryError as error:
             return None, f"the records were not added up: {error}"
         return followed.values(sums), ""

@@ -122,6 +122,11 @@ def test_what_is_in_no_bucket_is_followed(
     assert IDS[5] in printed.out
     assert "computed from the records, not from buckets: only records say local_job_id" in printed.err
     assert "total: records 1; all records are there, and add up to it" in printed.err
+    sizes = ("account", "job", "--window", DAY, "--by", "processors", "--where", "processors>=1")
+    assert ran(monkeypatch, settings, *sizes) == 0
+    printed = capsys.readouterr()
+    assert "total: records 10; 8 groups" in printed.err
+    assert "computed from the records, all of which are there: only they say processors" in printed.err
 
 
 def test_a_figure_as_of_closing_is_followed(

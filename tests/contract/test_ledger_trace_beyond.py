@@ -12,6 +12,7 @@ import pytest
 from corrected_model import WINDOW, corrected_by
 from corrected_model import emptied as emptied_in_june
 from ledger_databases import emptied
+from snapshot_model import LEVEL, after, level, level_batch
 from usage_model import FIRST, HOUR, LATER, USE, batch, many, measured, sited, use
 from viewers import EVERYTHING, answered, asking
 
@@ -112,6 +113,21 @@ def test_a_missing_file_is_named_if_it_can_hold_such_records(open_database: Open
     found = trace(asking(ledger), of_first, Page(), EVERYTHING)
     assert (found.parts, found.records) == ((0, 0), ())
     assert all((files[place] in found.why) is (place in {0, 3}) for place in range(5))
+
+
+def test_archived_snapshots_are_listed_from_their_files(open_database: Opens, tmp_path: Path) -> None:
+    """Of a mean, a sum and a largest value; the record that says the largest is named."""
+    ledger = emptied(open_database(), LEVEL, LATER)
+    ledger.write(level_batch([level(number, used=10 - number, time=after(days=number)) for number in range(4)]))
+    wanted = ("sum:used", "mean:used", "max:used")
+    query = question(*wanted, kind="level", attribution=Attribution.AT_INSTANT)
+    before = trace(asking(ledger), query, Page(), EVERYTHING)
+    assert list(archive(ledger, tmp_path, FIRST + timedelta(days=2)))
+    after_it = trace(asking(ledger, tmp_path), query, Page(), EVERYTHING)
+    assert [bool(each.file) for each in after_it.records] == [True, True, False, False]
+    listed = tuple(msgspec.structs.replace(each, file="") for each in after_it.records)
+    assert msgspec.structs.replace(after_it, records=listed) == before
+    assert [record.value for record in before.figures[2].records] == [10]
 
 
 def test_an_archived_record_is_named_by_its_percentile(open_database: Opens, tmp_path: Path) -> None:
