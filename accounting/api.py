@@ -36,7 +36,7 @@ from siteward.server.problems import Problem
 from siteward.settings import Settings
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, csv_text, parquet_bytes
-from siteward.usage_text import UsageText, attributions_of, groupable, of_records, parse_usage
+from siteward.usage_text import UsageText, attributions_of, by_value, groupable, of_records, parse_usage
 from siteward.usage_window import parse_zone
 from siteward.viewer import Visible
 
@@ -220,9 +220,15 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
     attribution: Annotated[
         str, Query(description="`prorated`, the default, `by-end`, or of snapshots `at-instant`.")
     ] = "",
+    as_of: Annotated[
+        str, Query(description="`present`, or by end as of `closing`, with what has changed since.")
+    ] = "present",
     limit: Annotated[int, Query(description="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, Query(description="Go on with buckets: `more_buckets` of the answer before.")] = "",
     after_record: Annotated[str, Query(description="Go on with records: `more_records` of the answer before.")] = "",
+    after_adjustment: Annotated[
+        str, Query(description="Go on with changes since closing: `more_adjustments` of the answer before.")
+    ] = "",
     record: Annotated[str, Query(description="In place of a kind: a record's id, 32 hexadecimal digits.")] = "",
 ) -> Response:
     """Answer what a figure is made of: buckets, records, who sent them; or all that is known of one record."""
@@ -247,6 +253,8 @@ def answer_trace(  # noqa: PLR0913, PLR0917  # as above.
         limit=limit,
         after_bucket=after_bucket,
         after_record=after_record,
+        after_adjustment=after_adjustment,
+        as_of=as_of,
     )
     return json_response(answered(lambda: trace(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer)))
 
@@ -272,7 +280,8 @@ def _kind(kind: Kind, attributes: Mapping[str, Sequence[str]]) -> dict[str, obje
         "attributions": [str(each) for each in attributions_of(kind)],
         "doc": kind.doc,
         "dimensions": list(groupable(kind, attributes)),
-        "record_dimensions": list(of_records(kind)),
+        "record_dimensions": [name for name in of_records(kind) if name not in by_value(kind)],
+        "record_measures": list(by_value(kind)),
         "measures": [{"name": name, "unit": _unit(kind, name)} for name in additive(kind)],
         "values": [column.name for column in kind.measures if column.name not in additive(kind)],
         "ratios": [{"name": name, "unit": ratio.unit} for name, ratio in kind.ratios.items()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 import msgspec
 
 from siteward.query import Filter, Value
+
+_PERCENTILE: Final = re.compile(r"p([1-9][0-9]?)", re.ASCII)
 
 
 class ValueType(StrEnum):
@@ -59,7 +62,7 @@ class Period(StrEnum):
 
 
 class Quantity(StrEnum):
-    """What is computed of a measure."""
+    """What is computed of a measure; beside those that are listed, every whole percentile: `Quantity("p75")`."""
 
     SUM = "sum"
     RATE = "rate"
@@ -98,11 +101,29 @@ class Quantity(StrEnum):
     P90 = "p90"
     P95 = "p95"
     P99 = "p99"
-    """Percentile of the records' values, by linear interpolation between neighbours."""
+    """Percentile of the records' values, by linear interpolation between neighbours; so is any from `p1` on."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Quantity | None:
+        """A percentile that is not listed: names of ninety more would hide what else there is."""
+        if not isinstance(value, str) or not _PERCENTILE.fullmatch(value):
+            return None
+        made = str.__new__(cls, value)
+        made._name_, made._value_ = value.upper(), value
+        # One of each, whichever thread asks first.
+        known = cls._value2member_map_.setdefault(value, made)
+        assert isinstance(known, cls)
+        return known
+
+    @property
+    def hundredths(self) -> int | None:
+        """What single records tell, also of a ratio of each: how far through their ordered values it lies."""
+        if self in {Quantity.MIN, Quantity.MAX}:
+            return 0 if self is Quantity.MIN else 100
+        found = _PERCENTILE.fullmatch(self)
+        return int(found[1]) if found else None
 
 
-OF_SINGLE: Final = (Quantity.MIN, Quantity.MAX, Quantity.P50, Quantity.P90, Quantity.P95, Quantity.P99)
-"""What single records tell; also of a ratio of each."""
 OF_RECORDS: Final = (Quantity.RATE, Quantity.CUMULATIVE)
 """What is computed of the number of records, too, as if that were a measure: `rate:records`."""
 
@@ -128,7 +149,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         start: first instant of the window.
         end: first instant after it.
         attribution: to which time usage belongs; AT_INSTANT for snapshots.
-        by: dimensions to group by. Of those that are in no bucket only records tell, which have to be there.
+        by: dimensions to group by, or whole-number measures by their values. Of these, and of dimensions that are in
+            no bucket, only records tell, which have to be there.
         filters: conditions on the same.
         period: one row for each calendar period within the window.
         as_of: which figures of closed periods; those of now by default.
@@ -197,7 +219,8 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
         pseudonyms: what was grouped by and has pseudonyms in place of people's names.
         closed: the closed months within the window of a question by end, by month and VO.
         unfinished: corrections of the kind that are half applied or half reversed: figures may hold a part of them.
-        of_records: dimensions asked for that are in no bucket: everything was computed from the records.
+        of_records: what was asked for, as groups or in conditions, that only records say: everything was computed
+            from these.
     """
 
     query: UsageQuery

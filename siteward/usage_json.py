@@ -43,7 +43,8 @@ class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
         pseudonyms: what has pseudonyms in place of people's names.
         closed: the closed months within the window of a question by end, and whether what was asked has changed since.
         unfinished: corrections of the kind that are half applied or half reversed.
-        of_records: dimensions asked for that are in no bucket: everything was computed from the records.
+        of_records: what was asked for, as groups or in conditions, that only records say: everything was computed
+            from these.
         took_ms: milliseconds that the ledger took.
     """
 

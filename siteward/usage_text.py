@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -12,7 +13,7 @@ from siteward.query import QueryError
 from siteward.query_text import check_top, each_once, find_kind, find_named, format_filters, parse_filters
 from siteward.query_window import format_time
 from siteward.records import Column, Dimension, Kind, Type
-from siteward.usage import OF_RECORDS, OF_SINGLE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_RECORDS, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 from siteward.usage_window import parse_usage_window
 
 NO_ATTRIBUTES: Final[Mapping[str, Sequence[str]]] = {}
@@ -27,6 +28,8 @@ ALONE: Final = (
 CHANNEL: Final = "channel"
 """What a kind with both ends is grouped by as one value, `A→B`, unless it has a dimension of that name."""
 ENDS: Final = ("source", "destination")
+_PERCENTILE: Final = re.compile(r"p-?[0-9.]+", re.ASCII)
+"""What means to be one."""
 
 
 class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,10 +38,11 @@ class UsageText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         kind: name of the kind.
         measures: what to compute: a measure or product alone is its sum, of snapshots its mean, a ratio itself; else
-            `rate:core_time`, `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time`, `records`, `started`; of
-            snapshots also `mean-present:used`, `last:used`, `last-known:used`, `instants`, `cycles`, `incomplete`.
+            `rate:core_time`, `mean:wall_time`, `cumulative:cpu_time`, `p95:wall_time` and any other whole percentile,
+            `records`, `started`; of snapshots also `mean-present:used`, `last:used`, `last-known:used`, `instants`,
+            `cycles`, `incomplete`.
         by: dimensions to group by, or attributes in the topology of those in buckets, such as `site.country`. Of
-            others, such as `node`, records have to be there.
+            others, such as `node`, and of whole-number measures, such as `processors`, records have to be there.
         where: conditions on the same, as in siteward.query_text.QueryText.
         window: a calendar word: `2026`, `2026-Q1`, `2026-03`, `last-month` …; "" takes start and end.
         start: first instant: RFC 3339, a date, relative to now such as `-30d`, or a calendar word's first instant.
@@ -139,11 +143,29 @@ def bucketed(kind: Kind) -> dict[str, Column]:
 
 
 def of_records(kind: Kind) -> dict[str, Column]:
-    """The dimensions of which only the records tell; what was at instants is asked by those in buckets."""
+    """What only the records tell of a group: dimensions that are in no bucket, and measures by their values.
+
+    What was at instants is asked by what is in buckets.
+    """
     if kind.of_instants:
         return {}
     known = bucketed(kind)
-    return {column.name: column for column in kind.dimensions if column.name not in known}
+    dimensions = {column.name: column for column in kind.dimensions if column.name not in known}
+    return dimensions | by_value(kind)
+
+
+def by_value(kind: Kind) -> dict[str, Column]:
+    """The measures of which records have equal values, such as processors: whole numbers that each record says itself.
+
+    A counter's say how long it has been counting.
+    """
+    if kind.of_instants:
+        return {}
+    return {
+        column.name: column
+        for column in kind.measures
+        if column.type is Type.INTEGER and column.name not in kind.counters
+    }
 
 
 def bases_of(kind: Kind, name: str) -> tuple[str, ...]:
@@ -182,16 +204,15 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
     Raises:
         QueryError: unknown quantity or measure, or one without the other.
     """
-    quantities = {str(each): each for each in Quantity}
     measures = [*(column.name for column in kind.measures), *kind.products]
     first, colon, measure = text.partition(":")
-    if not colon and first not in quantities:
+    if not colon and not _is_quantity(first):
         # Snapshots added up over time are what nobody means.
         usual = Quantity.MEAN if kind.of_instants else Quantity.SUM
         plain = dict.fromkeys(measures, usual) | dict.fromkeys(kind.ratios, Quantity.RATIO)
         names = plain | dict.fromkeys(map(str, ALONE), usual)
         return WantedUsage(find_named(first, names, f"measure of {kind.name}"), first)
-    quantity = find_named(first, quantities, "quantity")
+    quantity = _quantity(first)
     if quantity in ALONE:
         if colon:
             message = f"{text[:80]!r}: {quantity} takes no measure; write {quantity}"
@@ -199,10 +220,27 @@ def parse_wanted_usage(text: str, kind: Kind) -> WantedUsage:
         return WantedUsage(quantity)
     counted = [str(Quantity.RECORDS)] if quantity in OF_RECORDS else []
     known, what = (list(kind.ratios), "ratio") if quantity is Quantity.RATIO else ([*measures, *counted], "measure")
-    if quantity in OF_SINGLE and not kind.of_instants:
+    if quantity.hundredths is not None and not kind.of_instants:
         known += kind.ratios
     if not measure:
         hint = f", such as {quantity}:{known[0]}" if known else ""
         message = f"{text[:80]!r}: of which {what}? Write {quantity}:{what.upper()}{hint}"
         raise QueryError(message)
     return WantedUsage(quantity, find_named(measure, {name: name for name in known}, f"{what} of {kind.name}"))
+
+
+def _is_quantity(text: str) -> bool:
+    try:
+        Quantity(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _quantity(text: str) -> Quantity:
+    if _is_quantity(text):
+        return Quantity(text)
+    if _PERCENTILE.fullmatch(text):
+        message = f"{text[:80]!r} is not a percentile that can be asked for; there are p1 to p99, by whole numbers"
+        raise QueryError(message)
+    return find_named(text, {str(each): each for each in Quantity}, "quantity")

@@ -159,6 +159,7 @@ def sensible_parts(known: Known) -> dict[str, Sequence[Any]]:
         "after": ["1.LATE.20514.1", "-1.LATE.0.-1", "9223372036854775807.LATE.9223372036854775807.0", 2**63 - 1, 1],
         "after_bucket": ["0", "1", "0.0", "1767225600.1", "9223372036854775807.9223372036854775807", "x"],
         "after_record": [*known.records, "00" * 16, "x"],
+        "after_adjustment": ["0-1-0-0-0", "0-1-9-0-0", f"0-{2**63}-0-0-0", "x"],
         "vo": ["alpha", "beta", "*", "all", "\x00"],
         "spreads": [0, 1, -1, 10**6, 2**63],
         "gaps": ["true", "1"],

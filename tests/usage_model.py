@@ -43,7 +43,9 @@ LATER: Final = FIRST + timedelta(days=300)
 MEASURES: Final = ("wall_time", "cpu_time", "processors", "core_time")
 SHARES: Final = {
     Quantity.MIN: Fraction(0),
+    Quantity("p1"): Fraction(1, 100),
     Quantity.P50: Fraction(1, 2),
+    Quantity("p75"): Fraction(3, 4),
     Quantity.P90: Fraction(9, 10),
     Quantity.P95: Fraction(19, 20),
     Quantity.P99: Fraction(99, 100),
@@ -212,7 +214,9 @@ def cells(
 
 def _meets(record: Mapping[str, Any], query: UsageQuery) -> bool:
     for condition in query.filters:
-        is_met = record[condition.field] in condition.values
+        value, (least, most) = record[condition.field], (condition.minimum, condition.maximum)
+        is_met = value in condition.values if condition.values else value is not None
+        is_met = is_met and (least is None or value >= least) and (most is None or value <= most)
         if is_met is condition.negated:
             return False
     return True

@@ -16,14 +16,10 @@ from siteward.usage import Quantity, UsageQuery, WantedUsage
 
 _SINGLE: Final = {
     Quantity.MIN: "the smallest",
-    Quantity.P50: "the 50th percentile of",
-    Quantity.P90: "the 90th percentile of",
-    Quantity.P95: "the 95th percentile of",
-    Quantity.P99: "the 99th percentile of",
     Quantity.MAX: "the largest",
     Quantity.MEAN: "the mean of",
 }
-"""What single records tell."""
+"""What single records tell, beside percentiles."""
 _OF_INSTANTS: Final = {
     Quantity.MEAN: "of each series {0} / the times at which its producer looked and it was not unknown; added up",
     Quantity.MEAN_PRESENT: "of each series {0} / the instants at which it was there and known; added up",
@@ -79,7 +75,8 @@ def formula_of(kind: Kind, query: UsageQuery, wanted: WantedUsage) -> str:
     if kind.of_instants and wanted.quantity in _SINGLE:
         return f"{_SINGLE[wanted.quantity]} {measure} of a record"
     if is_sampled(kind, wanted):
-        return f"{_SINGLE[wanted.quantity]} {measure} over the records that know it"
+        what = _SINGLE.get(wanted.quantity) or f"the {_ordinal(wanted.quantity.hundredths or 0)} percentile of"
+        return f"{what} {measure} over the records that know it"
     match wanted.quantity:
         case Quantity.RATE:
             return f"{first} / {_seconds(query)} s"
@@ -88,6 +85,12 @@ def formula_of(kind: Kind, query: UsageQuery, wanted: WantedUsage) -> str:
             return f"{first} / {others[0]}" if times == 1 else f"{times} * {first} / {others[0]}"
         case _:
             return first
+
+
+def _ordinal(number: int) -> str:
+    """Such as 1st, 2nd, 50th; of what has at most two digits."""
+    ending = "th" if number // 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _of_wanted(kind: Kind, query: UsageQuery, wanted: WantedUsage) -> list[Basis]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import mul
 from typing import Any, Final
@@ -13,7 +13,6 @@ from sqlalchemy.sql import ColumnElement
 from accounting.booking.counters import counted
 from accounting.booking.measures import factors
 from accounting.checks.traced import NamedRecord
-from accounting.query.amounts import SAMPLED
 from accounting.query.observed import Observed
 from accounting.snapshot_tables import Tables
 from accounting.tables import ID, SERIES, times_of
@@ -22,29 +21,39 @@ from siteward.records import id_text
 from siteward.usage import Quantity, WantedUsage
 
 LASTS: Final = frozenset({Quantity.LAST, Quantity.LAST_KNOWN})
-SINGLE: Final = LASTS | frozenset(SAMPLED)
-"""What single records tell."""
 MOST_NAMED: Final = 100
 """Records that one figure names."""
+
+
+Single = tuple[Any, bytes]
+"""A record's own value, and its id."""
 
 
 class NamedRecords:
     """Those of one question within one state of the database."""
 
-    def __init__(self, connection: Connection, tables: Tables, within: Sequence[Sequence[ColumnElement[bool]]]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Tables,
+        within: Sequence[Sequence[ColumnElement[bool]]],
+        archived: Mapping[str, Sequence[Single]],
+    ) -> None:
         """Take them.
 
         Args:
             connection: a transaction that sees one state.
             tables: of the kind.
             within: what the question's records meet; one of several lists of conditions.
+            archived: values of those that are in files of the archive instead, by measure.
         """
+        self._archived = archived
         self._connection = connection
         self._tables = tables
         self._within = or_(false(), *(and_(*conditions) for conditions in within))
 
     def of(self, wanted: WantedUsage, value: Value, observed: Observed) -> tuple[NamedRecord, ...]:
-        """What tells a column, the smallest value first; none where sums do, or where those records are archived.
+        """What tells a column, the smallest value first; none where sums do, or where what was last is archived.
 
         Args:
             wanted: the column.
@@ -55,30 +64,39 @@ class NamedRecords:
             return ()
         if wanted.quantity in LASTS:
             return self._last(wanted, observed)
-        if wanted.quantity not in SAMPLED:
+        hundredths = wanted.quantity.hundredths
+        if hundredths is None:
             return ()
-        found = self._around(wanted.measure, SAMPLED[wanted.quantity])
+        found = self._around(wanted.measure, hundredths)
         is_one = wanted.quantity in {Quantity.MIN, Quantity.MAX}
         return () if is_one and found and found[0].value != value else found
 
     def _around(self, measure: str, hundredths: int) -> tuple[NamedRecord, ...]:
         value, known = self._value(measure)
-        count = self._connection.execute(
-            select(func.count()).select_from(self._joined).where(self._within, known)
-        ).scalar_one()
+        archived = self._archived.get(measure, ())
+        count = (
+            len(archived)
+            + self._connection.execute(
+                select(func.count()).select_from(self._joined).where(self._within, known)
+            ).scalar_one()
+        )
         if not count:
             return ()
         place, rest = divmod((count - 1) * hundredths, 100)
+        wanted = 2 if rest else 1
+        # So many of the database lie before it at least, and so many more do if none of the archive does.
+        before = max(place - len(archived), 0)
         identifier = self._tables.records.c[ID]
-        found = self._connection.execute(
+        stored = self._connection.execute(
             select(identifier, value)
             .select_from(self._joined)
             .where(self._within, known)
             .order_by(value, identifier)
-            .offset(place)
-            .limit(2 if rest else 1)
+            .offset(before)
+            .limit(place - before + wanted)
         )
-        return _named(found)
+        around = sorted([*((each, bytes(found)) for found, each in stored), *archived])
+        return _named((found, each) for each, found in around[place - before :][:wanted])
 
     def _last(self, wanted: WantedUsage, observed: Observed) -> tuple[NamedRecord, ...]:
         there = sorted(
@@ -115,6 +133,11 @@ class NamedRecords:
     def _joined(self) -> FromClause:
         records, series = self._tables.records, self._tables.series
         return records.join(series, records.c[SERIES] == series.c[SERIES])
+
+
+def is_single(quantity: Quantity) -> bool:
+    """Whether single records tell it."""
+    return quantity in LASTS or quantity.hundredths is not None
 
 
 def _named(rows: Iterable[Any]) -> tuple[NamedRecord, ...]:

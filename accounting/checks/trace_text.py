@@ -11,7 +11,7 @@ from accounting.ledger import Ledger
 from accounting.query.usage import attributes_of
 from siteward.query import QueryError
 from siteward.records import id_bytes
-from siteward.usage import UsageQuery
+from siteward.usage import AsOf, UsageQuery
 from siteward.usage_text import UsageText, parse_usage
 
 
@@ -28,6 +28,8 @@ class TraceText(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 100
     after_bucket: str = ""
     after_record: str = ""
+    after_adjustment: str = ""
+    as_of: str = str(AsOf.PRESENT)
 
 
 def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQuery, Page]:
@@ -44,9 +46,16 @@ def parse_trace(text: TraceText, ledger: Ledger, now: datetime) -> tuple[UsageQu
         start=text.start,
         end=text.end,
         attribution=text.attribution,
+        as_of=text.as_of,
     )
     query = parse_usage(asked, ledger.kinds, now, attributes_of(ledger))
-    return query, Page(limit=text.limit, after_bucket=text.after_bucket, after_record=text.after_record)
+    page = Page(
+        limit=text.limit,
+        after_bucket=text.after_bucket,
+        after_record=text.after_record,
+        after_adjustment=text.after_adjustment,
+    )
+    return query, page
 
 
 def parse_record_id(text: str) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 from siteward.query import Value
 
 MOST_LISTED: Final = 10_000
-"""Buckets, or records, of one answer."""
+"""Buckets, records, or adjustments, of one answer."""
 
 
 class NamedRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +89,7 @@ class TracedRecord(msgspec.Struct, frozen=True, kw_only=True):
         message: id of the envelope that brought it, 32 hexadecimal digits.
         entry: number of the entry that booked it.
         received: when that was.
+        file: of the archive, where it is archived.
     """
 
     id: str
@@ -100,6 +101,29 @@ class TracedRecord(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     entry: int
     received: datetime
+    file: str = ""
+
+
+class TracedAdjustment(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of closed months since their closing, of records that end on one day and are of one series.
+
+    Attributes:
+        at: when it was made.
+        entry: number of the entry that made it.
+        cause: such as `late record`, `newer revision`, `correction`, `reversal`.
+        action: of the entry, such as `received`, or `move 7` of correction 7.
+        day: on which the records end: its first instant.
+        series: its dimensions.
+        amounts: what it has added to each measure.
+    """
+
+    at: datetime
+    entry: int
+    cause: str
+    action: str
+    day: datetime
+    series: dict[str, Any]
+    amounts: tuple[int, ...]
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,14 +136,21 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         end: first instant after it.
         figures: what was asked for, and how it is computed from the sums that follow.
         measures: names of these sums; what adds up is its own.
-        figure: what each of them comes to in the buckets.
-        parts: the same over all records that are there; None where they are too many to add up.
-        complete: these are the figure.
+        figure: what each of them comes to.
+        present: the same as of now, of which buckets and records tell; the figure itself, unless that is as of closing.
+        changes: what all adjustments since closing come to: `present` less these is the figure; () as of now.
+        parts: `present` over all records that can be read; None where they are too many to add up.
+        complete: these are `present`, and `present` less `changes` is the figure.
         why: they are not, in one sentence.
+        as_of: `present`, or `closing`.
+        of_records: what conditions are on that only records say: the figure is computed from these, and there are no
+            buckets to be shown.
         buckets: some of those that the figure is made of, by start.
         more_buckets: where the next ones begin, to be given as `after_bucket`; "" at the end.
         records: some of the records, by id.
         more_records: where the next ones begin, to be given as `after_record`; "" at the end.
+        adjustments: as of closing some of what has changed since, by entry.
+        more_adjustments: where the next ones begin, to be given as `after_adjustment`; "" at the end.
         cycles: of snapshots, how often the producers of these records looked, by name.
     """
 
@@ -130,6 +161,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     measures: tuple[str, ...]
     figure: tuple[int, ...]
+    present: tuple[int, ...]
+    changes: tuple[int, ...] = ()
     parts: tuple[int, ...] | None
     complete: bool
     why: str
@@ -137,21 +170,27 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     more_buckets: str
     records: tuple[TracedRecord, ...]
     more_records: str
+    as_of: str = "present"
+    of_records: tuple[str, ...] = ()
+    adjustments: tuple[TracedAdjustment, ...] = ()
+    more_adjustments: str = ""
     cycles: tuple[TracedCycles, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which buckets and records are to be listed.
+    """Which buckets, records and adjustments are to be listed.
 
     Attributes:
         limit: of each.
         after_bucket: as the answer before said; "" from the first one on.
         after_record: the same.
+        after_adjustment: the same.
     """
 
     limit: int = 100
     after_bucket: str = ""
     after_record: str = ""
+    after_adjustment: str = ""
 
 
 class BookedPart(msgspec.Struct, frozen=True, kw_only=True):

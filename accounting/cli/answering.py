@@ -26,8 +26,10 @@ from siteward.usage_window import parse_zone
 
 FORMATS: Final = ("table", "csv", "json", "arrow", "parquet")
 _BINARY: Final = frozenset({"arrow", "parquet"})
-By = Annotated[str, typer.Option(help="Bucketed dimensions to group by, such as site,vo, or site.country.")]
-Where = Annotated[list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, site~LCG.*, vo!=x.")]
+By = Annotated[str, typer.Option(help="What to group by: dimensions, such as site,vo, site.country, or processors.")]
+Where = Annotated[
+    list[str] | None, typer.Option(help="Condition; may be repeated: site=A|B, site~LCG.*, vo!=x, processors>=8.")
+]
 Window = Annotated[
     str, typer.Option(help="A calendar word: 2026, 2026-Q1, 2026-03, last-month; or give start and end.")
 ]
@@ -123,7 +125,7 @@ def _tell_closed(document: UsageDocument) -> None:
     elif adjusted:
         tell(f"changed since it was closed: {', '.join(adjusted)}; --as-of closing shows what was closed")
     if document.of_records:
-        tell(f"computed from the records, all of which are there: {', '.join(document.of_records)} is in no bucket")
+        tell(f"computed from the records, all of which are there: only they say {', '.join(document.of_records)}")
     for number in document.unfinished:
         tell(f"correction {number} is half done: the figures hold a part of it")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from siteward.cli.verbs import shows_all
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
-    from accounting.checks.traced import RecordTrace, Trace, TracedRecord
+    from accounting.checks.traced import RecordTrace, Trace, TracedAdjustment, TracedRecord
 
 
 @shows_all(Permission.READ)
@@ -31,9 +32,15 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     start: Annotated[str, typer.Option(help="First instant, as in `siteward account`.")] = "",
     end: Annotated[str, typer.Option(help="First instant after the window; now by default.")] = "",
     attribution: Annotated[str, typer.Option(help="prorated, the default, or by-end; of snapshots at-instant.")] = "",
+    as_of: Annotated[
+        str, typer.Option(help="present, or by end as of closing, with what has changed since.")
+    ] = "present",
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="Buckets, and records, that are listed.")] = 100,
     after_bucket: Annotated[str, typer.Option(help="Go on with buckets, as the answer before said.")] = "",
     after_record: Annotated[str, typer.Option(help="Go on with records, as the answer before said.")] = "",
+    after_adjustment: Annotated[
+        str, typer.Option(help="Go on with changes since closing, as the answer before said.")
+    ] = "",
     record: Annotated[str, typer.Option(help="In place of a figure: a record's id, 32 hexadecimal digits.")] = "",
     folder: Annotated[str, typer.Option("--folder", help="Of the archive; by default as the settings say.")] = "",
 ) -> None:
@@ -73,6 +80,8 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
             limit=limit,
             after_bucket=after_bucket,
             after_record=after_record,
+            after_adjustment=after_adjustment,
+            as_of=as_of,
         )
         _show(follow(usage, *parse_trace(text, ledger, datetime.now(UTC)), viewer), chosen.output)
 
@@ -81,36 +90,69 @@ def _show(found: Trace, output: str) -> None:
     if output == "json":
         show_object(found)
         return
-    columns = ("id", "revision", "start", "end", *found.measures, "producer", "message", "entry", "received")
-    records = [_row(each) for each in found.records]
     if output == "table":
-        buckets = [
-            (_time(each.start), each.width, *each.amounts, "whole" if each.whole else "cut", _series(each.series))
-            for each in found.buckets
-        ]
-        caption = f"{found.kind}, {found.attribution}, from {_time(found.start)} to {_time(found.end)}"
-        show(("start", "width", *found.measures, "taken", "series"), buckets, output, f"buckets of {caption}")
-    show(columns, records, output, "records")
-    for name, token in (("after-bucket", found.more_buckets), ("after-record", found.more_records)):
+        _show_tables(found)
+    columns = ("id", "revision", "start", "end", *found.measures, "producer", "message", "entry", "received", "file")
+    show(columns, [_row(each) for each in found.records], output, "records")
+    for name, token in (
+        ("after-bucket", found.more_buckets),
+        ("after-record", found.more_records),
+        ("after-adjustment", found.more_adjustments),
+    ):
         if token:
             tell(f"there are more: --{name} {token}")
     for figure in found.figures:
         if figure.formula not in found.measures:
             names = "".join(f"; record {each.id} says {each.value}" for each in figure.records)
             tell(f"{figure.name} {figure.value}: {figure.formula}{names}")
+    _tell(found)
+
+
+def _show_tables(found: Trace) -> None:
+    """What is listed beside records."""
+    caption = f"{found.kind}, {found.attribution}, from {_time(found.start)} to {_time(found.end)}"
+    if not found.of_records:
+        buckets = [
+            (_time(each.start), each.width, *each.amounts, "whole" if each.whole else "cut", _series(each.series))
+            for each in found.buckets
+        ]
+        show(("start", "width", *found.measures, "taken", "series"), buckets, "table", f"buckets of {caption}")
+    if found.adjustments:
+        changed = [_changed(each) for each in found.adjustments]
+        names = ("at", "entry", "cause", "action", "day", *found.measures, "series")
+        show(names, changed, "table", f"changed since closing, {caption}")
+
+
+def _tell(found: Trace) -> None:
+    """The figure, and what a reader has to know of it."""
     for each in found.cycles:
         tell(
             f"{each.producer} looked {each.cycles} times, last {_time(each.last)}; {each.complete} times all was there"
         )
-    totals = ", ".join(f"{name} {value}" for name, value in zip(found.measures, found.figure, strict=True))
+    if found.of_records:
+        tell(f"computed from the records, not from buckets: only records say {', '.join(found.of_records)}")
+    if found.as_of == "closing":
+        now, since = _amounts(found.measures, found.present), _amounts(found.measures, found.changes)
+        tell(f"as of closing: as of now {now}; less what has changed since: {since}")
     told = "all records are there, and add up to it" if found.complete else f"not all of it is explained: {found.why}"
-    tell(f"total: {totals}; {told}")
+    if found.complete and found.as_of == "closing":
+        told = "all records are there, and add up to it with what has changed since"
+    tell(f"total: {_amounts(found.measures, found.figure)}; {told}")
+
+
+def _amounts(names: Sequence[str], values: Sequence[int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
 
 def _row(record: TracedRecord) -> list[object]:
     own = (record.id, record.revision, _time(record.start), _time(record.end))
-    origin = (record.producer, record.message, record.entry, _time(record.received))
+    origin = (record.producer, record.message, record.entry, _time(record.received), record.file)
     return [*own, *record.parts, *origin]
+
+
+def _changed(adjustment: TracedAdjustment) -> list[object]:
+    what = (_time(adjustment.at), adjustment.entry, adjustment.cause, adjustment.action, adjustment.day.date())
+    return [*what, *adjustment.amounts, _series(adjustment.series)]
 
 
 def _show_record(found: RecordTrace, output: str) -> None:

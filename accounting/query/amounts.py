@@ -14,20 +14,10 @@ import numpy.typing as npt
 from accounting.query.observed import Observed
 from accounting.query.observed import together as observed_together
 from siteward.query import Value
-from siteward.usage import Quantity
 
 Sample = npt.NDArray[Any]
 """Values of the records that know them: 64-bit integers, or numbers."""
 NO_SAMPLE: Final[Sample] = np.empty(0, np.int64)
-SAMPLED: Final = {
-    Quantity.MIN: 0,
-    Quantity.P50: 50,
-    Quantity.P90: 90,
-    Quantity.P95: 95,
-    Quantity.P99: 99,
-    Quantity.MAX: 100,
-}
-"""What is computed from single values, as the hundredth at which it lies."""
 _AT_ONCE: Final = 100_000
 
 

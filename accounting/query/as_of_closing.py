@@ -82,6 +82,11 @@ class ClosedMonths:
         periods = ledger.common.periods
         self._periods = closed_within(connection, periods, base.kind, *self._window) if is_by_end else []
 
+    @property
+    def closings(self) -> list[int]:
+        """The entries with which they were closed."""
+        return [each.closing for each in self._periods]
+
     def noted(self) -> tuple[ClosedPeriod, ...]:
         """What a reader of the answer has to know of them; of periods of VOs that are not asked for there is none."""
         table, asked = self._tables.adjustments, [each for each in self._periods if self._is_asked(each)]
@@ -100,7 +105,7 @@ class ClosedMonths:
         """
         for month in months_within(self._window[0] // SECOND, -(-self._window[1] // SECOND)):
             self._check(month, names)
-        return self._sums(names, [each.closing for each in self._periods])
+        return self._sums(names, self.closings)
 
     def _check(self, month: int, names: Sequence[str]) -> None:
         kind, closed = self._base.kind, [each for each in self._periods if each.month == month]

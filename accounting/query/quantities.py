@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from accounting.booking.buckets import SECOND
 from accounting.booking.measures import additive, held, is_knowable, known_of, ratio_columns
-from accounting.query.amounts import SAMPLED, Amounts, mean, percentile
+from accounting.query.amounts import Amounts, mean, percentile
 from accounting.query.observed import Observed
 from accounting.query.snapshot_quantities import check_known, check_snapshots, snapshot_type, snapshot_value
 from accounting.tables import CARRIED, RECORDS, STARTED
@@ -47,7 +47,7 @@ def check_wanted(kind: Kind, query: UsageQuery) -> None:
 
 def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
     if is_sampled(kind, wanted):
-        of_records = kind.ratios if wanted.quantity in SAMPLED else ()
+        of_records = () if wanted.quantity.hundredths is None else kind.ratios
         check_known(kind, wanted, (*(column.name for column in kind.measures), *kind.products, *of_records), "measure")
     elif wanted.quantity is Quantity.MEAN:
         check_known(kind, wanted, held(kind), "measure")
@@ -62,7 +62,7 @@ def _check_measure(kind: Kind, wanted: WantedUsage) -> None:
 
 
 def _check_prorated(kind: Kind, wanted: WantedUsage) -> None:
-    if wanted.quantity in {Quantity.MEAN, *SAMPLED}:
+    if wanted.quantity is Quantity.MEAN or wanted.quantity.hundredths is not None:
         _refuse(f"{wanted.name}: a part of a record has no {wanted.quantity}; ask with attribution by-end")
     if _is_of_records(kind, wanted):
         _refuse(f"{wanted.name}: a record runs in many periods; ask with attribution by-end: it ends in one")
@@ -86,7 +86,7 @@ def sampled_of(kind: Kind, query: UsageQuery) -> list[str]:
 def is_sampled(kind: Kind, wanted: WantedUsage) -> bool:
     """Whether only single records tell it: all percentiles, and the mean of what buckets hold no sum of."""
     if wanted.quantity is not Quantity.MEAN:
-        return wanted.quantity in SAMPLED
+        return wanted.quantity.hundredths is not None
     return wanted.measure in kind.column and wanted.measure not in held(kind)
 
 
@@ -127,7 +127,8 @@ def value_of(kind: Kind, wanted: WantedUsage, query: UsageQuery, amounts: Amount
         return snapshot_value(kind, wanted, amounts.observed or Observed({}, {}))
     if is_sampled(kind, wanted):
         sample = amounts.samples[wanted.measure]
-        return mean(sample) if wanted.quantity is Quantity.MEAN else percentile(sample, SAMPLED[wanted.quantity])
+        hundredths = wanted.quantity.hundredths
+        return mean(sample) if hundredths is None else percentile(sample, hundredths)
     first, *others = (amounts.sums[name] for name in _columns(kind, wanted, query.attribution))
     match wanted.quantity:
         case Quantity.RATE:

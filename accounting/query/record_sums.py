@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -115,10 +115,7 @@ class RecordSums:
 
     def archived(self, stretch: Stretch) -> list[File]:
         """The files of the archive that may hold a part of it."""
-        found = (file for file in files_in(self._connection, self._ledger) if file.kind == self._kind.name)
-        if self._kind.time == times_of(self._kind)[1] and not self._is_prorated:
-            return [file for file in found if file.day * SECOND < stretch[1] and (file.day + DAY) * SECOND > stretch[0]]
-        return [file for file in found if meet(possible(self._kind, file), stretch)]
+        return archived_within(self._connection, self._ledger, self._kind, stretch, is_prorated=self._is_prorated)
 
     @cached_property
     def _groups(self) -> RecordGroups:
@@ -157,13 +154,13 @@ class RecordSums:
                 log.warning("a file of the archive cannot be read", reason=str(error))
                 message = f"{file.file} of the archive holds records that are asked for, and cannot be read; restore it"
                 raise QueryError(message) from error
-            self._looked_at += int(np.count_nonzero(_meeting(self._visible, columns, len(columns[ID]))))
+            self._looked_at += int(np.count_nonzero(meeting(self._visible, columns, len(columns[ID]))))
             if self._looked_at > MOST_LOOKED_AT:
-                _refuse(MOST_LOOKED_AT)
+                refuse_more(MOST_LOOKED_AT)
             here = self._chosen(stretch, columns)
             self._taken += len(here)
             if self._taken > most:
-                _refuse(most)
+                refuse_more(most)
             if here:
                 wanted = dict.fromkeys([*names, *self._query.by])
                 told: dict[str, Sequence[Any]] = {name: [columns[name][place] for place in here] for name in wanted}
@@ -171,16 +168,8 @@ class RecordSums:
 
     def _chosen(self, stretch: Stretch, columns: Mapping[str, Sequence[Any]]) -> list[int]:
         """The places of the records that meet the conditions."""
-        start, end = (np.array(columns[name], np.int64) for name in times_of(self._kind))
-        here = self._lies_within(stretch, start, end) & _meeting(self._query.filters, columns, len(start))
-        found: list[int] = np.flatnonzero(here).tolist()
-        return found
-
-    def _lies_within(self, stretch: Stretch, start: Integers, end: Integers) -> npt.NDArray[np.bool_]:
-        first, last = stretch
-        if self._is_prorated:
-            return (start < last) & ((end > first) | (start >= first))
-        return (end >= first) & (end < last)
+        filters = self._query.filters
+        return chosen_from(self._kind, columns, stretch, filters, is_prorated=self._is_prorated)
 
     def _partitions(self, question: Select[Any], most: int) -> Iterator[Sequence[Row[Any]]]:
         left = max(most - self._taken, 0)
@@ -190,7 +179,7 @@ class RecordSums:
             for rows in found.partitions():
                 self._taken += len(rows)
                 if self._taken > most:
-                    _refuse(most)
+                    refuse_more(most)
                 yield rows
 
     def _within(self, stretch: Stretch) -> list[ColumnElement[bool]]:
@@ -224,7 +213,7 @@ class RecordSums:
         some = within.limit(left + 1).subquery()
         self._looked_at += self._connection.execute(select(func.count()).select_from(some)).scalar_one()
         if self._looked_at > MOST_LOOKED_AT:
-            _refuse(MOST_LOOKED_AT)
+            refuse_more(MOST_LOOKED_AT)
 
 
 class Part:
@@ -320,7 +309,41 @@ def id_from(time: int) -> bytes:
     return max(time // _MILLISECOND, 0).to_bytes(ID_BYTES - HASH_BYTES, "big") + bytes(HASH_BYTES)
 
 
-def _meeting(filters: Sequence[Filter], columns: Mapping[str, Sequence[Any]], count: int) -> npt.NDArray[np.bool_]:
+def archived_within(
+    connection: Connection, ledger: Ledger, kind: Kind, stretch: Stretch, *, is_prorated: bool
+) -> list[File]:
+    """The files of the archive whose records may have a part in a stretch, by day.
+
+    Args:
+        connection: a transaction that sees one state.
+        ledger: whose.
+        kind: of the records.
+        stretch: half-open.
+        is_prorated: they have a part in it while they run, else when they end.
+    """
+    found = (file for file in files_in(connection, ledger) if file.kind == kind.name)
+    if kind.time == times_of(kind)[1] and not is_prorated:
+        return [file for file in found if file.day * SECOND < stretch[1] and (file.day + DAY) * SECOND > stretch[0]]
+    return [file for file in found if meet(possible(kind, file), stretch)]
+
+
+def chosen_from(
+    kind: Kind,
+    columns: Mapping[str, Sequence[Any]],
+    stretch: Stretch,
+    filters: Sequence[Filter],
+    *,
+    is_prorated: bool,
+) -> list[int]:
+    """The places of the records, given as columns, that have a part in a stretch and meet all conditions."""
+    start, end = (np.array(columns[name], np.int64) for name in times_of(kind))
+    first, last = stretch
+    within = (start < last) & ((end > first) | (start >= first)) if is_prorated else (end >= first) & (end < last)
+    found: list[int] = np.flatnonzero(within & meeting(filters, columns, len(start))).tolist()
+    return found
+
+
+def meeting(filters: Sequence[Filter], columns: Mapping[str, Sequence[Any]], count: int) -> npt.NDArray[np.bool_]:
     """Which of so many records meet all conditions."""
     here = np.ones(count, np.bool_)
     for each in filters:
@@ -333,7 +356,12 @@ def _values(amounts: Mapping[str, Integers], name: str, here: Integers) -> Integ
     return amounts[name][here] if name in amounts else np.zeros(len(here), np.int64)
 
 
-def _refuse(most: int) -> None:
+def refuse_more(most: int) -> NoReturn:
+    """Say that there are too many.
+
+    Raises:
+        QueryError: always.
+    """
     message = (
         f"more than {most} records would have to be looked at; ask for whole buckets, a shorter window, "
         "or filter by a dimension"

@@ -67,7 +67,12 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Usage:
-    """Asks one ledger."""
+    """Asks one ledger.
+
+    Attributes:
+        ledger: that is asked.
+        archive: folder of the archive's files; None where it is not at hand.
+    """
 
     def __init__(self, ledger: Ledger, people: People, archive: Path | None = None) -> None:
         """Take the ledger, and people's names, which it does not hold.
@@ -79,7 +84,7 @@ class Usage:
                 database; None where it is not at hand.
         """
         self.ledger = ledger
-        self._archive = archive if archive is not None and archive.is_dir() else None
+        self.archive = archive if archive is not None and archive.is_dir() else None
         self._people = people
 
     def ask(self, query: UsageQuery, viewer: Viewer) -> UsageAnswer:
@@ -132,7 +137,7 @@ class Usage:
             return Held(query, sight, derivation, periods, whole, parts)
         tables = self.ledger.tables[query.kind]
         closed = ClosedMonths(connection, self.ledger, tables, derivation.base)
-        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed, self._archive)
+        reading = _Reading(connection, self.ledger, tables, derivation, sight.conditions, closed, self.archive)
         whole, parts = reading.groups(periods)
         return Held(query, sight, derivation, periods, whole, parts, closed.noted())
 
@@ -286,7 +291,7 @@ class _Reading:
 
 
 def said_by_records(kind: Kind, query: UsageQuery) -> tuple[str, ...]:
-    """The dimensions of a question that are in no bucket."""
+    """What a question groups by, or has conditions on, that only records say."""
     known = of_records(kind)
     asked = (*query.by, *(condition.field for condition in query.filters))
     return tuple(dict.fromkeys(name for name in asked if name in known))
@@ -352,7 +357,10 @@ def _checked(kind: Kind, query: UsageQuery, fields: Collection[str]) -> UsageQue
     check_as_of(kind, query)
     said = said_by_records(kind, query)
     if said and query.as_of is AsOf.CLOSING:
-        _refuse(f"{said[0]} is in no bucket, and what has changed since closing is known by what is; ask as of now")
+        _refuse(
+            f"only records say {said[0]}, and what has changed since closing is known by what is in buckets; "
+            "ask as of now"
+        )
     return msgspec.structs.replace(query, start=query.start.astimezone(UTC), end=query.end.astimezone(UTC))
 
 

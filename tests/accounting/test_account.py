@@ -130,14 +130,17 @@ def test_values_that_do_not_add_up_have_percentiles(app: TestClient, settings: S
             for number, memory in ((20, 10), (21, 20), (22, None))
         ]
         ledger.write(batch_of(JOB, rows))
-    parts = {"attribution": "by-end", "measures": "max:memory,p50:memory,min:processors,records"}
-    assert asked(app, **parts).json()["totals"] == [20, 15.0, 1, 13]
+    parts = {"attribution": "by-end", "measures": "max:memory,p50:memory,p75:memory,min:processors,records"}
+    assert asked(app, **parts).json()["totals"] == [20, 15.0, 17.5, 1, 13]
 
 
 def test_kinds_of_the_ledger_over_http(app: TestClient) -> None:
     """Each says what its totals are kept by, and what adds up."""
     kinds = {kind["name"]: kind for kind in app.get("/v1/accounting/kinds").json()["kinds"]}
     assert "node" not in kinds["job"]["dimensions"]
+    assert "node" in kinds["job"]["record_dimensions"]
+    assert {"processors", "nodes", "gpus", "wall_time", "queue_time"} <= {*kinds["job"]["record_measures"]}
+    assert not {*kinds["job"]["record_dimensions"]} & {*kinds["job"]["record_measures"]}
     assert {"name": "core_time", "unit": "s"} in kinds["job"]["measures"]
     assert "host" not in kinds
 

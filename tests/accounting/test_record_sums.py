@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from usage_model import SHARES, USE, interpolated
 
-from accounting.query.amounts import SAMPLED, mean, percentile
+from accounting.query.amounts import mean, percentile
 from accounting.query.quantities import check_wanted, is_sampled, type_of
 from accounting.query.record_sums import id_times
 from accounting.query.samples import Samples
@@ -83,7 +83,8 @@ def test_ids_bound_what_is_looked_at() -> None:
 @given(st.lists(st.integers(-(2**62), 2**62), max_size=30), st.sampled_from(sorted(SHARES)))
 def test_percentiles_are_rounded_once(values: list[int], quantity: Quantity) -> None:
     """Those of integers are the nearest number to the exact ones, however large; the ends are exact."""
-    found = percentile(np.array(values, np.int64), SAMPLED[quantity])
+    assert quantity.hundredths is not None
+    found = percentile(np.array(values, np.int64), quantity.hundredths)
     assert found == interpolated([*values], SHARES[quantity])
     assert quantity not in {Quantity.MIN, Quantity.MAX} or found is None or isinstance(found, int)
 
@@ -93,7 +94,7 @@ def test_percentiles_of_numbers_lie_between_neighbours() -> None:
     assert percentile(np.array([4.0, 1.0, 2.5]), 50) == 2.5
     assert percentile(np.array([1.0, 2.0]), 90) == pytest.approx(1.9)
     assert percentile(np.array([], np.float64), 50) is None
-    assert SHARES[Quantity.P95] == Fraction(SAMPLED[Quantity.P95], 100)
+    assert {quantity: Fraction(quantity.hundredths or 0, 100) for quantity in SHARES} == SHARES
 
 
 def test_samples_are_those_of_their_group_and_period() -> None:

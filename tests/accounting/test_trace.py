@@ -16,6 +16,8 @@ from fastapi.testclient import TestClient
 
 from accounting.api import router
 from accounting.opening import open_ledger
+from accounting.periods.closing import close
+from accounting.upkeep.months import parse_month
 from siteward.kinds import load_kinds
 from siteward.records import id_text, microseconds
 from siteward.server.app import create_app
@@ -99,11 +101,68 @@ def test_a_figure_is_followed_from_the_shell(
     assert json.loads(capsys.readouterr().out)["figure"] == [36_000]
     assert ran(monkeypatch, settings, "--output", "csv", *question) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
-    percentile = ("--measures", "p95:wall_time", "--attribution", "by-end")
+    percentile = ("--measures", "p95:wall_time,p73:wall_time", "--attribution", "by-end")
     assert ran(monkeypatch, settings, "ledger", "trace", "job", "--window", DAY, *percentile) == 0
     told = capsys.readouterr().err
     assert "p95:wall_time 3600.0: the 95th percentile of wall_time over the records that know it; record" in told
     assert " says 3600" in told
+    assert "p73:wall_time 3600.0: the 73rd percentile of wall_time over the records that know it; record" in told
+    assert ran(monkeypatch, settings, "account", "job", "--window", DAY, *percentile) == 0
+    assert "p73:wall_time 3600.0 s" in capsys.readouterr().err
+
+
+def test_what_is_in_no_bucket_is_followed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """To the records that say it; the answer says that there are no buckets of it, and shows none."""
+    question = ("ledger", "trace", "job", "--window", DAY, "--where", "local_job_id=5")
+    assert ran(monkeypatch, settings, *question) == 0
+    printed = capsys.readouterr()
+    assert "buckets of job" not in printed.out
+    assert IDS[5] in printed.out
+    assert "computed from the records, not from buckets: only records say local_job_id" in printed.err
+    assert "total: records 1; all records are there, and add up to it" in printed.err
+    sizes = ("account", "job", "--window", DAY, "--by", "processors", "--where", "processors>=1")
+    assert ran(monkeypatch, settings, *sizes) == 0
+    printed = capsys.readouterr()
+    assert "total: records 10; 8 groups" in printed.err
+    assert "computed from the records, all of which are there: only they say processors" in printed.err
+
+
+def test_a_figure_as_of_closing_is_followed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    """To what it is now, and to each change since, over HTTP as from the shell."""
+    with closing(open_ledger(settings, load_kinds())) as ledger:
+        close(ledger, "job", parse_month("2026-03"), "anna")
+        ledger.write(batch_of(JOB, [JOB.row_of(job(number), microseconds(NOON)) for number in (10, 11)]))
+    question = (
+        "ledger",
+        "trace",
+        "job",
+        "--window",
+        DAY,
+        "--attribution",
+        "by-end",
+        "--as-of",
+        "closing",
+        "--limit",
+        "1",
+    )
+    assert ran(monkeypatch, settings, *question) == 0
+    printed = capsys.readouterr()
+    assert "changed since closing, job, by-end" in printed.out
+    assert "late record" in printed.out
+    assert "as of closing: as of now records 12; less what has changed since: records 2" in printed.err
+    assert "total: records 10; all records are there, and add up to it with what has changed since" in printed.err
+    assert "there are more: --after-adjustment 0-" in printed.err
+    with TestClient(create_app(settings, routers=[router]), base_url="http://127.0.0.1") as client:
+        parts = {"kind": "job", "window": DAY, "attribution": "by-end", "as_of": "closing", "limit": 1}
+        first = asked(client, **parts).json()
+        assert (first["as_of"], first["figure"], first["present"], first["changes"]) == ("closing", [10], [12], [2])
+        rest = asked(client, **parts, after_adjustment=first["more_adjustments"]).json()
+        assert (rest["adjustments"][0]["amounts"], rest["more_adjustments"]) == ([1], "")
+        assert asked(client, **parts | {"as_of": "closed"}).status_code == 400
 
 
 def test_a_record_is_followed_from_the_shell(

@@ -486,7 +486,7 @@ def test_what_only_records_say_needs_all_of_them(database: Database, tmp_path: P
     with pytest.raises(QueryError, match=f"{file.file} of the archive holds records that are asked for"):
         answered(ledger, median, archive=tmp_path)
     closing = msgspec.structs.replace(named, as_of=AsOf.CLOSING)
-    with pytest.raises(QueryError, match="name is in no bucket, and what has changed since closing"):
+    with pytest.raises(QueryError, match="only records say name, and what has changed since closing"):
         answered(ledger, closing)
 
 

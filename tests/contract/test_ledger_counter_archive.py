@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from counter_model import DAY, FEW, MACHINE, Fields, cells, machine, machine_batch, questions, revisions
 from hypothesis import given
@@ -283,15 +284,8 @@ def test_rebuilding_counts_what_is_archived(ledger: Ledger, tmp_path: Path) -> N
 
 
 def test_archived_records_of_counters_are_traced(ledger: Ledger, tmp_path: Path) -> None:
-    """From its id to its file and to the buckets in which its difference is, as before; a figure names the file."""
+    """From its id to its file and to the buckets in which its difference is, as before; a figure, to all of them."""
     book(ledger, *(machine(day=number, cpu_time=int(number)) for number in (1, 2.5, 4, 9)))
-    identifier = machine(day=2.5)["_id"]
-    before = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
-    list(archive(ledger, tmp_path, day(6)))
-    after = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
-    assert (before.state, after.state) == ("booked", "archived")
-    assert after.buckets == before.buckets != ()
-    assert after.fields == before.fields
     query = UsageQuery(
         kind="machine",
         wanted=(WantedUsage(Quantity.SUM, "wall_time"),),
@@ -299,6 +293,18 @@ def test_archived_records_of_counters_are_traced(ledger: Ledger, tmp_path: Path)
         end=day(10),
         attribution=Attribution.BY_END,
     )
+    listed = trace(asking(ledger), query, Page(), EVERYTHING).records
+    identifier = machine(day=2.5)["_id"]
+    before = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
+    list(archive(ledger, tmp_path, day(6)))
+    after = trace_record(asking(ledger), tmp_path, identifier, EVERYTHING)
+    assert (before.state, after.state) == ("booked", "archived")
+    assert after.buckets == before.buckets != ()
+    assert after.fields == before.fields
+    found = trace(asking(ledger, tmp_path), query, Page(), EVERYTHING)
+    assert (found.figure, found.complete) == ((9 * DAY,), True)
+    assert tuple(msgspec.structs.replace(each, file="") for each in found.records) == listed
+    assert files(ledger)[0].file in {each.file for each in found.records}
     found = trace(asking(ledger), query, Page(), EVERYTHING)
     assert (found.figure, found.complete) == ((9 * DAY,), False)
     assert f"archived, in {files(ledger)[0].file}" in found.why

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ columns = st.one_of(
     st.builds(WantedUsage, st.just(Quantity.RATIO), st.just("efficiency")),
     st.builds(
         WantedUsage,
-        st.sampled_from([*{*Quantity} - {*ALONE, Quantity.RATIO}]),
+        st.sampled_from([*{*Quantity, Quantity("p1"), Quantity("p75")} - {*ALONE, Quantity.RATIO}]),
         st.sampled_from(["wall_time", "core_time"]),
     ),
 )
@@ -149,6 +151,8 @@ def test_without_a_window_it_is_this_month_until_now() -> None:
         ("rate:core_time", WantedUsage(Quantity.RATE, "core_time")),
         ("cumulative:cpu_time", WantedUsage(Quantity.CUMULATIVE, "cpu_time")),
         ("p95:wall_time", WantedUsage(Quantity.P95, "wall_time")),
+        ("p75:wall_time", WantedUsage(Quantity("p75"), "wall_time")),
+        ("p1:efficiency", WantedUsage(Quantity("p1"), "efficiency")),
         ("records", WantedUsage(Quantity.RECORDS)),
         ("started", WantedUsage(Quantity.STARTED)),
         ("rate:records", WantedUsage(Quantity.RATE, "records")),
@@ -160,6 +164,23 @@ def test_measures_read_as_they_look(text: str, wanted: WantedUsage) -> None:
     assert parse_wanted_usage(text, USE) == wanted
 
 
+def test_every_whole_percentile_is_a_quantity() -> None:
+    """There is one of each, with its name, whichever way it comes about; the others stay what is listed."""
+    listed = list(Quantity)
+    found = [Quantity(f"p{number}") for number in range(1, 100)]
+    assert [each.hundredths for each in found] == list(range(1, 100))
+    assert [each.name for each in found] == [f"P{number}" for number in range(1, 100)]
+    assert found[49] is Quantity.P50
+    for each in found:
+        assert Quantity(str(each)) is each
+        assert pickle.loads(pickle.dumps(each)) is each
+        assert msgspec.json.decode(msgspec.json.encode(each), type=Quantity) is each
+    assert list(Quantity) == listed
+    for text in ("p0", "p100", "p01", "p", "p7.5", "p٣", "P75", " p75"):
+        with pytest.raises(ValueError, match="is not a valid Quantity"):
+            Quantity(text)
+
+
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
@@ -168,13 +189,22 @@ def test_measures_read_as_they_look(text: str, wanted: WantedUsage) -> None:
         ({"measures": ("record",)}, "did you mean 'records'"),
         ({"measures": ("sum:efficiency",)}, "'efficiency' is not a measure of use"),
         ({"measures": ("ratio:cpu_time",)}, "'cpu_time' is not a ratio of use; there are efficiency"),
+        ({"measures": ("p75",)}, "of which measure? Write p75:MEASURE, such as p75:wall_time"),
+        ({"measures": ("p0:wall_time",)}, "'p0' is not a percentile that can be asked for; there are p1 to p99"),
+        ({"measures": ("p100:wall_time",)}, "there are p1 to p99, by whole numbers"),
+        ({"measures": ("p99.9:wall_time",)}, "there are p1 to p99, by whole numbers"),
+        ({"measures": ("p05:wall_time",)}, "there are p1 to p99, by whole numbers"),
+        ({"measures": ("p75:nonsense",)}, "'nonsense' is not a measure of use"),
         ({"measures": ("mean",)}, "of which measure? Write mean:MEASURE, such as mean:wall_time"),
         ({"measures": ("records:cpu_time",)}, "records takes no measure"),
         ({"measures": ()}, "ask for at least one"),
         ({"measures": ("cpu_time", "sum:cpu_time")}, "a measure is asked for twice"),
         ({"by": ("nonsense",)}, "'nonsense' is not a dimension of use in the ledger; there are vo, site"),
         ({"where": ("nonsense=1",)}, "'nonsense' is not a field of use"),
-        ({"where": ("wall_time>=3",)}, "'wall_time' is not a field of use"),
+        ({"where": ("efficiency>=3",)}, "'efficiency' is not a field of use"),
+        ({"where": ("processors~4*",)}, "processors is a integer; patterns are for texts"),
+        ({"where": ("processors>=many",)}, "processors"),
+        ({"by": ("core_time",)}, "'core_time' is not a dimension of use in the ledger"),
         ({"attribution": "by-start"}, "not a known attribution"),
         ({"period": "fortnight"}, "there are whole, hour, day"),
         ({"window": "2026-Q5"}, "expected a year (2026), quarter (2026-Q1)"),
