@@ -53,6 +53,8 @@ LEAST_ARCHIVED: Final = 50_000
 """Records per second."""
 MOST_BYTES: Final = 20
 """Of a record in the archive."""
+MOST_ID_BYTES: Final = 12
+"""Of an archived record's id in the database."""
 ARCHIVED_DAYS: Final = 730
 MEMORY: Final = {"postgresql": {"shared_buffers": "512MB"}, "mariadb": {"innodb-buffer-pool-size": "512M"}}
 
@@ -150,6 +152,7 @@ def _questions(records: int, asked: Asked) -> Iterator[str]:
         for batch in batches(records // BATCH, now - 730 * DAY, now - DAY // 24):
             ledger.write(batch)
         compact(ledger)
+        yield from _unsummed(ledger, people, moment(now))
         began = time.perf_counter()
         months = sum_months(ledger)
         yield f"| {records:,} jobs over two years: {months} months summed | {time.perf_counter() - began:.1f} s | |"
@@ -163,6 +166,14 @@ def _questions(records: int, asked: Asked) -> Iterator[str]:
         cell = asked.judge("memory of the questions", f"under {MOST_MEGABYTES} MB", met=megabytes < MOST_MEGABYTES)
         yield f"| memory of this process | {megabytes:.0f} MB | {cell} |"
         yield from _archiving(ledger, records, asked)
+
+
+def _unsummed(ledger: Ledger, people: PeopleTable, now: datetime) -> Iterator[str]:
+    """What the year costs where no month is summed, as after late records of all of them."""
+    for attribution in OF_USAGE:
+        what, query = next(_asked_of(now, attribution))
+        seconds, rows = _fastest(Usage(ledger, people), query)
+        yield f"| CPU by {what}, {attribution}, {rows:,} rows, before months are summed | {seconds:.3f} s | |"
 
 
 def _asked_of(now: datetime, attribution: Attribution) -> Iterator[tuple[str, UsageQuery]]:
@@ -237,6 +248,10 @@ def _duplicates(archived: int, asked: Asked) -> Iterator[str]:
     now = time.time_ns() // 1000
     with _places("sqlite", 1) as (place,), closing(opened(place)) as ledger:
         of_last, of_all = _archived_ids(ledger, now, archived)
+        kept = ledger.common.archived
+        with ledger.database.read() as connection:
+            sums = select(func.sum(func.length(kept.c.ids)), func.sum(kept.c.records))
+            size, count = connection.execute(sums).one()
         new, one, other = batches(3, now - DAY, now - DAY // 24)
         seconds = []
         for batch, known in ((new, []), (one, of_last), (other, of_all)):
@@ -245,6 +260,9 @@ def _duplicates(archived: int, asked: Asked) -> Iterator[str]:
             outcomes = ledger.write(mixed).outcomes
             seconds.append(time.perf_counter() - began)
             assert outcomes.count(Outcome.DUPLICATE) == len(known)
+    each = size / count
+    cell = asked.judge("size of archived ids", f"at most {MOST_ID_BYTES} bytes", met=each <= MOST_ID_BYTES)
+    yield f"| {count:,} archived ids, each | {each:.1f} bytes | {cell} |"
     first, *others = seconds
     cell = asked.judge("known again", "at most as long as new ones", met=others[0] <= first)
     yield f"| beside {archived:,} archived ids: {BATCH:,} new records | {first:.2f} s | |"

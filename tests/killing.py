@@ -85,7 +85,7 @@ def counts_of(settings: Settings, kind: str, name: str, newest: int) -> Counter[
 
 def held(ledger: Ledger, kind: str) -> Counter[bytes]:
     """How often each record of a kind is there, in its table or in a file of the archive."""
-    records, archived = ledger.tables[kind].records, ledger.common.archived
+    records, archived = ledger.tables_of(kind).records, ledger.common.archived
     found: Counter[bytes] = Counter()
     with ledger.database.read() as connection:
         found.update(bytes(row[0]) for row in connection.execute(select(records.c["_id"])))

@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from ledger_databases import TIERS, emptied, retiered
-from searching import searched
+from searching import searched_on
 from sqlalchemy import select
 from structlog.testing import capture_logs
 from usage_model import FIRST, HOUR, LATER, SECOND, SHARES, SOON, USE, Fields, batch, cells, newest, use
@@ -43,6 +42,7 @@ from siteward.telemetry import LEDGER_DIFFERING, telemetry
 from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 DAY: Final = 86_400
+Group = tuple[Any, ...]
 
 
 @pytest.fixture
@@ -397,40 +397,110 @@ def test_a_group_is_shown_though_another_record_was_taken_from_its_buckets(datab
     assert [(row.group, row.values) for row in answer.rows] == [(("S",), (11, 1)), (("T",), (22, 1))]
 
 
-few: Final = searched(8)
+FEW: Final = (8, 30)
+"""Examples with every change, on a server and on SQLite."""
 
 
-@few
-@given(
+class Round(msgspec.Struct, kw_only=True):
+    """How many records come, how many days pass, in which tiers, and what is kept up then."""
+
+    size: int
+    days: int
+    hours: tuple[int, ...] = TIERS[0]
+    is_compacted: bool = False
+    is_archived: bool = False
+    is_restored: bool = False
+
+
+def rounds() -> st.SearchStrategy[list[Round]]:
+    """Any course of a ledger."""
+    tiers, chance = st.sampled_from(TIERS), st.booleans()
+    upkeep = {"is_compacted": chance, "is_archived": chance, "is_restored": chance}
+    one = st.builds(Round, size=st.integers(1, 5), days=st.integers(0, 60), hours=tiers, **upkeep)
+    return st.lists(one, max_size=6)
+
+
+class Course:
+    """A ledger to which records come while it is kept up: which of them it took, and which wait for a file."""
+
+    def __init__(self, ledger: Ledger, folder: Path, query: UsageQuery) -> None:
+        """Begin with an empty one; the question is asked around each move of records."""
+        self.ledger = ledger
+        self.booked: list[Fields] = []
+        self.waiting: list[Fields] = []
+        self._folder = folder
+        # Whole buckets, and what they say: neither asks for a record.
+        first, last = (datetime.combine(each.date(), datetime.min.time(), UTC) for each in (query.start, query.end))
+        window = {"start": first, "end": last + timedelta(days=1)}
+        wanted = (WantedUsage(Quantity.SUM, "core_time"), WantedUsage(Quantity.RECORDS))
+        self._query = UsageQuery(**{**_fields(query), **window, "wanted": wanted, "period": Period.DAY})
+
+    def write(self, records: list[Fields]) -> None:
+        """Book some; newer revisions of archived records wait."""
+        written = self.ledger.write(batch(records))
+        assert all("the older revision is archived" in each.reason for each in written.reasons.values())
+        assert [place for place, each in enumerate(written.outcomes) if each is Outcome.REJECTED] == sorted(
+            written.reasons
+        )
+        # Beside a newest revision that waits, those of the same batch below it are none that is booked.
+        refused = {records[place]["_id"] for place in written.reasons}
+        for record in records:
+            (self.waiting if record["_id"] in refused else self.booked).append(record)
+
+    def archive(self, before: datetime) -> None:
+        """Records of whole days leave: each figure stays, and each record is known again."""
+        answer = answered(self.ledger, self._query)
+        list(archive(self.ledger, self._folder, before))
+        assert answered(self.ledger, self._query) == answer
+        self._know_again()
+
+    def restore(self) -> None:
+        """All come back, and what waited for them is booked."""
+        answer = answered(self.ledger, self._query)
+        for file in files(self.ledger):
+            assert restore(self.ledger, self._folder, file.file) == file.records
+        assert answered(self.ledger, self._query) == answer
+        self._know_again()
+        waiting, self.waiting = self.waiting, []
+        self.write(waiting)
+        assert not self.waiting
+
+    def _know_again(self) -> None:
+        outcomes = self.ledger.write(batch(self.booked)).outcomes
+        assert outcomes == [Outcome.DUPLICATE] * len(self.booked)
+
+
+@searched_on(
+    *FEW,
     arrived=revisions(),
-    rounds=st.lists(
-        st.tuples(st.integers(1, 5), st.integers(0, 60), st.booleans(), st.sampled_from(TIERS)), max_size=6
-    ),
+    rounds=rounds(),
     query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, FIRST + timedelta(days=25), LATER]),
 )
 def test_totals_are_those_of_the_records(
-    database: Database,
-    arrived: list[Fields],
-    rounds: list[tuple[int, int, bool, tuple[int, ...]]],
-    query: UsageQuery,
-    now: datetime,
+    database: Database, arrived: list[Fields], rounds: list[Round], query: UsageQuery, now: datetime
 ) -> None:
-    """Whatever the order, batches, duplicates, revisions, tiers now and before, compaction, window: cells are exact."""
-    ledger = emptied(database, USE, now)
-    rest = list(arrived)
-    for size, days, is_compacted, hours in [*rounds, (len(rest), 0, False, TIERS[0])]:
-        ledger = retiered(ledger, USE, hours)
-        ledger.write(batch(rest[:size]))
-        rest = rest[size:]
-        # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
-        now += timedelta(days=days)
-        ledger.clock = partial(microseconds, now)
-        if is_compacted:
-            compact(ledger)
-            sum_months(ledger)
-    answer = answered(ledger, query)
-    counted = newest(arrived)
+    """Whatever the order, batches, duplicates, revisions, tiers, compaction, archiving, window: cells are exact."""
+    with TemporaryDirectory() as folder:
+        course = Course(emptied(database, USE, now), Path(folder), query)
+        rest = list(arrived)
+        for each in [*rounds, Round(size=len(rest), days=0, is_restored=True)]:
+            course.ledger = retiered(course.ledger, USE, each.hours)
+            course.write(rest[: each.size])
+            rest = rest[each.size :]
+            # What comes later finds wider buckets, and lies beside the narrow ones of the same days.
+            now += timedelta(days=each.days)
+            course.ledger.clock = partial(microseconds, now)
+            if each.is_compacted:
+                compact(course.ledger)
+                sum_months(course.ledger)
+            if each.is_archived:
+                course.archive(now)
+            if each.is_restored:
+                course.restore()
+        answer = answered(course.ledger, query)
+    # In the order in which they were booked: of equal revisions the first one counts.
+    counted = newest(course.booked)
     due = cells(counted, query, periods_of(query.start, query.end, query.period))
     found = {(row.start, row.group): row.values for row in answer.rows}
     # What was taken away again leaves cells of nothing, which say the same as no cell.
@@ -439,8 +509,8 @@ def test_totals_are_those_of_the_records(
     assert not whole or answer.totals == whole[query.start, ()]
 
 
-@few
-@given(
+@searched_on(
+    *FEW,
     arrived=revisions(),
     query=questions(whole_days) | questions(odd),
     by=st.permutations(["name", "site", "simulated"]),
@@ -490,8 +560,7 @@ def test_what_only_records_say_needs_all_of_them(database: Database, tmp_path: P
         answered(ledger, closing)
 
 
-@few
-@given(arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(0, 3))
+@searched_on(*FEW, arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(0, 3))
 def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields], query: UsageQuery, top: int) -> None:
     """In each period the top groups and Other add up to the period; cumulative, to all that was used until its end."""
     ledger = emptied(database, USE, LATER)
@@ -502,8 +571,7 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
     counted = newest(arrived)
     whole = cells(counted, asked, [(query.start, query.end)])
     assert answer.groups == len({group for _, group in whole})
-    ranked = sorted(whole, key=lambda cell: (-whole[cell][0], cell[1]))
-    kept = {group for _, group in ranked[:top]} if top else {group for _, group in ranked}
+    kept = top_of(whole, top)
     so_far = 0
     for start, end in periods_of(query.start, query.end, query.period):
         due = sum(values[0] for values in cells(counted, asked, [(start, end)]).values())
@@ -513,6 +581,38 @@ def test_other_and_cumulative_are_exact(database: Database, arrived: list[Fields
         assert sum(row.values[0] or 0 for row in rows) == due
         assert sum(row.values[1] or 0 for row in rows) == so_far
     assert answer.totals == (so_far, so_far)
+
+
+def top_of(whole: dict[tuple[datetime, Group], tuple[Any, ...]], top: int) -> set[Group]:
+    """The groups with the largest first values of the whole window; all of them where none is to be left out."""
+
+    def rank(cell: tuple[datetime, Group]) -> Any:
+        first = whole[cell][0]
+        return first is None, -(first or 0), [(value is not None, value) for value in cell[1]]
+
+    return {group for _, group in sorted(whole, key=rank)[: top or None]}
+
+
+@searched_on(
+    *FEW, arrived=revisions(), query=questions(whole_days) | questions(odd), top=st.integers(1, 2), at=st.booleans()
+)
+def test_other_is_what_all_others_are_together(
+    database: Database, arrived: list[Fields], query: UsageQuery, top: int, *, at: bool
+) -> None:
+    """Of any quantity: a ratio, mean or percentile over all their records, and each record that ran counted once."""
+    ledger = emptied(database, USE, LATER)
+    ledger.write(batch(arrived))
+    asked = UsageQuery(**{**_fields(query), "by": ("site", "code") if at else ("user", "vo", "site"), "top": top})
+    answer = answered(ledger, asked)
+    counted = newest(arrived)
+    kept = top_of(cells(counted, asked, [(query.start, query.end)]), top)
+    others = [record for record in counted if tuple(record[name] for name in asked.by) not in kept]
+    periods = list(periods_of(query.start, query.end, query.period))
+    due = {(cell, False): values for cell, values in cells(counted, asked, periods).items() if cell[1] in kept}
+    together = cells(others, UsageQuery(**{**_fields(asked), "by": ()}), periods)
+    due |= {(cell, True): values for cell, values in together.items()}
+    found = {((row.start, row.group), row.other): row.values for row in answer.rows}
+    assert {cell: values for cell, values in found.items() if cell in due or any(values)} == due
 
 
 def test_compaction_makes_fewer_buckets_of_the_same_totals(database: Database) -> None:
@@ -780,8 +880,8 @@ def test_topologies_written_at_once_are_one_of_them(database: Database) -> None:
         assert len(list(read_topology(connection, ledger.common.topology))) == 2
 
 
-@few
-@given(
+@searched_on(
+    *FEW,
     arrived=revisions(),
     query=questions(whole_days) | questions(odd),
     now=st.sampled_from([SOON, LATER]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from at_once import all_at_once
 from examples import JOB, batch_of, job
+from given_up import given_up
 from ledger_databases import prepared
 from sqlalchemy import select
 
@@ -87,26 +88,19 @@ def test_writers_at_once_count_each_record_once(open_database: Opens) -> None:
     """Four writers of the same hours and producers, in different orders: no deadlock, and nothing counted twice."""
     first = opened(open_database())
     jobs = [ended(number, MONDAY + timedelta(minutes=7 * number)) for number in range(240)]
-    errors: list[BaseException] = []
 
     def write(place: int) -> None:
         mine = prepared(first.database, JOB, microseconds(NOW))
-        try:
-            for round_ in range(8):
-                start = (round_ * 3 + place) % 8 * 30
-                made = batch([*jobs[start : start + 30]])
-                # A producer for each record, so that two writers meet in many rows.
-                made.producers = [f"ce{number % 5}" for number in range(start, start + 30)]
-                mine.write(made)
-        except BaseException as error:  # noqa: BLE001  # told below.
-            errors.append(error)
+        for round_ in range(8):
+            start = (round_ * 3 + place) % 8 * 30
+            made = batch([*jobs[start : start + 30]])
+            # A producer for each record, so that two writers meet in many rows.
+            made.producers = [f"ce{number % 5}" for number in range(start, start + 30)]
+            mine.write(made)
 
-    threads = [threading.Thread(target=write, args=(place,)) for place in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with given_up(first.database) as said:
+        errors = all_at_once(partial(write, place) for place in range(4))
+    assert (errors, said) == ([], [])
     counted = came(first)
     assert sum(count for count, _, _ in counted.values()) == 240
     assert {count for count, _, _ in counted.values()} <= {1, 2, 3}

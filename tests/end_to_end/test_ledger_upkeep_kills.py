@@ -1,4 +1,4 @@
-"""The ledger's upkeep under fire: archive, compaction, months' sums and rebuild die at any moment; all counts once."""
+"""The ledger's upkeep under fire: whatever archives, restores, puts together or rebuilds dies; all counts once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from killing import held
 from ledger_databases import Place, in_brief
 from viewers import answered
 
-from accounting.archive.archiving import archive
+from accounting.archive.archiving import archive, files
+from accounting.archive.restoring import restore
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.opening import open_ledger
@@ -41,11 +42,13 @@ LATER: Final = FIRST + timedelta(days=200)
 AT_ONCE: Final = 60
 """Records that come in before each kill."""
 WORKER: Final = """
+import random
 import sys
 from datetime import datetime
 from pathlib import Path
 from accounting.checks import recount
-from accounting.archive.archiving import archive
+from accounting.archive.archiving import archive, files
+from accounting.archive.restoring import restore
 from accounting.opening import open_ledger
 from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.rebuild import rebuild
@@ -63,6 +66,11 @@ print("ready", flush=True)
 while True:
     if what == "archive":
         list(archive(ledger, folder, until))
+    elif what == "restore":
+        list(archive(ledger, folder, until))
+        for file in files(ledger):
+            if random.random() < 0.7:
+                restore(ledger, folder, file.file)
     elif what == "compact":
         compact(ledger)
     elif what == "months":
@@ -70,6 +78,7 @@ while True:
     else:
         list(rebuild(ledger, Scope(folder, ("job",))))
 """
+WHAT: Final = ("archive", "restore", "compact", "months", "rebuild")
 
 
 class Upkept:
@@ -164,6 +173,11 @@ def survives(folder: Path, place: Place, what: str, kills: int) -> None:
         ledger.clock = lambda: microseconds(LATER)
         if what == "archive":
             list(archive(ledger, upkept.folder, LATER))
+        elif what == "restore":
+            # As the last process left it, some of it here and some there; then all of it here.
+            check(upkept, ledger)
+            for file in files(ledger):
+                assert restore(ledger, upkept.folder, file.file) == file.records
         elif what == "compact":
             compact(ledger)
         elif what == "months":
@@ -178,7 +192,7 @@ def survives(folder: Path, place: Place, what: str, kills: int) -> None:
 
 
 @in_brief
-@pytest.mark.parametrize("what", ["archive", "compact", "months", "rebuild"])
+@pytest.mark.parametrize("what", WHAT)
 def test_killed_upkeep_loses_nothing(
     ledger_place: Place, tmp_path: Path, what: str, tell_counts: Callable[[str], None]
 ) -> None:
@@ -188,7 +202,7 @@ def test_killed_upkeep_loses_nothing(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("what", ["archive", "compact", "months", "rebuild"])
+@pytest.mark.parametrize("what", WHAT)
 def test_upkeep_killed_again_and_again_loses_nothing(
     ledger_place: Place, tmp_path: Path, what: str, tell_counts: Callable[[str], None]
 ) -> None:
