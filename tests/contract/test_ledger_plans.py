@@ -11,6 +11,7 @@ import pytest
 from counter_model import MACHINE, machine, machine_batch
 from ledger_databases import Place, prepared
 from plans import analyze, recorded, unindexed
+from snapshot_model import LEVEL, level, level_batch, wanted
 from usage_model import FIRST as ANY_FIRST
 from usage_model import HOUR, USE, Fields, batch
 from usage_model import use as any_use
@@ -23,7 +24,7 @@ from accounting.upkeep.tiers import compact
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
-from siteward.usage import OF_USAGE, Period, Quantity, UsageQuery, WantedUsage
+from siteward.usage import OF_USAGE, Attribution, Period, Quantity, UsageQuery, WantedUsage
 
 FIRST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 NOW: Final = datetime(2025, 12, 31, tzinfo=UTC)
@@ -106,3 +107,43 @@ def test_archiving_counters_uses_an_index(
         assert ledger.write(late).outcomes == [Outcome.REJECTED, Outcome.STORED]
         restore(ledger, tmp_path, first.file)
     assert unindexed(ledger.database, ledger_place.sort, statements, LARGE) == {}
+
+
+def test_snapshots_are_found_by_an_index(
+    open_database: Callable[[], Database], ledger_place: Place, tmp_path: Path
+) -> None:
+    """Duplicates, revisions, late ones, questions, archiving and restoring, beside many cycles and what was seen."""
+    ledger = prepared(open_database(), LEVEL, microseconds(NOW))
+    for first in range(0, RECORDS, 4_000):
+        ledger.write(level_batch([seen(number) for number in range(first, first + 4_000)]))
+    compact(ledger)
+    analyze(ledger.database, ledger.metadata)
+    asked = [
+        UsageQuery(
+            kind="level",
+            wanted=wanted("mean:used", "last:used", "last-known:used", "max:used", "cycles", "incomplete"),
+            start=datetime(2025, 3, 1, hour, tzinfo=UTC),
+            end=datetime(2025, 3, 5, tzinfo=UTC),
+            by=("site",),
+            attribution=Attribution.AT_INSTANT,
+        )
+        # Cut within a bucket: records are read.
+        for hour in (0, 7)
+    ]
+    with recorded(ledger.database) as statements:
+        newer = seen(900) | {"revision": 1, "used": 7}
+        outcomes = ledger.write(level_batch([seen(5), newer, seen(7) | {"_id": seen(7)["_id"][:-1] + b"x"}])).outcomes
+        assert outcomes == [Outcome.DUPLICATE, Outcome.REPLACED, Outcome.STORED]
+        for query in asked:
+            assert answered(ledger, query).rows
+        (first_file, *_) = archive(ledger, tmp_path, FIRST + timedelta(days=2))
+        assert ledger.write(level_batch([seen(0)])).outcomes == [Outcome.DUPLICATE]
+        restore(ledger, tmp_path, first_file.file)
+    large = [f"accounting_level_{name}" for name in ("records", "seen", "cycles", "superseded", "originals")]
+    assert unindexed(ledger.database, ledger_place.sort, statements, large) == {}
+
+
+def seen(number: int) -> Fields:
+    """Forty storages every few hours."""
+    time = microseconds(FIRST) + number // 40 * 42 * HOUR
+    return level(number % 40, time=time, site=f"S{number % 40}", producer=f"p{number % 3}", cycle_size=13)

@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from accounting.query.calendar import periods_of
 from siteward.query import Value
-from siteward.usage import Attribution, Quantity, UsageAnswer, UsageQuery, UsageRow, ValueType, WantedUsage
+from siteward.usage import Attribution, Period, Quantity, UsageAnswer, UsageQuery, UsageRow, ValueType, WantedUsage
 from siteward.usage_json import UsageDocument, usage_document
 from siteward.usage_table import arrow_bytes, arrow_table, csv_text, data_frame, head, parquet_bytes
 
@@ -104,6 +106,66 @@ def test_the_time_zone_changes_how_instants_are_written_and_nothing_else() -> No
     assert csv_text(there).splitlines()[1].startswith("2026-01-01T01:00:00+01:00,2026-02-01T01:00:00+01:00,by-end")
     assert arrow_table(there).schema.field("start").type == pa.timestamp("us", tz="Europe/Zurich")
     assert str(data_frame(there)["start"].dtype) == "datetime64[us, Europe/Zurich]"
+
+
+@pytest.mark.parametrize(
+    ("period", "starts", "written"),
+    [
+        # The clock goes from 02:00 to 03:00, and in autumn from 03:00 to 02:00: an hour that is not, and one twice.
+        (
+            Period.HOUR,
+            [datetime(2026, 3, 29, hour, tzinfo=UTC) for hour in (0, 1, 2)],
+            ["2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00", "2026-03-29T04:00:00+02:00"],
+        ),
+        (
+            Period.HOUR,
+            [datetime(2026, 10, 25, hour, tzinfo=UTC) for hour in (0, 1, 2)],
+            ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"],
+        ),
+        (
+            Period.DAY,
+            [datetime(2026, 3, day, tzinfo=UTC) for day in (28, 29, 30)],
+            ["2026-03-28T01:00:00+01:00", "2026-03-29T01:00:00+01:00", "2026-03-30T02:00:00+02:00"],
+        ),
+        (
+            Period.DAY,
+            [datetime(2026, 10, day, tzinfo=UTC) for day in (24, 25, 26)],
+            ["2026-10-24T02:00:00+02:00", "2026-10-25T02:00:00+02:00", "2026-10-26T01:00:00+01:00"],
+        ),
+        (
+            Period.MONTH,
+            [datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4, 5)],
+            ["2026-03-01T01:00:00+01:00", "2026-04-01T02:00:00+02:00", "2026-05-01T02:00:00+02:00"],
+        ),
+        (
+            Period.MONTH,
+            [datetime(2026, month, 1, tzinfo=UTC) for month in (10, 11, 12)],
+            ["2026-10-01T02:00:00+02:00", "2026-11-01T01:00:00+01:00", "2026-12-01T01:00:00+01:00"],
+        ),
+    ],
+    ids=["hours in spring", "hours in autumn", "days in spring", "days in autumn", "to summer time", "to winter time"],
+)
+def test_periods_are_the_same_over_a_change_of_clocks(
+    period: Period, starts: list[datetime], written: list[str]
+) -> None:
+    """Each instant has the offset of its own day and hour, is no other one's, and comes back as what it was."""
+    edges = list(pairwise(starts))
+    assert edges == list(periods_of(starts[0], starts[-1], period))
+    there = document("Europe/Zurich", rows=tuple(UsageRow(*each, ("S", None), VALUES[0]) for each in edges))
+    # Python calls an hour that comes twice equal to none in another zone; as seconds it is.
+    seconds = [(start.timestamp(), end.timestamp()) for start, end in edges]
+    assert [(row.start.timestamp(), row.end.timestamp()) for row in there.rows] == seconds
+    lines = list(csv.reader(io.StringIO(csv_text(there))))[1:]
+    assert [line[:2] for line in lines] == [list(each) for each in pairwise(written)]
+    assert [datetime.fromisoformat(each) for line in lines for each in line[:2]] == [
+        at for each in edges for at in each
+    ]
+    for table in (arrow_table, lambda said: pq.read_table(io.BytesIO(parquet_bytes(said)))):
+        columns = table(there).select(["start", "end"]).to_pylist()
+        assert [(row["start"].timestamp(), row["end"].timestamp()) for row in columns] == seconds
+    frame = data_frame(there)
+    assert [at.isoformat() for at in frame["start"]] == written[:-1]
+    assert [at.isoformat() for at in frame["end"]] == written[1:]
 
 
 @pytest.mark.parametrize(
