@@ -9,11 +9,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
 from siteward.kinds import Kinds
-from siteward.records import Kind
-from siteward.records.doors import nearest
+from siteward.kinds.booked import booked_kinds
 from siteward.server.database import Conflict
 from siteward.server.databases import ledger_database
-from siteward.settings import Settings, SettingsError
+from siteward.settings import Settings
 from siteward.sinks import SinkUnavailable
 
 
@@ -36,25 +35,6 @@ def open_ledger(settings: Settings, kinds: Kinds) -> Ledger:
     except BaseException:
         database.close()
         raise
-
-
-def booked_kinds(settings: Settings, kinds: Kinds) -> dict[str, Kind]:
-    """The kinds that the ledger takes: all but those that say otherwise, and those left out.
-
-    Raises:
-        siteward.settings.SettingsError: a kind is to be left out, or kept, that there is not.
-    """
-    left_out, kept = settings.accounting.leave_out, settings.accounting.kinds
-    for setting, names in (("leave_out", left_out), ("kinds", kept)):
-        for name in names:
-            if name not in kinds:
-                message = f"setting accounting.{setting}: no kind is called {name!r}{nearest(name, tuple(kinds))}"
-                raise SettingsError(message)
-    for name, each in kept.items():
-        if each.keep_records and not kinds[name].archived:
-            message = f"setting accounting.kinds.{name}.keep_records: records of {name} are not archived; take it away"
-            raise SettingsError(message)
-    return {name: kind for name, kind in kinds.items() if kind.booked and name not in left_out}
 
 
 def kept_days(settings: Settings, kinds: Kinds) -> dict[str, int]:

@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from accounting import SINK
+from accounting.archive.archive_file import ArchiveError
 from accounting.archive.archiving import archive
 from accounting.completeness.comparing import Asked, completeness
 from accounting.ledger import Ledger
-from accounting.opening import archive_folder, booked_kinds, kept_days, open_ledger
+from accounting.opening import archive_folder, kept_days, open_ledger
 from accounting.upkeep.month_sums import sum_months
 from accounting.upkeep.tiers import compact
+from siteward.kinds.booked import booked_kinds
 from siteward.log import get_logger
 from siteward.records import moment
 from siteward.server.auth import Permission
@@ -45,17 +47,27 @@ def run_compaction(resources: Resources) -> None:
 
 
 def run_archiving(resources: Resources) -> None:
-    """Archive what is older than the settings keep records of its kind, where this installation feeds a ledger."""
+    """Archive what is older than the settings keep records of its kind, where this installation feeds a ledger.
+
+    Raises:
+        accounting.archive.archive_file.ArchiveError: of some kinds it cannot be done now; the others are archived.
+    """
     settings = resources.settings
     days = kept_days(settings, booked_kinds(settings, resources.kinds))
     ledger = _ledger(resources) if days else None
     if ledger is None:
         return
     now, folder = moment(ledger.clock()), archive_folder(settings)
+    failed: list[str] = []
     for kind, kept in days.items():
-        for file in archive(ledger, folder, now - timedelta(days=kept), (kind,)):
-            log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
-            resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
+        try:
+            for file in archive(ledger, folder, now - timedelta(days=kept), (kind,)):
+                log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
+                resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
+        except ArchiveError as error:
+            failed.append(f"{kind}: {error}")
+    if failed:
+        raise ArchiveError("; ".join(failed))
 
 
 def _ledger(resources: Resources) -> Ledger | None:

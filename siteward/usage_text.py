@@ -28,7 +28,7 @@ ALONE: Final = (
 CHANNEL: Final = "channel"
 """What a kind with both ends is grouped by as one value, `A→B`, unless it has a dimension of that name."""
 ENDS: Final = ("source", "destination")
-_PERCENTILE: Final = re.compile(r"p-?[0-9.]+", re.ASCII)
+_PERCENTILE: Final = re.compile(r"[pP][-0-9].*")
 """What means to be one."""
 
 
@@ -157,7 +157,7 @@ def of_records(kind: Kind) -> dict[str, Column]:
 def by_value(kind: Kind) -> dict[str, Column]:
     """The measures of which records have equal values, such as processors: whole numbers that each record says itself.
 
-    A counter's say how long it has been counting.
+    Those of a counter say how long it has been counting.
     """
     if kind.of_instants:
         return {}

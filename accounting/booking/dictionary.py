@@ -32,7 +32,7 @@ class Unnumbered(Conflict):
 
 
 class Dictionary:
-    """The numbers of the rows of one table, which are added and never changed. One thread at a time uses it."""
+    """The numbers of the rows of one table, which are added and never changed. Several threads may use it at once."""
 
     def __init__(self, database: Database, table: Table, defaults: Sequence[Any]) -> None:
         """Name the table.
@@ -50,6 +50,7 @@ class Dictionary:
         self._defaults = tuple(defaults)
         self._known: dict[Row, int] = {}
         self._recent: dict[bytes, int] = {}
+        self._held: frozenset[bytes] = frozenset()
 
     def numbers(self, rows: Sequence[Row]) -> list[int]:
         """The number of each row; new rows are committed first, in a transaction of their own.
@@ -58,15 +59,17 @@ class Dictionary:
             Conflict: do it again.
         """
         # A row of many texts takes long to look up: once, where all are known.
-        found = list(map(self._known.get, rows))
+        known = self._known
+        found = list(map(known.get, rows))
         if None not in found:
             return cast("list[int]", found)
         missing = {row for row, number in zip(rows, found, strict=True) if number is None}
-        if len(self._known) + len(missing) > REMEMBERED:
-            self._known.clear()
-            missing = set(rows)
-        self._learn(missing)
-        return [self._known[row] for row in rows]
+        if len(known) + len(missing) > REMEMBERED:
+            # Others may be reading the old ones still.
+            self.forget()
+            known, missing = self._known, set(rows)
+        self._learn(known, missing)
+        return [known[row] for row in rows]
 
     def known(self, rows: Sequence[Row]) -> list[int]:
         """The number of each row, for use within another transaction: nothing is asked or written.
@@ -81,18 +84,22 @@ class Dictionary:
 
     def holds(self, connection: Connection) -> bool:
         """Whether the rows that were numbered or read since `settle` have the same numbers in a transaction."""
-        return not self._recent or self._found_in(connection, sorted(self._recent)) == self._recent
+        recent = self._recent.copy()
+        self._held = frozenset(recent)
+        return not recent or self._found_in(connection, sorted(recent)) == recent
 
     def settle(self) -> None:
-        """Know that the rows of until now are there to stay."""
-        self._recent.clear()
+        """Know that the rows that `holds` has looked at are there to stay."""
+        for digest in self._held:
+            self._recent.pop(digest, None)
+        self._held = frozenset()
 
     def forget(self) -> None:
         """Look all rows up again from now on."""
-        self._known.clear()
-        self._recent.clear()
+        self._known = {}
+        self._recent = {}
 
-    def _learn(self, rows: Iterable[Row]) -> None:
+    def _learn(self, known: dict[Row, int], rows: Iterable[Row]) -> None:
         by_digest = {self._digest(row): row for row in rows}
         # In one order for all writers, so that no two wait for each other.
         digests = sorted(by_digest)
@@ -106,7 +113,7 @@ class Dictionary:
             found |= self._found(new)
         self._recent |= found
         for digest, number in found.items():
-            self._known[by_digest[digest]] = number
+            known[by_digest[digest]] = number
 
     def _found(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         with self._database.read() as connection:

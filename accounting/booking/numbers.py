@@ -23,7 +23,7 @@ class Lost(Conflict):
 
 
 class Numbers:
-    """Numbers that are kept in memory. One thread at a time uses them.
+    """Numbers that are kept in memory, for all threads of a process.
 
     A database that is put back from a backup, or a standby that takes over a moment behind, has lost the latest rows,
     and gives their numbers to others. So each transaction that books looks first whether the last one of this process

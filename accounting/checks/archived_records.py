@@ -10,7 +10,7 @@ from sqlalchemy import or_, select
 
 from accounting.archive.archive_file import ArchiveError, File
 from accounting.archive.archive_reading import ArchiveReading, meet, possible
-from accounting.booking.buckets import SECOND
+from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.measures import factors, held
 from accounting.booking.postings import account_of
 from accounting.checks.followed import Followed, Piece
@@ -140,7 +140,7 @@ class ArchivedRecords:
             question = (
                 select(buckets.c[SERIES])
                 .select_from(buckets.join(series, buckets.c[SERIES] == series.c[SERIES]))
-                .where(start > begin // SECOND - 86_400, start * SECOND < end, (start + width) * SECOND > begin)
+                .where(start > begin // SECOND - DAY, start * SECOND < end, (start + width) * SECOND > begin)
                 .where(or_(*(count != 0 for count in counts)), *conditions_of(series, filters))
                 .limit(1)
             )
@@ -148,11 +148,11 @@ class ArchivedRecords:
 
     def _reach(self, file: File) -> tuple[int, int]:
         is_of_day = self._kind.time == times_of(self._kind)[1] and not self._followed.is_prorated
-        return (file.day * SECOND, (file.day + 86_400) * SECOND) if is_of_day else possible(self._kind, file)
+        return (file.day * SECOND, (file.day + DAY) * SECOND) if is_of_day else possible(self._kind, file)
 
     def _files_of(self, piece: Piece, after: bytes | None) -> Iterator[File]:
         for file in self._files:
-            is_behind = after is not None and id_from((file.day + 86_400) * SECOND) <= after
+            is_behind = after is not None and id_from((file.day + DAY) * SECOND) <= after
             if not is_behind and file.file not in self._without and meet(self._reach(file), piece.stretch):
                 yield file
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, Table, or_, select
 
-from accounting.booking.buckets import SECOND
+from accounting.booking.buckets import DAY, SECOND
 from accounting.checks.followed import Followed, Piece, beyond, place_in
 from accounting.checks.traced import Page, TracedBucket
 from accounting.checks.verifying import series_in
@@ -66,7 +66,7 @@ def _buckets_of(followed: Followed, piece: Piece, after: Sequence[int]) -> Selec
     buckets, series = buckets_of(followed), followed.tables.series
     start, number, width = (buckets.c[name] for name in (START, SERIES, WIDTH))
     first, last = piece.stretch[0] // SECOND, -(-piece.stretch[1] // SECOND)
-    conditions = [start + width > first, start > first - 86_400, start < last]
+    conditions = [start + width > first, start > first - DAY, start < last]
     if after:
         conditions.append(beyond((start, number, width), after))
     holds = or_(*(buckets.c[name] != 0 for name in followed.names))

@@ -143,6 +143,6 @@ def _wrong(connection: Connection, numbered: _Numbered, users: Mapping[int, str]
             )
             if digest_of(names, row, defaults) != bytes(digest):
                 said = ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True) if value)
-                yield int(found), f"its row is not what was numbered so: {said}; {PUT_BACK}"
+                yield int(found), f"its row is not what it was numbered as: {said}; {PUT_BACK}"
         for each in sorted(missing):
             yield each, f"{users[each]} counts under it, and there is no such row; {PUT_BACK}"

@@ -54,7 +54,11 @@ def sign_compared(ledger: Ledger, folder: Path, kind: str, month: int, by: str, 
             wrong += period.covers(str(each.series.get("vo", vo)))
     numbers = sum(1 for _ in checked_numbers(ledger, scope, Counts()))
     if numbers:
-        message = f"{numbers} rows of the month are not what was numbered so: `siteward ledger verify` tells which"
+        # Of whichever VO they say that they are: what they were before, nobody knows.
+        message = (
+            "the month has rows of series or producers that are not what they were numbered as, "
+            f"{numbers} of them: `siteward ledger verify` tells which"
+        )
         raise PeriodError(message)
     if wrong:
         message = f"{wrong} sums of the month are not what its records say: `siteward ledger verify`, then `rebuild`"

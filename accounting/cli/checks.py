@@ -140,7 +140,7 @@ def _told(counts: Counts) -> str:
     untold = f"; {counts.untold} days cannot be told, since not all of their records are there" if counts.untold else ""
     files = f"; {counts.bad_files} files are not as they should be" if counts.bad_files else ""
     months = f"; {counts.bad_months} months are not what they should be" if counts.bad_months else ""
-    numbers = f"; {counts.bad_numbers} rows are not what was numbered so" if counts.bad_numbers else ""
+    numbers = f"; rows that are not what they were numbered as: {counts.bad_numbers}" if counts.bad_numbers else ""
     return f"{looked_at}: {counts.differences or 'no'} differences{numbers}{files}{months}{untold}"
 
 

@@ -158,8 +158,8 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> list[Change]:
 
     from accounting import LedgerError  # noqa: PLC0415  # as above.
     from accounting.migrations.upgrade import upgrade as bring  # noqa: PLC0415  # as above.
-    from accounting.opening import booked_kinds  # noqa: PLC0415  # as above.
     from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+    from siteward.kinds.booked import booked_kinds  # noqa: PLC0415  # as above.
     from siteward.server.database import Conflict  # noqa: PLC0415  # as above.
     from siteward.server.databases import ledger_database  # noqa: PLC0415  # as above.
 

@@ -16,6 +16,7 @@ from siteward.cli.output import show, tell
 from siteward.cli.verbs import reads
 from siteward.hiding import HIDDEN, without_password
 from siteward.kinds import load_kinds
+from siteward.kinds.booked import booked_kinds
 from siteward.server.auth import Permission
 from siteward.settings import PREFIX, SECRET_NAMES, Settings, load_settings, told_passwords
 
@@ -33,7 +34,7 @@ def check(context: typer.Context) -> None:
     """Check all settings and show each with where it comes from; secrets stay hidden."""
     chosen = options(context)
     settings = chosen.quiet_settings
-    load_kinds(settings.kinds)
+    booked_kinds(settings, load_kinds(settings.kinds))
     _check_databases(settings)
     for said in told_passwords(settings):
         tell(said)

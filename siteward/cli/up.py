@@ -34,6 +34,8 @@ def up(
     import starlette  # noqa: F401, PLC0415  # its absence is told by the command.
 
     from siteward.broker.opening import check_gives, open_broker  # noqa: PLC0415  # `--help` needs no broker.
+    from siteward.kinds import load_kinds  # noqa: PLC0415  # as above.
+    from siteward.kinds.booked import booked_kinds  # noqa: PLC0415  # as above.
     from siteward.server.auth.door import check_trust  # noqa: PLC0415  # `--help` needs no server.
     from siteward.server.databases import check_databases  # noqa: PLC0415  # as above.
     from siteward.server.supervise import Supervisor, services  # noqa: PLC0415
@@ -42,6 +44,7 @@ def up(
     refuse_undeclared()
     check_trust(settings)
     check_databases(settings)
+    booked_kinds(settings, load_kinds(settings.kinds))
     for said in told_passwords(settings):
         tell(said)
     with closing(open_broker(settings)) as broker:

@@ -15,9 +15,9 @@ import pytest
 from ledger_databases import Place
 from sqlalchemy import inspect, text
 
-from accounting.opening import booked_kinds
 from accounting.sink import open_sink
 from siteward.kinds import load_kinds
+from siteward.kinds.booked import booked_kinds
 from siteward.records import Kind
 from siteward.server.database import Database
 from siteward.settings import Settings, load_settings

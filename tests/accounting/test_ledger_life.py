@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from accounted import ran
 from examples import JOB, batch_of, job
 
-from accounting.archive.archiving import files
+from accounting.archive.archive_file import ArchiveError, File
+from accounting.archive.archiving import archive, files
+from accounting.ledger import Ledger
 from accounting.opening import kept_days, open_ledger
 from accounting.tasks import archiving, compaction, run_archiving, run_compaction
 from siteward import extensions
@@ -101,6 +104,27 @@ def test_old_records_are_archived_by_themselves(settings: Settings, tmp_path: Pa
             found = files(ledger)
         assert sum(file.records for file in found) == moved
         assert all((tmp_path / "files" / file.file).is_file() for file in found)
+
+
+def test_a_kind_that_cannot_be_archived_now_keeps_no_other(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one with an unfinished correction: the task fails and says of which, when the others are archived."""
+
+    def refusing(ledger: Ledger, folder: Path, until: datetime, kinds: Sequence[str]) -> Iterator[File]:
+        if kinds == ("cloud-vm",):
+            message = "correction 7 is unfinished"
+            raise ArchiveError(message)
+        return archive(ledger, folder, until, kinds)
+
+    monkeypatch.setattr("accounting.tasks.archive", refusing)
+    accounting = AccountingSettings(keep_records=19, archive=str(tmp_path / "files"))
+    with closing(Resources(msgspec.structs.replace(settings, accounting=accounting))) as resources:
+        names = list(kept_days(resources.settings, resources.kinds))
+        assert names.index("cloud-vm") < names.index("job")
+        with pytest.raises(ArchiveError, match=r"^cloud-vm: correction 7 is unfinished$"):
+            run_archiving(resources)
+        assert [each.after["records"] for each in resources.audit.find(action="task archiving")] == [5]
 
 
 def test_kinds_are_kept_for_times_of_their_own(settings: Settings) -> None:

@@ -20,7 +20,6 @@ from viewers import answered
 from accounting import LedgerError
 from accounting.ledger import Ledger
 from accounting.migrations.upgrade import prepare
-from accounting.opening import booked_kinds
 from accounting.sink import LedgerSink, open_sink
 from collectors.database import database_path
 from collectors.dead_letters import DeadLetters
@@ -28,6 +27,7 @@ from collectors.service import collect
 from siteward.broker.opening import open_declared, sinks
 from siteward.emit import Emitter
 from siteward.kinds import load_kinds
+from siteward.kinds.booked import booked_kinds
 from siteward.records import Refused, kind_from_table, microseconds
 from siteward.server.database import Database, DatabaseError
 from siteward.settings import AccountingSettings, CollectorSettings, Settings, SettingsError
@@ -102,7 +102,8 @@ def test_wrong_settings_are_named() -> None:
     """A kind that there is not, or whose records are not archived, and a URL of no known database stop the start."""
     with pytest.raises(SettingsError, match=r"accounting.leave_out: no kind is called 'jobs'; did you mean 'job'"):
         open_sink(Settings(accounting=AccountingSettings(leave_out=("jobs",))), load_kinds())
-    for name, error in (("pilots", "no kind is called 'pilots'; did you"), ("record-count", "are not archived")):
+    wrong = {"pilots": "no kind is called 'pilots'; did you", "record-count": "not archived", "host": "not booked"}
+    for name, error in wrong.items():
         kept = AccountingSettings(kinds={name: BookedKindSettings(keep_records=9)})
         with pytest.raises(SettingsError, match=f"accounting.kinds.*{error}"):
             open_sink(Settings(accounting=kept), load_kinds())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ledger_databases import Place, emptied, prepared
 from snapshot_model import LEVEL, level, level_batch
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 from usage_model import FIRST, SOON, USE, batch, many, use
 from viewers import answered
 
@@ -83,7 +83,7 @@ def test_a_changed_series_is_found(open_database: Opens, tmp_path: Path) -> None
         assert (bad.kind, bad.table, bad.number) == ("use", "accounting_use_series", number)
         assert "site=OTHER" in bad.why
     assert found(ledger, tmp_path, end=microseconds(FIRST)) == []
-    with pytest.raises(PeriodError, match="1 rows of the month are not what was numbered so"):
+    with pytest.raises(PeriodError, match="not what they were numbered as, 1 of them"):
         sign_compared(ledger, tmp_path, "use", JANUARY, "emil")
     with ledger.database.write() as connection:
         connection.execute(series.update().where(series.c.site == "OTHER").values(site="S"))
@@ -182,6 +182,26 @@ def test_a_file_put_back_beneath_a_writer_is_noticed(tmp_path: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
         one.backup(other)
+
+
+def test_another_thread_may_number_meanwhile(open_database: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it reads while a transaction looks whether all is there, as to trace an archived record, is no loss."""
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.numbers.series_of(USE, batch([use(1, site="S")]).columns)
+    series = ledger.numbers._series["use"]  # what it does inside.
+    look = series._found_in  # as above.
+
+    def meanwhile(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
+        monkeypatch.setattr(series, "_found_in", look)
+        found = look(connection, digests)
+        series._recent[b"other"] = 99  # as above.
+        return found
+
+    monkeypatch.setattr(series, "_found_in", meanwhile)
+    with ledger.database.read() as connection:
+        ledger.check(connection, "use")
+    ledger.numbers.settle(1)
+    assert series._recent == {b"other": 99}, "it was not looked at"  # as above.
 
 
 def test_numbers_are_read_again_only_where_they_are_new(open_database: Opens, monkeypatch: pytest.MonkeyPatch) -> None:

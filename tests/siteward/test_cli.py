@@ -237,6 +237,19 @@ def test_a_database_in_the_clear_is_refused_before_anything_starts(run: Run, com
         assert "s3cret" not in answer.stdout + answer.stderr
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("up",)])
+@pytest.mark.parametrize(("name", "why"), [("jobs", "did you mean 'job'"), ("record-count", "not archived")])
+def test_kinds_that_are_not_kept_are_refused_before_anything_starts(
+    run: Run, tmp_path: Path, command: tuple[str, ...], name: str, why: str
+) -> None:
+    """A name in `[accounting.kinds.NAME]` that is none, or of a kind whose records never leave."""
+    path = tmp_path / "kept.toml"
+    path.write_text(f"[accounting.kinds.{name}]\nkeep_records = 5\n")
+    answer = run(*command, SITEWARD_CONFIG=str(path))
+    assert answer.returncode == 2
+    assert why in answer.stderr
+
+
 def test_extensions_lists_our_own(run: Run) -> None:
     """Siteward's own parts are listed as an extension's would be."""
     rows = json.loads(run("--output", "json", "extensions", "kinds").stdout)
