@@ -9,18 +9,19 @@ import msgspec
 from sqlalchemy import Column, Connection, Table, column, select
 from sqlalchemy.sql import ColumnElement
 
-from accounting.booking.buckets import SECOND
+from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.dictionary import AT_ONCE, digest_of
 from accounting.booking.numbers import bucketed
 from accounting.ledger import Ledger
 from accounting.migrations.meaning import Meaning, Place
 from accounting.migrations.standing import standing_in
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import COUNTER, DIGEST, PRODUCER, SERIES, START
+from accounting.tables import CLOSING, COUNTER, DIGEST, PRODUCER, SERIES, START, KindTables
 from siteward.records import Kind, Type
 
 Window = tuple[int | None, int | None]
 """First instant and first one after it, microseconds since 1970 UTC; None without an end on that side."""
+_LONGEST_MONTH: Final = 31 * DAY
 PUT_BACK: Final = "somebody changed it, or the database was put back from a backup while an older Siteward wrote"
 
 
@@ -82,13 +83,14 @@ def _all_of(connection: Connection, ledger: Ledger, tables: Tables, window: Wind
         yield _series(connection, tables, [_user(tables.buckets, SERIES, START, window)])
         producers.append(_user(tables.cycles, PRODUCER, START, window))
     else:
-        sums = tables.prorated, tables.by_end, tables.adjustments
-        yield _series(connection, tables, [_user(table, SERIES, START, window) for table in sums])
+        users = [_user(table, SERIES, START, window) for table in tables.bucket_tables]
+        users.append((tables.adjustments.c[SERIES], _of_closings(connection, tables, common.periods, window)))
+        yield _series(connection, tables, users)
         if tables.counters is not None:
             micros = _within(tables.records.c[kind.time], window, 1)
             defaults = dict.fromkeys(("vo", *kind.counted_by))
-            users = [(tables.records.c[COUNTER], micros)]
-            yield _Numbered(tables.counters, defaults, _booleans(kind), users)
+            counted = [(tables.records.c[COUNTER], micros)]
+            yield _Numbered(tables.counters, defaults, _booleans(kind), counted)
     yield _Numbered(common.producers, {"name": None}, frozenset(), producers)
 
 
@@ -114,6 +116,19 @@ def _user(
     table: Table, of: str, start: str, window: Window, *conditions: ColumnElement[bool]
 ) -> tuple[Column[int], Sequence[ColumnElement[bool]]]:
     return table.c[of], [*conditions, *_within(table.c[start], window, SECOND)]
+
+
+def _of_closings(
+    connection: Connection, tables: KindTables, periods: Table, window: Window
+) -> list[ColumnElement[bool]]:
+    """Adjustments of months that have a part in the window: their key begins with the closing, not with the time."""
+    if window == (None, None):
+        return []
+    first, last = window
+    begin = None if first is None else first - _LONGEST_MONTH * SECOND
+    months = _within(periods.c.month, (begin, last), SECOND)
+    closings = connection.scalars(select(periods.c.closing).where(periods.c.kind == tables.kind.name, *months))
+    return [tables.adjustments.c[CLOSING].in_(closings.all())]
 
 
 def _within(time: Column[int], window: Window, unit: int) -> list[ColumnElement[bool]]:

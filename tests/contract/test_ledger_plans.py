@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from counter_model import MACHINE, machine, machine_batch
 from ledger_databases import Place, prepared
@@ -15,12 +16,22 @@ from snapshot_model import LEVEL, level, level_batch, wanted
 from usage_model import FIRST as ANY_FIRST
 from usage_model import HOUR, USE, Fields, batch
 from usage_model import use as any_use
-from viewers import answered
+from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
 from accounting.archive.restoring import restore
+from accounting.checks.signing import sign_compared
+from accounting.checks.traced import Page
+from accounting.checks.tracing import trace
+from accounting.checks.verifying import Counts, Scope, verify
+from accounting.corrections.correction import Action, Draft, Selection
+from accounting.corrections.deciding import approve, propose
 from accounting.ledger import Ledger
+from accounting.periods.closing import close
+from accounting.upkeep.months import parse_month
+from accounting.upkeep.rebuild import rebuild
 from accounting.upkeep.tiers import compact
+from siteward.query import Filter
 from siteward.records import microseconds
 from siteward.server.database import Database
 from siteward.sinks import Outcome
@@ -91,6 +102,26 @@ def test_every_statement_uses_an_index(filled: Ledger, ledger_place: Place, tmp_
     assert unindexed(database, ledger_place.sort, statements, LARGE) == {}
     whole = "SELECT sum(wall_time) FROM accounting_use_records WHERE wall_time > 5"
     assert unindexed(database, ledger_place.sort, [(whole, ())], LARGE), "one that has no index would be found"
+
+
+def test_what_looks_at_a_month_uses_an_index(filled: Ledger, ledger_place: Place, tmp_path: Path) -> None:
+    """Verifying, rebuilding, closing, signing, tracing and correcting it read it, and not all the others."""
+    march = microseconds(datetime(2025, 3, 1, tzinfo=UTC)), microseconds(datetime(2025, 4, 1, tzinfo=UTC))
+    scope = Scope(tmp_path, ("use",), *march)
+    selection = Selection(where=("site=S1", "user=u1"), start=march[0], end=march[0] + 9 * 24 * HOUR)
+    draft = Draft(
+        kind="use", action=Action.CHANGE, selection=selection, given={"wall_time": 60}, author="anna", reason="a test"
+    )
+    traced = msgspec.structs.replace(next(_questions()), by=(), period=Period.WHOLE, filters=(Filter("site", ("S2",)),))
+    with recorded(filled.database) as statements:
+        assert list(verify(filled, scope, Counts())) == []
+        assert sum(each.records for each in rebuild(filled, scope)) > 0
+        close(filled, "use", parse_month("2025-03"), "dora")
+        assert sign_compared(filled, tmp_path, "use", parse_month("2025-03"), "emil").untold == ()
+        assert approve(filled, propose(filled, draft).number, "ben").figures
+        assert trace(asking(filled), traced, Page(), EVERYTHING).records
+        assert filled.write(batch([use(2_000, name="late", revision=1)])).outcomes
+    assert unindexed(filled.database, ledger_place.sort, statements, LARGE) == {}
 
 
 def test_archiving_counters_uses_an_index(
