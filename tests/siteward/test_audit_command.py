@@ -52,6 +52,31 @@ def test_files_of_the_audit_are_verified_with_it(
     assert "is no file of the audit" in capsys.readouterr().err
 
 
+def test_what_was_noted_before_a_file_is_asked_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
+) -> None:
+    """Without it nothing is proved, and nobody is accused; where the database begins is known without it, too."""
+    with closing(Resources(settings)) as resources:
+        first, last = resources.audit.digest_at(1), resources.audit.digest_at(2)
+    assert ran(monkeypatch, settings, "audit", "archive", "--until", "-2d") == 0
+    file = ("--file", str(tmp_path / "audit" / "audit-1-2.jsonl.gz"))
+    others = "is not the one that was noted: entries up to it are others"
+    for number, digest, files, code, told in (
+        ("2", last, (), 0, ""),
+        ("2", first, (), 1, others),
+        ("1", first, (), 1, "number 1 is in a file; give it with --file"),
+        ("1", first, file, 0, ""),
+        ("1", last, file, 1, others),
+    ):
+        capsys.readouterr()
+        assert ran(monkeypatch, settings, "audit", "verify", "--number", number, "--digest", digest, *files) == code
+        said = capsys.readouterr().err
+        assert told in said
+        assert (others in said) == (told == others)
+    assert ran(monkeypatch, settings, "audit", "verify", "--number", "1") == 2
+    assert ran(monkeypatch, settings, "audit", "verify", "--digest", first) == 2
+
+
 def test_what_is_young_stays_in_the_database(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
 ) -> None:
