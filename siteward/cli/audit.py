@@ -159,20 +159,28 @@ def archive(
     if end > now - timedelta(days=1):
         message = f"{until!r} is less than a day ago; what was changed today is looked for in the database"
         raise typer.BadParameter(message)
-    settings = options(context).settings
+    place = folder or options(context).settings.folder / "audit"
     with _opened(context) as entries:
         try:
-            kept = entries.archive(folder or settings.folder / "audit", microseconds(end), local_person())
+            kept = entries.archive(place, microseconds(end), local_person())
             if kept is None:
                 tell("no entry is that old")
             else:
                 told = {"file": kept.file, "number": kept.number, "digest": kept.digest}
                 tell_change(context, {"entries": kept.entries}, told, (EVERY,))
-                tell(f"{kept.file}: {kept.entries} entries, up to number {kept.number}, digest {kept.digest}")
-            # Also of one that could not do it.
-            entries.scrub()
+                where = place / kept.file
+                tell(f"{where}: {kept.entries} entries, up to number {kept.number}, digest {kept.digest}")
         except (ValueError, SQLAlchemyError, Conflict) as error:
             tell(f"siteward audit archive: {error}")
+            raise typer.Exit(1) from error
+        try:
+            # Also where it was left to do by an earlier run.
+            entries.scrub()
+        except (SQLAlchemyError, Conflict) as error:
+            tell(
+                "siteward audit archive: entries that were taken out are safe in their files, but may be left in those "
+                f"of the database, too ({error}); run the same command again"
+            )
             raise typer.Exit(1) from error
 
 
