@@ -244,7 +244,7 @@ def parse_filter(text: str, kind: Kind, fields: Mapping[str, Column] | None = No
         return Filter(name, minimum=bound) if operator == ">=" else Filter(name, maximum=bound)
     negated, wildcard = operator[0] == "!", operator[-1] == "~"
     if wildcard and column.type is not Type.STRING:
-        message = f"condition {text[:80]!r}: {name} is a {column.type}; patterns are for texts"
+        message = f"condition {text[:80]!r}: {name} is {_called(column)}; patterns are for texts"
         raise QueryError(message)
     values = tuple(part if wildcard else _value(part, column) for part in _alternatives(rest))
     return Filter(name, values, negated, wildcard)
@@ -321,9 +321,14 @@ def _value(text: str, column: Column) -> Value:
     raise QueryError(message)
 
 
+def _called(column: Column) -> str:
+    article = "an" if column.type is Type.INTEGER else "a"
+    return f"{article} {column.type}"
+
+
 def _number(text: str, column: Column) -> int | float:
     if column.type not in {Type.INTEGER, Type.NUMBER}:
-        message = f"{column.name} is a {column.type}; >= and <= are for integers and numbers"
+        message = f"{column.name} is {_called(column)}; >= and <= are for integers and numbers"
         raise QueryError(message)
     if _INTEGER.fullmatch(text) and INT64_MIN <= int(text) <= INT64_MAX:
         return int(text)

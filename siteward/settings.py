@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
-from siteward.hiding import without_password
+from siteward.hiding import holds_password
 from siteward.plain_text import check_encrypted, check_served
 from siteward.records.doors import nearest
 from siteward.settings_sections import (
@@ -185,7 +185,7 @@ def told_passwords(settings: Settings) -> list[str]:
     return [
         f"setting {section}.url holds a password: keep it in a file of its own, which {section}.password_file names"
         for section in ("access", "accounting", "broker", "monitoring")
-        if without_password(url := getattr(settings, section).url) != url
+        if holds_password(getattr(settings, section).url)
     ]
 
 

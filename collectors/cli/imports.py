@@ -24,7 +24,7 @@ SHOWN_LINES: Final = 20
 INTERRUPTED: Final = 130
 
 
-@sends(Permission.REPORT, vos=lambda given: (given["vo"],))
+@sends(Permission.REPORT, vos=lambda given: (given.get("vo", ""),))
 def import_file(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="Format of the file, such as swf; see `siteward extensions`.")],

@@ -189,7 +189,7 @@ def _check_values(column: Column, condition: Filter) -> None:
     if len(condition.values) > MOST_VALUES:
         _refuse(f"{where}: has more than {MOST_VALUES} values; use a wildcard or another dimension")
     if condition.wildcard and column.type is not Type.STRING:
-        _refuse(f"{where}: wildcards are for texts, and it is a {column.type}")
+        _refuse(f"{where}: wildcards are for texts, and its type is {column.type}")
     for value in condition.values:
         if value is None and column.optional and not condition.wildcard:
             continue

@@ -99,11 +99,14 @@ def verify(
     """
     from siteward.server.auth.audit_files import Kept, digest_in, verified  # noqa: PLC0415  # `--help` needs none of it.
 
+    if bool(number) != bool(digest):
+        message = "--number and --digest belong together: those of one entry"
+        raise typer.BadParameter(message)
     files = file or []
     kept = sorted(map(verified, files), key=lambda each: each.begin.number)
     with _opened(context) as entries:
         found = entries.verify()
-        known = {entries.digest_at(number), *(digest_in(each, number) for each in files)} if digest else {""}
+        known = {entries.digest_at(number), *(digest_in(each, number) for each in files)} if digest else set()
     begin = found.begin
     parts = [*kept, Kept("the database", begin, found.entries, found.number, found.digest, found.wrong)]
     is_wrong = False
@@ -118,8 +121,15 @@ def verify(
             is_wrong = True
     if begin.number and not kept:
         tell(f"entries up to number {begin.number}, digest {begin.digest}, are in files; --file looks at them, too")
-    if digest not in known:
-        tell(f"the digest of number {number} is not the one that was noted: entries up to it are others")
+    known |= {each.digest for each in (begin, *(part.begin for part in kept)) if each.number == number}
+    if digest and digest not in known:
+        is_elsewhere = number < begin.number and not any(each.begin.number <= number <= each.number for each in kept)
+        tell(
+            f"number {number} is in a file; give it with --file"
+            if is_elsewhere
+            else f"the digest of number {number} is not the one that was noted: entries up to it are others"
+        )
+        # What nobody has looked at is not as it was noted, either.
         is_wrong = True
     if is_wrong:
         raise typer.Exit(1)
@@ -149,20 +159,28 @@ def archive(
     if end > now - timedelta(days=1):
         message = f"{until!r} is less than a day ago; what was changed today is looked for in the database"
         raise typer.BadParameter(message)
-    settings = options(context).settings
+    place = folder or options(context).settings.folder / "audit"
     with _opened(context) as entries:
         try:
-            kept = entries.archive(folder or settings.folder / "audit", microseconds(end), local_person())
+            kept = entries.archive(place, microseconds(end), local_person())
             if kept is None:
                 tell("no entry is that old")
             else:
                 told = {"file": kept.file, "number": kept.number, "digest": kept.digest}
                 tell_change(context, {"entries": kept.entries}, told, (EVERY,))
-                tell(f"{kept.file}: {kept.entries} entries, up to number {kept.number}, digest {kept.digest}")
-            # Also of one that could not do it.
-            entries.scrub()
+                where = place / kept.file
+                tell(f"{where}: {kept.entries} entries, up to number {kept.number}, digest {kept.digest}")
         except (ValueError, SQLAlchemyError, Conflict) as error:
             tell(f"siteward audit archive: {error}")
+            raise typer.Exit(1) from error
+        try:
+            # Also where it was left to do by an earlier run.
+            entries.scrub()
+        except (SQLAlchemyError, Conflict) as error:
+            tell(
+                "siteward audit archive: entries that were taken out are safe in their files, but may be left in those "
+                f"of the database, too ({error}); run the same command again"
+            )
             raise typer.Exit(1) from error
 
 

@@ -250,11 +250,13 @@ def _is_noted_here(settings: Settings) -> bool:
     if url.startswith(("http:", "https:")):
         return False
     is_known = not url or url.startswith("embedded:") or bool(settings.access.url)
-    if is_known and find_spec("sqlalchemy") is None:
+    if not (is_known or (settings.folder / "access.sqlite").exists()):
+        return False
+    if find_spec("sqlalchemy") is None:
         # Programs that only send need no more than the base install.
         tell("not noted in the audit: this needs sqlalchemy, which the base install leaves out")
         return False
-    return is_known or (settings.folder / "access.sqlite").exists()
+    return True
 
 
 def _note_look(resources: Resources, action: str, given: Mapping[str, Any], vos: Collection[str]) -> None:

@@ -148,6 +148,8 @@ class Keeper:
         Raises:
             SettingsError, OSError: as `keep`; nothing is forgotten then.
         """
+        # Before anything is forgotten: what there was is told to the issuer by whoever gets it from here only.
+        noted = self._noted()
         in_file = self._file.find(url)
         if in_file is not None:
             self._file.forget(url)
@@ -156,11 +158,13 @@ class Keeper:
             ring = self._answering()
             in_ring = self._decoded(ring.read(url))
             ring.remove(url)
-            if url in self._noted():
-                self._note(self._noted() - {url})
+            if url in noted:
+                self._note(noted - {url})
         except RingError as error:
             # Without a keyring, nothing is there but what was noted.
-            remains = str(error) if self._ring is not None or url in self._noted() else ""
+            remains = str(error) if self._ring is not None or url in noted else ""
+        except OSError as error:
+            remains = f"it is noted to, and that cannot be changed: {error}"
         return Forgotten(tuple(each for each in (in_file, in_ring) if each is not None), remains)
 
     def _answering(self) -> Ring:

@@ -168,6 +168,22 @@ def test_what_is_gone_without_a_file_is_found(
     assert audit.verify().wrong == 4
 
 
+def test_a_file_with_other_entries_is_not_replaced(opening: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
+    """Of a database that was there before, up to the same number: its entries may be nowhere else."""
+    audit = opening()
+    act(audit, clock, 3)
+    file = tmp_path / "audit-1-6.jsonl.gz"
+    file.write_bytes(b"of another one")
+    every = audit.find()
+    with pytest.raises(AuditFileError, match=r"audit-1-6\.jsonl\.gz is there and has other entries"):
+        audit.archive(tmp_path, before(clock, -1), WHO)
+    assert file.read_bytes() == b"of another one"
+    assert (list(tmp_path.glob("*audit*")), audit.find()) == ([file], every)
+    kept = audit.archive(tmp_path / "elsewhere", before(clock, -1), WHO)
+    assert kept is not None
+    assert kept.file == file.name
+
+
 def test_entries_may_come_meanwhile(opening: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
     """From other processes: none is lost, and the chain is one."""
     audit = opening()

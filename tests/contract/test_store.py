@@ -406,7 +406,7 @@ def test_an_old_log_imported_lately_is_kept(store: Store) -> None:
         ("count", {"filters": (Filter("end", ("x",)),)}, "not a field of job"),
         ("count", {"filters": (Filter("site", (1,)),)}, "1 is not a string"),
         ("count", {"filters": (Filter("exit_status", (True,)),)}, "True is not a integer"),
-        ("count", {"filters": (Filter("exit_status", ("1*",), wildcard=True),)}, "wildcards are for texts"),
+        ("count", {"filters": (Filter("exit_status", ("1*",), wildcard=True),)}, "for texts, and its type is integer"),
         ("count", {"filters": (Filter("site"),)}, "neither values nor a range"),
         ("count", {"filters": (Filter("site", minimum=1),)}, "ranges are for numbers"),
         ("count", {"filters": (Filter("wall_time", minimum=1, negated=True),)}, "cannot be negated"),

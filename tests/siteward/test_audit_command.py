@@ -32,8 +32,8 @@ def test_files_of_the_audit_are_verified_with_it(
         digest = resources.audit.digest_at(1)
     assert ran(monkeypatch, settings, "audit", "archive", "--until", "-2d") == 0
     said = capsys.readouterr().err
-    assert "audit-1-2.jsonl.gz: 2 entries, up to number 2, digest " in said
     file = tmp_path / "audit" / "audit-1-2.jsonl.gz"
+    assert f"{file}: 2 entries, up to number 2, digest " in said
     words = ("audit", "verify", "--file", str(file))
     assert ran(monkeypatch, settings, *words, "--number", "1", "--digest", digest) == 0
     assert ran(monkeypatch, settings, *words, "--number", "2", "--digest", digest) == 1
@@ -52,6 +52,31 @@ def test_files_of_the_audit_are_verified_with_it(
     assert "is no file of the audit" in capsys.readouterr().err
 
 
+def test_what_was_noted_before_a_file_is_asked_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
+) -> None:
+    """Without it nothing is proved, and nobody is accused; where the database begins is known without it, too."""
+    with closing(Resources(settings)) as resources:
+        first, last = resources.audit.digest_at(1), resources.audit.digest_at(2)
+    assert ran(monkeypatch, settings, "audit", "archive", "--until", "-2d") == 0
+    file = ("--file", str(tmp_path / "audit" / "audit-1-2.jsonl.gz"))
+    others = "is not the one that was noted: entries up to it are others"
+    for number, digest, files, code, told in (
+        ("2", last, (), 0, ""),
+        ("2", first, (), 1, others),
+        ("1", first, (), 1, "number 1 is in a file; give it with --file"),
+        ("1", first, file, 0, ""),
+        ("1", last, file, 1, others),
+    ):
+        capsys.readouterr()
+        assert ran(monkeypatch, settings, "audit", "verify", "--number", number, "--digest", digest, *files) == code
+        said = capsys.readouterr().err
+        assert told in said
+        assert (others in said) == (told == others)
+    assert ran(monkeypatch, settings, "audit", "verify", "--number", "1") == 2
+    assert ran(monkeypatch, settings, "audit", "verify", "--digest", first) == 2
+
+
 def test_what_is_young_stays_in_the_database(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
 ) -> None:
@@ -64,9 +89,12 @@ def test_what_is_young_stays_in_the_database(
 
 
 def test_nothing_of_old_entries_is_left_in_the_database(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: Settings, tmp_path: Path
 ) -> None:
-    """Who deletes the file has deleted them; where somebody held the tables, the next run does what was left."""
+    """Who deletes the file has deleted them; where somebody held the tables, the next run does what was left.
+
+    That they are out nevertheless, and that it is to be run, is said.
+    """
 
     def held(_audit: Audit) -> None:
         message = "others read the file"
@@ -79,6 +107,9 @@ def test_nothing_of_old_entries_is_left_in_the_database(
     with monkeypatch.context() as patch:
         patch.setattr(Audit, "scrub", held)
         assert ran(patch, settings, "audit", "archive", "--until", "-2d") == 1
+    said = capsys.readouterr().err
+    assert "entries that were taken out are safe in their files" in said
+    assert "(others read the file); run the same command again" in said
     assert ran(monkeypatch, settings, "audit", "archive", "--until", "-2d") == 0
     assert not holding()
     assert ran(monkeypatch, settings, "audit", "verify") == 0

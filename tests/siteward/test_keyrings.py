@@ -7,12 +7,16 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from servers import REPOSITORY
 
-from siteward.oauth.logins import Login
+from siteward.oauth.keyrings import Ring
+from siteward.oauth.logins import FileKeeper, Forgotten, Keeper, Login
+from siteward.private_files import make_private
+from siteward.settings import SettingsError
 
 APP = "https://app.example"
 OURS = "rings.FileRing"
@@ -179,3 +183,41 @@ def test_a_keyring_that_takes_again_is_used_again(machine: Machine) -> None:
     machine.keep(set="KeyringLocked")
     assert machine.keep() == ""
     assert machine.holds() == (True, False)
+
+
+def test_what_is_forgotten_is_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The issuer is to hear of it: nothing is forgotten where notes cannot be read.
+
+    Where they cannot be written, that is said beside what there was.
+    """
+    held: dict[str, str] = {}
+    library = SimpleNamespace(
+        get_password=lambda _, name: held.get(name),
+        set_password=lambda _, name, text: held.update({name: text}),
+        delete_password=lambda _, name: held.pop(name),
+    )
+    keeper, file = Keeper(tmp_path, Ring(library)), FileKeeper(tmp_path / "logins.json")
+    older, newer = (Login("https://iam.example", "cli", TOKEN, refresh, 0.0) for refresh in ("older", "newer"))
+    keeper.keep(APP, older)
+    file.keep(APP, newer)
+    notes = tmp_path / "keyring.json"
+    notes.chmod(0o644)
+    with pytest.raises(SettingsError, match="others may read"):
+        keeper.forget(APP)
+    assert (file.find(APP), list(held)) == (newer, [APP])
+    notes.chmod(0o600)
+
+    def read_only(path: Path, content: bytes, *, replacing: bool) -> None:
+        if path == notes:
+            message = "read-only"
+            raise OSError(message)
+        make_private(path, content, replacing=replacing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("siteward.oauth.logins.make_private", read_only)
+        forgotten = keeper.forget(APP)
+    assert forgotten.logins == (newer, older)
+    assert "read-only" in forgotten.remains
+    assert (file.find(APP), held) == (None, {})
+    assert keeper.forget(APP) == Forgotten(())
+    assert notes.read_bytes() == b"[]"

@@ -301,9 +301,17 @@ def test_without_the_library_it_is_said_that_nothing_is_noted(
     """Programs that only send have the base install, which cannot write into the database of access."""
     monkeypatch.setattr("siteward.cli.verbs.find_spec", lambda _name: None)
     words = ("emit", "job", f"vo={OURS}", "site=S", "local_job_id=1", *TIMES)
+    database, unnoted = tmp_path / "access.sqlite", "not noted in the audit: this needs sqlalchemy"
     assert ran(monkeypatch, Settings(data=str(tmp_path)), *words) == 0
-    assert "not noted in the audit: this needs sqlalchemy" in capsys.readouterr().err
-    assert not (tmp_path / "access.sqlite").exists()
+    assert unnoted in capsys.readouterr().err
+    assert not database.exists()
+    away = Settings(data=str(tmp_path), broker=BrokerSettings(url="amqp://127.0.0.1:9"))
+    assert ran(monkeypatch, away, *words) == 0
+    assert unnoted not in capsys.readouterr().err
+    database.touch()
+    assert ran(monkeypatch, away, *words) == 0
+    assert unnoted in capsys.readouterr().err
+    assert not database.read_bytes()
 
 
 LOOKS: Final[Mapping[str, Sequence[str]]] = {

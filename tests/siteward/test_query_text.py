@@ -139,7 +139,7 @@ def test_bounds_of_one_field_are_one_filter() -> None:
         ("processors=", "an integer"),
         ("simulated=", "true or false"),
         ("exit_status=99999999999999999999", "64 bits"),
-        ("exit_status~1*", "patterns are for texts"),
+        ("exit_status~1*", "exit_status is an integer; patterns are for texts"),
         ("site>=A", "for integers and numbers"),
         ("wall_time>=nan", "expected a number"),
         ("wall_time>=1_000", "expected a number"),

@@ -27,7 +27,7 @@ from siteward.server.app import create_app
 from siteward.server.auth.local_issuer import LocalIssuer
 from siteward.server.auth.roles import Grant, Role
 from siteward.server.database import Database, DatabaseError
-from siteward.settings import Settings, load_settings
+from siteward.settings import AccountingSettings, BrokerSettings, Settings, load_settings, told_passwords
 
 LIMIT: Final = 60.0
 PROGRAM: Final = (sys.executable, "-c", "from siteward.cli import main; main()")
@@ -279,6 +279,33 @@ def test_a_password_within_a_url_is_warned_of(up: Up) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("postgresql://me:geheim@h/n", True),
+        ("postgresql://me:ge/h?e#i@m@h:5432/n", True),
+        ("mariadb://me:1234@h/n", True),
+        ("postgresql://me@h:5432/n?sslmode=verify-full&sslkey=/etc/key.pem&passfile=/etc/pass", False),
+        ("mariadb://me@h/n?ssl_key=/etc/key.pem", False),
+        ("postgresql://me@[::1]:5432/n?application_name=a@b", False),
+        ("postgresql://me@h:5432/n?application_name=a:b@c", False),
+        ("postgresql://me:@h/n", False),
+        ("sqlite:////var/lib/a:b@c.sqlite", False),
+        ("", False),
+    ],
+)
+def test_only_a_password_is_told_of_as_one(url: str, is_told: bool) -> None:  # noqa: FBT001  # pytest names it.
+    """Not a parameter that is called like a secret and names a file, nor an @ behind the host."""
+    said = told_passwords(Settings(accounting=AccountingSettings(url=url)))
+    assert [each.partition(" holds")[0] for each in said] == ["setting accounting.url"] * is_told
+
+
+def test_a_port_before_an_at_is_no_password() -> None:
+    """Of a broker whose virtual host has one."""
+    assert not told_passwords(Settings(broker=BrokerSettings(url="amqps://h:5672/v@x")))
+    assert told_passwords(Settings(broker=BrokerSettings(url="amqps://me:geheim@h:5672/v@x")))
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("postgresql://me:geheim@h/n?sslpassword=geheim&a=b", "postgresql://me:hidden@h/n?sslpassword=hidden&a=b"),
@@ -293,10 +320,17 @@ def test_a_parameter_that_is_called_like_a_secret_is_hidden(url: str, shown: str
     assert without_password(url) == shown
 
 
-@pytest.mark.parametrize("url", ["postgresql://me@h/n?password=geheim", "mariadb://me@h/n?passwd=geheim"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@h/n?password=geheim",
+        "mariadb://me@h/n?passwd=geheim",
+        "postgresql://me@h/n?sslkey=k&sslpassword=geheim",
+    ],
+)
 def test_no_parameter_is_a_databases_password(url: str) -> None:
     """It has a setting of its own, and drivers that quote their parameters would tell it."""
-    with pytest.raises(DatabaseError, match=r"takes no passw") as refused:
+    with pytest.raises(DatabaseError, match=r"takes no (ssl)?passw") as refused:
         Database(url)
     assert MARK not in str(refused.value)
 

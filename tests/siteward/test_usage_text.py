@@ -202,7 +202,7 @@ def test_every_whole_percentile_is_a_quantity() -> None:
         ({"by": ("nonsense",)}, "'nonsense' is not a dimension of use in the ledger; there are vo, site"),
         ({"where": ("nonsense=1",)}, "'nonsense' is not a field of use"),
         ({"where": ("efficiency>=3",)}, "'efficiency' is not a field of use"),
-        ({"where": ("processors~4*",)}, "processors is a integer; patterns are for texts"),
+        ({"where": ("processors~4*",)}, "processors is an integer; patterns are for texts"),
         ({"where": ("processors>=many",)}, "processors"),
         ({"by": ("core_time",)}, "'core_time' is not a dimension of use in the ledger"),
         ({"attribution": "by-start"}, "not a known attribution"),

@@ -293,6 +293,19 @@ def test_a_command_notes_whose_it_is_and_nobodys_name(monkeypatch: pytest.Monkey
     assert ran(monkeypatch, settings, "audit", "verify", "--number", "2", "--digest", "0" * 64) == 1
 
 
+def test_an_import_for_no_vo_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Line by line, as every record that is wrong, and noted as nobody's."""
+    settings = Settings(data=str(tmp_path))
+    (tmp_path / "log.swf").write_text("; Computer: A machine\n; UnixStartTime: 1772359200\n1" + " 100" * 17 + "\n")
+    words = ("import", "swf", str(tmp_path / "log.swf"), "--vo", "", "--site", "S")
+    assert ran(monkeypatch, settings, *words) == 1
+    assert "line 3: " in capsys.readouterr().err
+    ended = noted(settings)[-1]
+    assert (ended.outcome, ended.vos, ended.after["became"]["rejected"]) == ("exit 1", (), 1)
+
+
 @pytest.mark.usefixtures("working")
 def test_nothing_is_changed_unnoted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

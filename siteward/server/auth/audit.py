@@ -255,7 +255,8 @@ class Audit:
             What is in the file now; None where no entry is that old.
 
         Raises:
-            OSError, siteward.server.auth.audit_files.AuditFileError: the file cannot be written or read.
+            OSError, siteward.server.auth.audit_files.AuditFileError: the file cannot be written or read, or one of its
+                name has other entries.
             ValueError: entries are not what they were, so that they stay where they are.
             sqlalchemy.exc.SQLAlchemyError, Conflict: the database is in the way; do it again.
         """

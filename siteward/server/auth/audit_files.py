@@ -6,6 +6,7 @@ library is needed to read one: `zcat`, and SHA-256.
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ Stored = tuple[Mapping[str, Any], Iterable[str]]
 
 
 class AuditFileError(Exception):
-    """A file is none of the audit's; the message names it."""
+    """A file is none of the audit's, or another one's; the message names it."""
 
     permanent = True
 
@@ -67,6 +68,7 @@ def write_entries(folder: Path, begin: Begin, last: int, rows: Iterable[Stored])
         rows: entries as they are stored, with their VOs, in order.
 
     Raises:
+        AuditFileError: a file of that name has other entries, which may be nowhere else; it stays.
         OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -84,6 +86,12 @@ def write_entries(folder: Path, begin: Begin, last: int, rows: Iterable[Stored])
                     file.write(msgspec.json.encode({**row, **states, "vos": sorted(vos)}) + b"\n")
             raw.flush()
             os.fsync(raw.fileno())
+        if path.exists() and not filecmp.cmp(draft, path, shallow=False):
+            message = (
+                f"{path} is there and has other entries, such as those of a database that was here before: put it "
+                "elsewhere, or give another --folder; nothing is taken out"
+            )
+            raise AuditFileError(message)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

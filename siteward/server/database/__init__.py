@@ -50,6 +50,7 @@ _NOT_IN_URL: Final = frozenset(
         "ssl_disabled",
         "ssl_verify_cert",
         "ssl_verify_identity",
+        "sslpassword",
     }
 )
 """Parameters by which a driver would connect elsewhere, or without TLS that is checked, whatever the host says; and
