@@ -318,7 +318,8 @@ class _Booking:
                 # What was last or least cannot be told without the others of the day.
                 for identifier in by_day[day]:
                     place = place_of[identifier]
-                    if identifier not in revisions and place not in reasons:
+                    # It may be in another file of the day.
+                    if identifier not in revisions and found[place] is Outcome.STORED:
                         again.append(identifier)
                         found[place] = Outcome.REJECTED
                         reason = f"its day is archived in {file}; restore that file, then replay this one"

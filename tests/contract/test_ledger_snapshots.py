@@ -179,6 +179,19 @@ def test_snapshots_of_an_archived_day_wait_for_it(database: Database, tmp_path: 
     assert ask(ledger, "sum:used", "last:used", "min:used").totals == (201, 100, 1)
 
 
+def test_a_day_may_be_archived_in_several_files(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a long one is: what is in any of them is a duplicate, and what is in none waits."""
+    ledger = emptied(database, LEVEL, SOON)
+    monkeypatch.setattr("accounting.archive.archiving.AT_ONCE", 1)
+    ledger.write(level_batch([level(number) for number in range(3)]))
+    assert len(list(archive(ledger, tmp_path, FIRST + timedelta(days=1)))) == 3
+    written = ledger.write(level_batch([level(number) for number in range(4)]))
+    assert written.outcomes == [*[Outcome.DUPLICATE] * 3, Outcome.REJECTED]
+    assert [*written.reasons] == [3]
+
+
 def test_writers_and_compaction_at_once_lose_nothing(database: Database) -> None:
     """Four writers of the same cycles in parts, revisions among them, while their days are put together."""
     first = emptied(database, LEVEL, FIRST)
