@@ -12,9 +12,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from accounting.answering import answered, ledger_of, of_ledger
 from accounting.booking.measures import additive
-from accounting.checks.record_trace import trace_record
-from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace
-from accounting.checks.tracing import trace
 from accounting.completeness.cadence import SPREADS
 from accounting.completeness.comparing import completeness
 from accounting.completeness.completeness_text import CompletenessText, completeness_document, parse_completeness
@@ -25,6 +22,9 @@ from accounting.documents import correction_document
 from accounting.opening import archive_folder
 from accounting.query.reports import reports_in
 from accounting.query.usage import Usage, attributes_of
+from accounting.trace.figure_trace import trace
+from accounting.trace.record_trace import trace_record
+from accounting.trace.trace_text import TraceText, parse_record_id, parse_trace
 from siteward.pseudonyms import pseudonym_key
 from siteward.query import QueryError
 from siteward.query_text import find_named, split_list

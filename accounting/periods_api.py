@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from accounting.answering import answered, ledger_of, of_ledger
 from accounting.booking.adjustments import ALL_VOS, Cause
 from accounting.checks.signing import sign_compared
-from accounting.checks.traced import MOST_LISTED
 from accounting.corrections_api import person_of
 from accounting.documents import PeriodDocument, adjustment_document, period_document
 from accounting.ledger import Ledger
@@ -27,6 +26,7 @@ from accounting.periods.closed_months import (
 )
 from accounting.periods.closing import LONGEST_NAME, LONGEST_REASON, close, reopen
 from accounting.query.usage import Usage
+from accounting.trace.traced import MOST_LISTED
 from accounting.upkeep.months import parse_month
 from siteward.people import personal_names
 from siteward.query import QueryError

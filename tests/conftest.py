@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from audits import clock, open_audit  # noqa: F401  # fixtures.
 from counts import pytest_terminal_summary, tell_counts  # noqa: F401  # a hook, and a fixture.
 from installed import stores  # noqa: F401  # a fixture.
 from ledger_databases import database, ledger_place, open_database  # noqa: F401  # fixtures.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 from examples import NOON
+from ledger_databases import Place
 from sqlalchemy import select
 
 from accounting.archive.archived_ids import unpacked
@@ -49,6 +52,36 @@ class Process:
     def _started(self) -> subprocess.Popen[bytes]:
         # The services take the end of their standard input for the end of their supervisor.
         return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.PIPE)
+
+
+def killed(
+    script: str, place: Place, arguments: Sequence[str], meanwhile: Callable[[], object], seconds: float
+) -> None:
+    """Let a process do something to a ledger for ever, do something beside it, and kill it in the middle.
+
+    Args:
+        script: of the process; it gets the tests' folder, the database's URL and the arguments, reads the password from
+            its standard input, and writes `ready` when it begins.
+        place: the database.
+        arguments: beyond that.
+        meanwhile: done when it has begun.
+        seconds: from then until it is killed.
+    """
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), place.url, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        # A password is on no command line.
+        process.stdin.write(place.password + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ready\n"
+        meanwhile()
+        time.sleep(seconds)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from accounting.booking.dictionary import Dictionary, Row
+from accounting.booking.dictionary import AT_ONCE, Dictionary, Row
 from accounting.snapshot_tables import SnapshotTables, Tables
-from accounting.tables import ENTRY, CommonTables, is_bucketed
+from accounting.tables import ENTRY, SERIES, CommonTables, is_bucketed
 from siteward.log import get_logger
 from siteward.records import Kind
 from siteward.records.declaration import Column
@@ -117,3 +117,17 @@ class Numbers:
 def bucketed(kind: Kind) -> list[Column]:
     """The dimensions of a kind that enter buckets: what a series is made of."""
     return [column for column in kind.columns if is_bucketed(column)]
+
+
+def series_in(connection: Connection, tables: Tables, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The dimensions of some series, by number."""
+    found: dict[int, dict[str, Any]] = {}
+    wanted = sorted(set(numbers))
+    table = tables.series
+    _, _, *dimensions = table.columns
+    for first in range(0, len(wanted), AT_ONCE):
+        chosen = select(table.c[SERIES], *dimensions).where(table.c[SERIES].in_(wanted[first : first + AT_ONCE]))
+        names = [str(column.name) for column in dimensions]
+        for number, *values in connection.execute(chosen):
+            found[number] = dict(zip(names, values, strict=True))
+    return found

@@ -1,1 +1,1 @@
-"""Whether the ledger is what its records say, and what a figure is made of."""
+"""Whether the ledger is what its records say."""

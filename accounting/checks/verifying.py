@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from accounting.archive.archive_reading import ArchiveReading, Unreadable
 from accounting.archive.archived_ids import id_range, unpacked
 from accounting.archive.archiving import files_in
 from accounting.booking.buckets import DAY, SECOND
-from accounting.booking.dictionary import AT_ONCE
+from accounting.booking.numbers import series_in
 from accounting.checks.numbered import BadNumber, wrong_numbers
 from accounting.checks.recount import Differences, Slice, extent, recount, slices
 from accounting.checks.snapshot_recount import TableRecount, recount_day, snapshot_extent
@@ -322,20 +322,6 @@ def _snapshots_told(
                 booked=booked,
                 computed=computed,
             )
-
-
-def series_in(connection: Connection, tables: Tables, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """The dimensions of some series, by number."""
-    found: dict[int, dict[str, Any]] = {}
-    wanted = sorted(set(numbers))
-    table = tables.series
-    _, _, *dimensions = table.columns
-    for first in range(0, len(wanted), AT_ONCE):
-        chosen = select(table.c[SERIES], *dimensions).where(table.c[SERIES].in_(wanted[first : first + AT_ONCE]))
-        names = [str(column.name) for column in dimensions]
-        for number, *values in connection.execute(chosen):
-            found[number] = dict(zip(names, values, strict=True))
-    return found
 
 
 def untold(kind: str, days: Sequence[int], unreadable: Sequence[Unreadable]) -> Iterator[Untold]:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accounting.checks.traced import MOST_LISTED
 from accounting.cli.opened import opened
+from accounting.trace.traced import MOST_LISTED
 from siteward.cli.options import options
 from siteward.cli.output import show, show_object, tell
 from siteward.cli.verbs import shows_all
 from siteward.server.auth import Permission
 
 if TYPE_CHECKING:
-    from accounting.checks.traced import RecordTrace, Trace, TracedAdjustment, TracedRecord
+    from accounting.trace.traced import RecordTrace, Trace, TracedAdjustment, TracedRecord
 
 
 @shows_all(Permission.READ)
@@ -49,11 +49,11 @@ def trace(  # noqa: PLR0917  # Typer reads the options from the signature.
     A group is named by conditions: `--where site=A`. Or follow a record, by its id, to the buckets in which it is
     booked. Ends with 1 where a record's id is unknown.
     """
-    from accounting.checks.record_trace import trace_record  # noqa: PLC0415  # as above.
-    from accounting.checks.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
-    from accounting.checks.tracing import trace as follow  # noqa: PLC0415  # as above.
     from accounting.opening import archive_folder  # noqa: PLC0415  # `--help` needs none of it.
     from accounting.query.usage import Usage  # noqa: PLC0415  # as above.
+    from accounting.trace.figure_trace import trace as follow  # noqa: PLC0415  # as above.
+    from accounting.trace.record_trace import trace_record  # noqa: PLC0415  # as above.
+    from accounting.trace.trace_text import TraceText, parse_record_id, parse_trace  # noqa: PLC0415  # as above.
     from siteward.query_text import split_list  # noqa: PLC0415  # as above.
     from siteward.server.auth.local_person import local_viewer  # noqa: PLC0415  # as above.
     from siteward.server.people_table import PeopleTable  # noqa: PLC0415  # as above.

@@ -13,9 +13,6 @@ from accounting.archive.archive_reading import ArchiveReading, meet, possible
 from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.measures import factors, held
 from accounting.booking.postings import account_of
-from accounting.checks.followed import Followed, Piece
-from accounting.checks.listed_buckets import buckets_of
-from accounting.checks.named_records import Single
 from accounting.query.conditions import conditions_of
 from accounting.query.record_sums import (
     MOST_LOOKED_AT,
@@ -29,6 +26,9 @@ from accounting.query.record_sums import (
 )
 from accounting.query.samples import fields_of, values_of
 from accounting.tables import CARRIED, ID, RECORDS, SERIES, START, STARTED, WIDTH, times_of
+from accounting.trace.followed import Followed, Piece
+from accounting.trace.listed_buckets import buckets_of
+from accounting.trace.named_records import Single
 
 FILE: Final = "_file"
 """Of a record's row, the name of its file."""

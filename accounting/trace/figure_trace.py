@@ -11,23 +11,6 @@ from sqlalchemy import Connection, select
 
 from accounting.archive.archive_reading import ArchiveReading
 from accounting.booking.measures import additive, held
-from accounting.checks.archived_records import ArchivedRecords
-from accounting.checks.bases import bases_of, formula_of
-from accounting.checks.followed import Followed, Piece
-from accounting.checks.listed_adjustments import ListedAdjustments
-from accounting.checks.listed_buckets import list_buckets
-from accounting.checks.listed_records import list_records
-from accounting.checks.named_records import NamedRecords, Single, is_single
-from accounting.checks.traced import (
-    MOST_LISTED,
-    Figure,
-    Page,
-    Trace,
-    TracedAdjustment,
-    TracedBucket,
-    TracedCycles,
-    TracedRecord,
-)
 from accounting.ledger import Ledger
 from accounting.query.answers import answer_of
 from accounting.query.as_of_closing import ClosedMonths
@@ -38,6 +21,23 @@ from accounting.query.record_sums import RecordSums
 from accounting.query.snapshot_quantities import is_of_cycles
 from accounting.query.usage import Held, Usage, said_by_records
 from accounting.tables import CARRIED, RECORDS, STARTED
+from accounting.trace.archived_records import ArchivedRecords
+from accounting.trace.bases import bases_of, formula_of
+from accounting.trace.followed import Followed, Piece
+from accounting.trace.listed_adjustments import ListedAdjustments
+from accounting.trace.listed_buckets import list_buckets
+from accounting.trace.listed_records import list_records
+from accounting.trace.named_records import NamedRecords, Single, is_single
+from accounting.trace.traced import (
+    MOST_LISTED,
+    Figure,
+    Page,
+    Trace,
+    TracedAdjustment,
+    TracedBucket,
+    TracedCycles,
+    TracedRecord,
+)
 from siteward.query import QueryError
 from siteward.records import microseconds, moment
 from siteward.usage import AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage

@@ -9,13 +9,13 @@ import msgspec
 from sqlalchemy import Connection, and_, or_
 from sqlalchemy.sql import ColumnElement
 
-from accounting.checks.bases import Basis
 from accounting.ledger import Ledger
 from accounting.query.conditions import conditions_in
 from accounting.query.cuts import Stretch
 from accounting.query.record_sums import id_from, id_times
 from accounting.snapshot_tables import Tables
 from accounting.tables import ID, times_of
+from accounting.trace.bases import Basis
 from siteward.people import personal_names
 from siteward.query import Filter, QueryError
 from siteward.records import Kind

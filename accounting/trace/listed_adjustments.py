@@ -9,11 +9,11 @@ from sqlalchemy import Select, or_, select
 
 from accounting.booking.adjustments import Cause
 from accounting.booking.buckets import SECOND
-from accounting.checks.followed import Followed, Piece, beyond, place_in, refuse_place
-from accounting.checks.traced import Page, TracedAdjustment
-from accounting.checks.verifying import series_in
+from accounting.booking.numbers import series_in
 from accounting.query.conditions import conditions_of
 from accounting.tables import CAUSE, CLOSING, ENTRY, SERIES, START, KindTables
+from accounting.trace.followed import Followed, Piece, beyond, place_in, refuse_place
+from accounting.trace.traced import Page, TracedAdjustment
 from siteward.records import moment
 
 CAUSES = sorted(Cause)

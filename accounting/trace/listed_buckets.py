@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Select, Table, or_, select
 
 from accounting.booking.buckets import DAY, SECOND
-from accounting.checks.followed import Followed, Piece, beyond, place_in
-from accounting.checks.traced import Page, TracedBucket
-from accounting.checks.verifying import series_in
+from accounting.booking.numbers import series_in
 from accounting.query.conditions import conditions_of
 from accounting.snapshot_tables import SnapshotTables
 from accounting.tables import CARRIED, SERIES, START, WIDTH
+from accounting.trace.followed import Followed, Piece, beyond, place_in
+from accounting.trace.traced import Page, TracedBucket
 from siteward.records import moment
 
 

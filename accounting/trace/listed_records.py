@@ -12,11 +12,11 @@ from accounting.archive.archive_file import RECEIVED
 from accounting.booking.arithmetic import Integers
 from accounting.booking.counters import booked_columns
 from accounting.booking.postings import account_of
-from accounting.checks.archived_records import FILE, ArchivedRecords
-from accounting.checks.followed import Followed, Piece, place_in
-from accounting.checks.traced import Page, TracedRecord
 from accounting.query.record_sums import Part
 from accounting.tables import ENTRY, ID, MESSAGE, PRODUCER, SERIES, times_of
+from accounting.trace.archived_records import FILE, ArchivedRecords
+from accounting.trace.followed import Followed, Piece, place_in
+from accounting.trace.traced import Page, TracedRecord
 from siteward.records import id_text, moment
 
 

@@ -12,10 +12,10 @@ from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.counters import counted
 from accounting.booking.measures import factors
-from accounting.checks.traced import NamedRecord
 from accounting.query.observed import Observed
 from accounting.snapshot_tables import Tables
 from accounting.tables import ID, SERIES, times_of
+from accounting.trace.traced import NamedRecord
 from siteward.query import Value
 from siteward.records import id_text
 from siteward.usage import Quantity, WantedUsage

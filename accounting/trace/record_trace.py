@@ -18,7 +18,6 @@ from accounting.booking.buckets import DAY, SECOND, tiers_at
 from accounting.booking.counters import booked_columns, counted_columns
 from accounting.booking.postings import Postings, account_of, amounts_of, by_end, prorated
 from accounting.checks.grids import grid_of
-from accounting.checks.traced import MOST_LISTED, BookedPart, RecordTrace
 from accounting.corrections.correction import corrected
 from accounting.corrections.originals import originals_of
 from accounting.ledger import Ledger
@@ -36,6 +35,7 @@ from accounting.tables import (
     step_columns,
     times_of,
 )
+from accounting.trace.traced import MOST_LISTED, BookedPart, RecordTrace
 from siteward.query import QueryError
 from siteward.records import Kind, Type, id_text, moment
 from siteward.sight import Sight

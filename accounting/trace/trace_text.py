@@ -6,9 +6,9 @@ from datetime import datetime
 
 import msgspec
 
-from accounting.checks.traced import Page
 from accounting.ledger import Ledger
 from accounting.query.usage import attributes_of
+from accounting.trace.traced import Page
 from siteward.query import QueryError
 from siteward.records import id_bytes
 from siteward.usage import AsOf, UsageQuery
@@ -16,7 +16,7 @@ from siteward.usage_text import UsageText, parse_usage
 
 
 class TraceText(msgspec.Struct, frozen=True, kw_only=True):
-    """A question as it is typed; see siteward.usage_text.UsageText and accounting.checks.traced.Page."""
+    """A question as it is typed; see siteward.usage_text.UsageText and accounting.trace.traced.Page."""
 
     kind: str
     measures: tuple[str, ...] = ("records",)

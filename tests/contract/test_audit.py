@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import pytest
@@ -35,26 +35,13 @@ def caller(subject: str = "anna", token: str = "t1", issuer: str = "https://dtea
     return Caller(Identity(issuer=issuer, subject=subject, token=token, expires=0.0), ())
 
 
-@pytest.fixture
-def clock() -> Clock:
-    """A clock to move."""
-    return Clock()
-
-
-@pytest.fixture
-def opening(ledger_place: Place, clock: Clock) -> Iterator[Callable[[], Audit]]:
-    """Opens the audit, as often as processes would."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Audit(Database(ledger_place.url, ledger_place.password), clock)))
-
-
-def test_a_change_is_noted_before_and_after(opening: Callable[[], Audit], clock: Clock) -> None:
+def test_a_change_is_noted_before_and_after(open_audit: Callable[[], Audit], clock: Clock) -> None:
     """Who, with which token, what, when, from what to what."""
-    audit = opening()
+    audit = open_audit()
     asked = audit.ask(caller(), "POST /v1/denied")
     clock.now += 1
     audit.end(asked, "200", vos=["dteam"], before={"state": "Active"}, after={"state": "Banned", "why": "ümlaut"})
-    after, before = opening().find()
+    after, before = open_audit().find()
     assert (before.outcome, before.of, before.after) == ("asked", 0, None)
     assert (after.issuer, after.subject, after.token) == ("https://dteam.iam.example", "anna", "t1")
     assert (after.action, after.outcome, after.of, after.vos) == ("POST /v1/denied", "200", before.number, ("dteam",))
@@ -62,16 +49,16 @@ def test_a_change_is_noted_before_and_after(opening: Callable[[], Audit], clock:
     assert after.at - before.at == 1_000_000
 
 
-def test_what_was_only_asked_for_stays_noted(opening: Callable[[], Audit]) -> None:
+def test_what_was_only_asked_for_stays_noted(open_audit: Callable[[], Audit]) -> None:
     """Also if the process died before it was done."""
-    opening().ask(caller(), "POST /v1/denied")
-    (only,) = opening().find()
+    open_audit().ask(caller(), "POST /v1/denied")
+    (only,) = open_audit().find()
     assert only.outcome == "asked"
 
 
-def test_entries_are_found_by_what_they_say_page_by_page(opening: Callable[[], Audit], clock: Clock) -> None:
+def test_entries_are_found_by_what_they_say_page_by_page(open_audit: Callable[[], Audit], clock: Clock) -> None:
     """The newest first; every one once."""
-    audit, began = opening(), int(clock.now * 1_000_000)
+    audit, began = open_audit(), int(clock.now * 1_000_000)
     for number in range(7):
         clock.now += 1
         who = caller("anna" if number % 2 else "boris", token=f"t{number % 2}", issuer=f"https://{number % 2}.example")
@@ -94,9 +81,9 @@ def test_entries_are_found_by_what_they_say_page_by_page(opening: Callable[[], A
     assert len(audit.find(limit=10 * MOST)) == 14
 
 
-def test_what_is_about_several_vos_is_found_by_each(opening: Callable[[], Audit]) -> None:
+def test_what_is_about_several_vos_is_found_by_each(open_audit: Callable[[], Audit]) -> None:
     """Also where it was only asked for; what is about all, by every one."""
-    audit = opening()
+    audit = open_audit()
     asked = audit.ask(caller(), "correct", ["beta", "alpha", "beta"])
     audit.end(asked, "500")
     audit.end(audit.ask(caller(), "close", ["alpha"]), "200", vos=["*", "beta"])
@@ -111,10 +98,10 @@ def test_what_is_about_several_vos_is_found_by_each(opening: Callable[[], Audit]
 
 
 def test_the_database_lets_entries_only_be_added(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], ledger_place: Place
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database], ledger_place: Place
 ) -> None:
     """Whoever has its password and is careless changes none, nor takes one away; nor does what replaces one."""
-    audit = opening()
+    audit = open_audit()
     audit.end(audit.ask(caller(), "close", ["dteam"]), "200")
     before = audit.find()
     columns = "number, at, issuer, subject, token, outcome, action, of, before, after, digest"
@@ -136,7 +123,7 @@ def test_the_database_lets_entries_only_be_added(
         with pytest.raises(DBAPIError) as refused, database.write() as connection:
             connection.exec_driver_sql(statement)
         assert ADDED_ONLY in str(refused.value), statement
-    assert opening().find() == before
+    assert open_audit().find() == before
     audit.ask(caller(), "go on")
 
 
@@ -150,10 +137,14 @@ def test_the_database_lets_entries_only_be_added(
     ],
 )
 def test_digests_tell_what_was_changed_nevertheless(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], ledger_place: Place, wrong: int, changed: str
+    open_audit: Callable[[], Audit],
+    open_database: Callable[[], Database],
+    ledger_place: Place,
+    wrong: int,
+    changed: str,
 ) -> None:
     """By somebody who may take the triggers away."""
-    audit = opening()
+    audit = open_audit()
     assert audit.verify() == Verified(0, 0, "", None)
     for number in range(5):
         audit.ask(caller(), f"act {number}", ["dteam"])
@@ -167,12 +158,14 @@ def test_digests_tell_what_was_changed_nevertheless(
         connection.exec_driver_sql(changed)
     assert audit.verify().wrong == wrong
     # Whoever opens it next puts the triggers back.
-    opening()
+    open_audit()
     with pytest.raises(DBAPIError), open_database().write() as connection:
         connection.exec_driver_sql(changed.replace("2", "1").replace("5", "1"))
 
 
-def test_an_audit_of_before_is_brought_up(opening: Callable[[], Audit], open_database: Callable[[], Database]) -> None:
+def test_an_audit_of_before_is_brought_up(
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database]
+) -> None:
     """Its entries keep their numbers and VOs, and are sealed as they are; whatever comes goes on from there."""
     database, metadata = open_database(), MetaData()
     names = ("issuer", "subject", "token", "vo", "outcome", "action")
@@ -194,22 +187,22 @@ def test_an_audit_of_before_is_brought_up(opening: Callable[[], Audit], open_dat
         row = dict.fromkeys(names, "x") | {"at": 7, "before": b"null", "after": b"[1]"}
         for of, vo in ((0, ""), (1, "dteam")):
             connection.execute(table.insert(), row | {"of": of, "vo": vo})
-    audit = opening()
+    audit = open_audit()
     assert [(each.number, each.of, each.vos, each.after) for each in audit.find()] == [
         (2, 1, ("dteam",), [1]),
         (1, 0, (), [1]),
     ]
     audit.ask(caller(), "go on", ["dteam"])
-    assert [each.number for each in opening().find(vo="dteam")] == [3, 2]
+    assert [each.number for each in open_audit().find(vo="dteam")] == [3, 2]
     assert audit.verify().wrong is None
     assert audit.verify().entries == 3
 
 
 def test_whatever_is_asked_uses_an_index(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], ledger_place: Place, clock: Clock
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database], ledger_place: Place, clock: Clock
 ) -> None:
     """By any of what an entry says, where that is said by few; what many say is found among the newest soon enough."""
-    database, audit = open_database(), opening()
+    database, audit = open_database(), open_audit()
     fill(database, 8_000)
     analyze(database, AuditTables().metadata)
     with closing(Audit(database, clock)) as asked:
@@ -249,9 +242,9 @@ def fill(database: Database, count: int) -> None:
         connection.execute(tables.head.update().values(number=count))
 
 
-def test_many_writers_leave_every_entry(opening: Callable[[], Audit]) -> None:
+def test_many_writers_leave_every_entry(open_audit: Callable[[], Audit]) -> None:
     """With numbers of their own."""
-    audits = [opening() for _ in range(4)]
+    audits = [open_audit() for _ in range(4)]
 
     def act(audit: Audit) -> None:
         for number in range(10):
@@ -265,9 +258,9 @@ def test_many_writers_leave_every_entry(opening: Callable[[], Audit]) -> None:
     assert {each.of for each in found if each.outcome == "200"} == asked
 
 
-def test_what_is_too_long_is_cut_and_said_to_be(opening: Callable[[], Audit]) -> None:
+def test_what_is_too_long_is_cut_and_said_to_be(open_audit: Callable[[], Audit]) -> None:
     """A change of a megabyte must not keep the audit from being written."""
-    audit = opening()
+    audit = open_audit()
     audit.end(audit.ask(caller("s" * 255), "a" * 10_000), "200", before="x" * LONGEST_STATE, after=["y"])
     newest = audit.find()[0]
     assert "cut" in newest.before

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 from at_once import all_at_once
 from issuer import Clock
-from ledger_databases import Place
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -24,19 +22,6 @@ from siteward.server.database import ADDED_ONLY, Database
 WHO: Final = Caller(Identity(issuer="https://dteam.iam.example", subject="anna", token="t1", expires=0.0), ())
 DAY: Final = 86_400.0
 REFUSED: Final = ("DELETE FROM access_audit", "DELETE FROM access_audit_vos", "UPDATE access_audit SET subject = 'x'")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock to move."""
-    return Clock()
-
-
-@pytest.fixture
-def opening(ledger_place: Place, clock: Clock) -> Iterator[Callable[[], Audit]]:
-    """Opens the audit, as often as processes would."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Audit(Database(ledger_place.url, ledger_place.password), clock)))
 
 
 def act(audit: Audit, clock: Clock, count: int, first: int = 0) -> None:
@@ -53,10 +38,10 @@ def before(clock: Clock, days: float) -> int:
 
 
 def test_old_entries_are_in_a_file_and_the_chain_goes_on(
-    opening: Callable[[], Audit], clock: Clock, tmp_path: Path
+    open_audit: Callable[[], Audit], clock: Clock, tmp_path: Path
 ) -> None:
     """With all that they said; what is young stays, and that some have left is an entry like others."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 5)
     every = audit.find()[::-1]
     digests = {each.number: audit.digest_at(each.number) for each in every}
@@ -77,11 +62,11 @@ def test_old_entries_are_in_a_file_and_the_chain_goes_on(
     assert (note.action, note.outcome, note.subject, note.token) == (ARCHIVED, "done", "anna", "t1")
     assert (note.before, note.after["file"], note.after["number"]) == ({"entries": 6}, kept.file, 6)
     assert [each.number for each in audit.find(vo="dteam")] == [11, 10, 9, 8, 7]
-    found = opening().verify()
+    found = open_audit().verify()
     assert (found.entries, found.number, found.wrong, found.begin.number) == (5, 11, None, 6)
     assert audit.archive(tmp_path, before(clock, 1.5), WHO) is None
     act(audit, clock, 3, 5)
-    again = opening().archive(tmp_path, before(clock, 0.5), WHO)
+    again = open_audit().archive(tmp_path, before(clock, 0.5), WHO)
     assert again is not None
     assert (again.begin.number, again.begin.digest, again.wrong) == (kept.number, kept.digest, None)
     assert audit.verify().wrong is None
@@ -89,10 +74,10 @@ def test_old_entries_are_in_a_file_and_the_chain_goes_on(
 
 
 def test_the_database_keeps_the_others_as_before(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
 ) -> None:
     """Nothing can be changed or taken away once some have left."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     audit.archive(tmp_path, before(clock, 1.5), WHO)
     for statement in REFUSED:
@@ -104,14 +89,14 @@ def test_the_database_keeps_the_others_as_before(
 
 
 def test_who_dies_on_the_way_does_it_again(
-    opening: Callable[[], Audit],
+    open_audit: Callable[[], Audit],
     open_database: Callable[[], Database],
     clock: Clock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Entries are in the database until they are out of it and noted to be; whoever opens it next keeps them there."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     every = audit.find()
 
@@ -123,7 +108,7 @@ def test_who_dies_on_the_way_does_it_again(
         patch.setattr(Audit, "_insert", dies)
         with pytest.raises(KeyboardInterrupt):
             audit.archive(tmp_path, before(clock, 1.5), WHO)
-    after = opening()
+    after = open_audit()
     assert after.find() == every
     with pytest.raises(DBAPIError), open_database().write() as connection:
         connection.exec_driver_sql(REFUSED[0])
@@ -136,10 +121,10 @@ def test_who_dies_on_the_way_does_it_again(
 
 
 def test_what_was_changed_is_not_taken_out(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
 ) -> None:
     """By somebody who may take triggers away: it stays, as it is to be looked into."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     database = open_database()
     with database.write() as connection:
@@ -153,10 +138,10 @@ def test_what_was_changed_is_not_taken_out(
 
 
 def test_what_is_gone_without_a_file_is_found(
-    opening: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
+    open_audit: Callable[[], Audit], open_database: Callable[[], Database], clock: Clock, tmp_path: Path
 ) -> None:
     """The first entries, too, also where others have left before."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     audit.archive(tmp_path, before(clock, 1.5), WHO)
     act(audit, clock, 2)
@@ -168,9 +153,11 @@ def test_what_is_gone_without_a_file_is_found(
     assert audit.verify().wrong == 4
 
 
-def test_a_file_with_other_entries_is_not_replaced(opening: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
+def test_a_file_with_other_entries_is_not_replaced(
+    open_audit: Callable[[], Audit], clock: Clock, tmp_path: Path
+) -> None:
     """Of a database that was there before, up to the same number: its entries may be nowhere else."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     file = tmp_path / "audit-1-6.jsonl.gz"
     file.write_bytes(b"of another one")
@@ -184,11 +171,11 @@ def test_a_file_with_other_entries_is_not_replaced(opening: Callable[[], Audit],
     assert kept.file == file.name
 
 
-def test_entries_may_come_meanwhile(opening: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
+def test_entries_may_come_meanwhile(open_audit: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
     """From other processes: none is lost, and the chain is one."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 4)
-    others = [opening() for _ in range(3)]
+    others = [open_audit() for _ in range(3)]
     until = before(clock, 0.5)
 
     def more(other: Audit) -> None:
@@ -201,9 +188,9 @@ def test_entries_may_come_meanwhile(opening: Callable[[], Audit], clock: Clock, 
     assert len(audit.find(action="meanwhile", limit=1000)) == 30
 
 
-def test_a_changed_file_is_found(opening: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
+def test_a_changed_file_is_found(open_audit: Callable[[], Audit], clock: Clock, tmp_path: Path) -> None:
     """At the entry that is another; and what is no such file is said to be none."""
-    audit = opening()
+    audit = open_audit()
     act(audit, clock, 3)
     kept = audit.archive(tmp_path, before(clock, 0.5), WHO)
     assert kept is not None

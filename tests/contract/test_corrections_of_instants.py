@@ -23,13 +23,13 @@ from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
 from accounting.archive.restoring import restore
-from accounting.checks.record_trace import trace_record
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.corrections.correction import Action, Correction, CorrectionError, State
 from accounting.corrections.deciding import approve, found_correction, preview, propose, reverse
 from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
+from accounting.trace.record_trace import trace_record
 from accounting.upkeep.months import month_name
 from accounting.upkeep.tiers import compact
 from siteward.records import Kind, microseconds

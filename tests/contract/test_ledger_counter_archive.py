@@ -25,9 +25,6 @@ from accounting.archive.archive_file import File, write
 from accounting.archive.archiving import archive, files
 from accounting.archive.restoring import restore
 from accounting.booking.counters import step_after, step_of
-from accounting.checks.record_trace import trace_record
-from accounting.checks.traced import Page
-from accounting.checks.tracing import trace
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.corrections.correction import Action, CorrectionError
 from accounting.corrections.deciding import approve, propose, reverse
@@ -35,6 +32,9 @@ from accounting.corrections.drafting import DraftText, parse_draft
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
 from accounting.tables import COUNTER, ID
+from accounting.trace.figure_trace import trace
+from accounting.trace.record_trace import trace_record
+from accounting.trace.traced import Page
 from accounting.upkeep.rebuild import rebuild
 from siteward.server.database import Database
 from siteward.sinks import Outcome, Written

@@ -21,13 +21,13 @@ from viewers import EVERYTHING, answered, asking
 from accounting.archive.archiving import archive
 from accounting.archive.restoring import restore
 from accounting.checks.signing import sign_compared
-from accounting.checks.traced import Page
-from accounting.checks.tracing import trace
 from accounting.checks.verifying import Counts, Scope, verify
 from accounting.corrections.correction import Action, Draft, Selection
 from accounting.corrections.deciding import approve, propose
 from accounting.ledger import Ledger
 from accounting.periods.closing import close
+from accounting.trace.figure_trace import trace
+from accounting.trace.traced import Page
 from accounting.upkeep.months import parse_month
 from accounting.upkeep.rebuild import rebuild
 from accounting.upkeep.tiers import compact

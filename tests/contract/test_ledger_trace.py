@@ -18,12 +18,12 @@ from usage_model import FIRST, HOUR, LATER, SOON, USE, batch, many, sited
 from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
-from accounting.checks.record_trace import trace_record
-from accounting.checks.traced import Page, Trace
-from accounting.checks.tracing import trace
 from accounting.ledger import Ledger
 from accounting.topology.attributes import Entry
 from accounting.topology.topology_table import write_topology
+from accounting.trace.figure_trace import trace
+from accounting.trace.record_trace import trace_record
+from accounting.trace.traced import Page, Trace
 from accounting.upkeep.tiers import compact
 from siteward.query import Filter, QueryError
 from siteward.records import Kind, Ratio, microseconds

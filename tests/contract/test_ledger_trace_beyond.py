@@ -17,12 +17,12 @@ from usage_model import FIRST, HOUR, LATER, USE, batch, many, measured, sited, u
 from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
-from accounting.checks.traced import Page, Trace, TracedAdjustment, TracedRecord
-from accounting.checks.tracing import trace
 from accounting.corrections.correction import Action
 from accounting.corrections.deciding import reverse
 from accounting.ledger import Ledger
 from accounting.periods.closing import close
+from accounting.trace.figure_trace import trace
+from accounting.trace.traced import Page, Trace, TracedAdjustment, TracedRecord
 from accounting.upkeep.months import parse_month
 from siteward.query import Filter, QueryError
 from siteward.records import microseconds

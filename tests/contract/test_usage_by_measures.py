@@ -14,10 +14,10 @@ from usage_model import FIRST, LATER, USE, Fields, batch, cells, many
 from viewers import EVERYTHING, answered, asking
 
 from accounting.archive.archiving import archive
-from accounting.checks.traced import Page
-from accounting.checks.tracing import trace
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
+from accounting.trace.figure_trace import trace
+from accounting.trace.traced import Page
 from siteward.query import Filter, QueryError
 from siteward.server.database import Database
 from siteward.usage import OF_USAGE, AsOf, Attribution, Period, Quantity, UsageQuery, WantedUsage

@@ -17,13 +17,13 @@ from sqlalchemy import Table, delete
 from viewers import EVERYTHING, KEY, PEOPLE, answered, asking, without_names
 
 from accounting.archive.archiving import archive
-from accounting.checks.record_trace import trace_record
-from accounting.checks.traced import Page
-from accounting.checks.tracing import trace
 from accounting.ledger import Ledger
 from accounting.query import record_sums
 from accounting.topology.attributes import Entry
 from accounting.topology.topology_table import write_topology
+from accounting.trace.figure_trace import trace
+from accounting.trace.record_trace import trace_record
+from accounting.trace.traced import Page
 from accounting.upkeep.tiers import compact
 from siteward.pseudonyms import pseudonym
 from siteward.query import Filter, QueryError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from typing import Final
 
 import pytest
 from counter_model import MACHINE, Fields, cells, machine, machine_batch
-from killing import held
+from killing import held, killed
 from ledger_databases import Place, in_brief, prepared
 from usage_model import FIRST, LATER, newest
 from viewers import answered
@@ -66,25 +64,6 @@ def keep_for_ever(url: str, password: str, folder: str) -> None:
                     restore(ledger, Path(folder), file.file)
 
 
-def killed(place: Place, folder: Path, meanwhile: Callable[[], object], seconds: float) -> None:
-    """Let a process keep the archive, do something beside it, and kill it in the middle."""
-    arguments = [sys.executable, "-c", KEEPER, str(Path(__file__).parent.parent), place.url, str(folder)]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        # A password is on no command line.
-        process.stdin.write(place.password + "\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "ready\n"
-        meanwhile()
-        time.sleep(seconds)
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def check(ledger: Ledger, folder: Path, records: Sequence[Fields]) -> None:
     """Every record is in one place, figures are those of the records, buckets are what the records come to."""
     assert held(ledger, "machine") == Counter({each["_id"] for each in records})
@@ -120,7 +99,7 @@ def survives(folder: Path, place: Place, kills: int) -> int:
                     reasons = ledger.write(machine_batch([record])).reasons
                     (refused if reasons else booked).append(record)
 
-            killed(place, folder, write, chance.uniform(0, 0.3))
+            killed(KEEPER, place, (str(folder),), write, chance.uniform(0, 0.3))
         check(ledger, folder, booked)
         list(archive(ledger, folder, HORIZON))
         check(ledger, folder, booked)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from killing import held
+from killing import held, killed
 from ledger_databases import Place, in_brief, prepared
 from snapshot_model import LEVEL, Fields, after, cells, level, level_batch, wanted
 from sqlalchemy import func, select
@@ -89,25 +87,6 @@ def keep_up_for_ever(url: str, password: str, folder: str, what: str) -> None:
                 list(rebuild(ledger, Scope(Path(folder))))
 
 
-def killed(place: Place, folder: Path, what: str, meanwhile: Callable[[], object], seconds: float) -> None:
-    """Let a process keep snapshots up, do something beside it, and kill it in the middle."""
-    arguments = [sys.executable, "-c", WORKER, str(Path(__file__).parent.parent), place.url, str(folder), what]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        # A password is on no command line.
-        process.stdin.write(place.password + "\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "ready\n"
-        meanwhile()
-        time.sleep(seconds)
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def check(ledger: Ledger, folder: Path, records: Sequence[Fields]) -> None:
     """Every record is in one place, all again are duplicates, figures and buckets are what the records come to."""
     assert held(ledger, "level") == Counter(each["_id"] for each in records)
@@ -159,7 +138,7 @@ def survives(folder: Path, place: Place, what: str, kills: int) -> int:
             if what == "rebuild":
                 damage(ledger)
             meanwhile = partial(write, arriving[number :: kills + 1])
-            killed(place, folder, what, meanwhile, chance.uniform(0, 0.3))
+            killed(WORKER, place, (str(folder), what), meanwhile, chance.uniform(0, 0.3))
         if what == "rebuild":
             list(rebuild(later, Scope(folder)))
         elif what == "compact":
