@@ -40,7 +40,7 @@ soak: $(VENV)/.dev ## the long runs: seven hundred kills, outages of a minute, o
 	SEARCH=10 $(BIN)/python -m pytest -m "searched and not soak" $(ARGS)
 
 docs: $(VENV)/.dev ## the manual, into site/; a broken link or a missing page is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(VENV)/.dev ## put the source into the form that `make check` asks for
 	$(BIN)/ruff check --fix .
