@@ -74,7 +74,10 @@ def write_topology(
         changed = past_changes(old, new, now // DAY * DAY, closed)
         if changed and not rewrite_past:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-            message = f"the past would be rewritten: {'; '.join(changed[:_SHOWN])}{more}; end what was, and add what is"
+            message = (
+                f"the past would be rewritten: {'; '.join(changed[:_SHOWN])}{more}; give what is said a day from "
+                "which it is valid, or rewrite the past (--rewrite-past)"
+            )
             raise TopologyError(message)
         named = {(entry.dimension, entry.attribute) for entry in entries}
         same = ((table.c.dimension == dimension) & (table.c.attribute == attribute) for dimension, attribute in named)

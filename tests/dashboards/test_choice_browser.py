@@ -84,7 +84,7 @@ def enter(browser: Browser, place: Place) -> Iterator[Enter]:
         page.on("request", note)
         page.goto("/login?to=%2Fexplore%3Fkind%3Djob")
         token = LocalIssuer(place.settings.issuer_file).token(subject, grants, 1)
-        page.get_by_label("Or with a token").fill(token)
+        page.get_by_label("With a token").fill(token)
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url(f"{place.url}/explore**")
         expect(page.locator("#account")).to_contain_text(subject)

@@ -168,7 +168,7 @@ def test_a_token_is_enough(context: BrowserContext, place: Place) -> None:
     page = context.new_page()
     # A link to our log-in that would lead elsewhere behind it: browsers take the tab out.
     page.goto(f"{place.url}/login?to=%2F%09%2Fevil.example")
-    field = page.get_by_label("Or with a token")
+    field = page.get_by_label("With a token")
     field.fill("nonsense")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_contain_text("is no signed JSON Web Token")
@@ -177,3 +177,7 @@ def test_a_token_is_enough(context: BrowserContext, place: Place) -> None:
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url(f"{place.url}/")
     expect(page.locator("#account")).to_contain_text("robot")
+    # A telephone shows the ways out, too.
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("Log out", "Log out everywhere"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
