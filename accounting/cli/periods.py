@@ -50,12 +50,15 @@ def periods(
 def close(context: typer.Context, kind: Kind, month: Month, vo: Vo = "*", by: Person = "") -> None:
     """Close a month: from now on what changes its by-end figures is an adjustment, with date, entry and cause."""
     from accounting.periods.closing import close as end  # noqa: PLC0415  # as above.
+    from accounting.periods.signatures import has_figures  # noqa: PLC0415  # as above.
 
     with opened(options(context).settings) as ledger:
         before = _known(ledger, kind, month, vo)
         period = end(ledger, kind, _month(month), person(by), vo)
         tell_change(context, before, _noted(period))
         _tell(period)
+        if not has_figures(ledger, period):
+            tell("nothing that ended in it is booked: `siteward ledger reopen` if another month was meant")
         if period.without:
             tell(f"left out, with periods of their own for the month: {', '.join(period.without)}")
 

@@ -90,6 +90,19 @@ def digest_of_period(connection: Connection, ledger: Ledger, period: ClosedMonth
     return digest.hexdigest()
 
 
+def has_figures(ledger: Ledger, period: ClosedMonth) -> bool:
+    """Whether anything that ended in the month, of those whose it is, is booked."""
+    tables = ledger.tables[period.kind]
+    question = (
+        select(tables.by_end.c[START])
+        .select_from(_joined(tables.by_end, tables.series))
+        .where(*_within(tables.by_end, period, is_adjusting=False), *_of_vos(tables.series, period))
+        .limit(1)
+    )
+    with ledger.database.read() as connection:
+        return connection.execute(question).first() is not None
+
+
 def figures_as_of_closing(connection: Connection, ledger: Ledger, period: ClosedMonth) -> Figures:
     """The present by-end sums of a closed month less its adjustments."""
     tables = ledger.tables[period.kind]

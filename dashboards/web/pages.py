@@ -26,18 +26,20 @@ class Page(msgspec.Struct, frozen=True):
         name: also the template's name.
         path: where it is.
         title: its word in the navigation.
+        windowed: whether what it shows depends on the time range.
     """
 
     name: str
     path: str
     title: str
+    windowed: bool = True
 
 
 PAGES: Final = (
     Page("overview", "/", "Overview"),
     Page("explore", "/explore", "Explore"),
-    Page("dead_letters", "/dead-letters", "Dead letters"),
-    Page("kinds", "/kinds", "Kinds"),
+    Page("dead_letters", "/dead-letters", "Dead letters", windowed=False),
+    Page("kinds", "/kinds", "Kinds", windowed=False),
 )
 """The navigation, in the order of the data path: what is happening, what it says, what was refused, what it means."""
 

@@ -47,6 +47,7 @@ def create(
 ) -> None:
     """Make a token for this installation, valid where its app trusts its own issuer."""
     from siteward.private_files import make_private  # noqa: PLC0415  # `--help` needs none of it.
+    from siteward.server.auth.door import is_own_trusted  # noqa: PLC0415
     from siteward.server.auth.local_issuer import LocalIssuer  # noqa: PLC0415
     from siteward.server.auth.token_text import read_token  # noqa: PLC0415
 
@@ -60,6 +61,11 @@ def create(
     # Noted before anybody has it.
     with _changing(context, "token create", claims, grant.vos):
         pass
+    if not is_own_trusted(settings):
+        tell(
+            "the settings name other issuers only, so that no server that has them takes this token: add "
+            '[issuers.local] with profile = "local"'
+        )
     if file is None:
         sys.stdout.write(f"{token}\n")
         return

@@ -120,6 +120,19 @@ def test_a_month_from_closing_to_reopening(told: Told, app: TestClient, settings
     assert "'March' is not a month; write one as 2026-10" in told("close", "job", "March", code=1)
 
 
+def test_a_month_without_figures_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one than was meant is a mistyped digit away."""
+
+    def said(*arguments: str) -> bool:
+        assert ran(monkeypatch, settings, "ledger", "close", "job", *arguments) == 0
+        return "nothing that ended in it is booked" in capsys.readouterr().err
+
+    assert said("2026-02")
+    assert not said("2026-03", "--vo", "example")
+
+
 def test_a_month_of_one_vo(
     told: Told, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,8 @@ def test_every_page_opens_from_the_navigation(page: Page) -> None:
         page.wait_for_url(lambda url, path=path: urlsplit(url).path == path)  # type: ignore[misc]  # a default binds it.
         expect(page.locator("#live-word")).to_have_text("live")
         expect(page.locator("nav a[aria-current]")).to_have_text(re.compile(page.locator("h1").inner_text()))
+        # Where the time range would change nothing, there is none.
+        expect(page.locator("#ranges")).to_be_visible(visible=path in ("/", "/explore"))
         expect(page.locator(".problem")).to_have_count(0)
 
 
@@ -383,7 +385,8 @@ def test_modules_compute_what_people_read(page: Page) -> None:
           const kept = marks.thinned(points, (time) => time / 50);
           return {
             bytes: units.short(13314398617, "B"), time: units.short(12600, "s"), share: units.short(0.4142, "%"),
-            count: units.short(1204551), whole: units.whole(1204551), unknown: units.exact(null),
+            count: units.short(1204551), whole: units.whole(1204551),
+            one: units.counted(1, "group"), groups: units.counted(1204, "group"), unknown: units.exact(null),
             big: units.exact(api.parse('{"x": 9007199254740993}').x, "B"),
             score: units.short(15300, "mHS23"), work: units.short(7.2e12, "mHS23.s"), share1000: units.short(500, "m1"),
             exactly: units.exact(api.parse('{"x": 9007199254740993}').x, "mHS23.s"), gpu: units.short(12600000, "ms"),
@@ -403,6 +406,8 @@ def test_modules_compute_what_people_read(page: Page) -> None:
         "share": "41.4 %",
         "count": "1.2 M",
         "whole": "1,204,551",
+        "one": "1 group",
+        "groups": "1,204 groups",
         "unknown": "unknown",
         "big": "9,007,199,254,740,993 B",
         "score": "15.3 HS23",

@@ -124,6 +124,7 @@ def test_the_platforms_people_choose_before_they_see_anything(enter: Enter, plac
     """Nothing is asked until then; one VO, or all of them, which both are noted."""
     page, asked = enter("olga", PLATFORM)
     expect(page.locator("#choose")).to_be_visible()
+    expect(page.locator("#live-word")).to_have_text("live")
     assert choices(page)[:2] == ["choose a VO", "all VOs (noted)"]
     assert (asked, place.seen("olga")) == ([], set())
     with page.expect_response(lambda answer: "/v1/query" in answer.url and answer.ok):

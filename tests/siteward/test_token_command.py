@@ -117,6 +117,17 @@ def test_a_token_may_go_into_a_file(run: Run, url: str, folder: Path) -> None:
     assert (gone.returncode, "BEARER_TOKEN_FILE" in gone.stderr) == (1, True)
 
 
+def test_a_token_that_nobody_takes_says_so(run: Run, folder: Path) -> None:
+    """Where the settings trust other issuers only, it is made, and told what is missing."""
+    elsewhere = folder / "elsewhere.toml"
+    elsewhere.write_text('[issuers.lab]\nurl = "https://lab.example"\nprofile = "wlcg"\naudiences = ["siteward"]\n')
+    arguments = ("token", "create", "anna", "--role", "reader", "--vo", "example")
+    told = run(*arguments, SITEWARD_CONFIG=str(elsewhere), SITEWARD_DATA=str(folder / "other"))
+    assert told.returncode == 0, told.stderr
+    assert "add [issuers.local]" in " ".join(told.stderr.split())
+    assert "issuers.local" not in run(*arguments).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [

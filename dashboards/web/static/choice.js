@@ -2,6 +2,7 @@
 
 import { ALL, askOf, get } from "./api.js";
 import { by, options } from "./dom.js";
+import { heard } from "./live.js";
 import { change, follow, vo } from "./scope.js";
 
 const REMEMBERED = "siteward-vo";
@@ -23,6 +24,7 @@ export const ofList = () => (may?.all && !may.noted ? ALL : undefined);
 /** Asks who this is until the server says it, and begins with the VO of the address, of the session, or the only one. */
 export async function choose() {
   const who = await identity();
+  heard(); // until a VO is chosen, nothing else asks.
   may = who.reads;
   const before = sessionStorage.getItem(REMEMBERED);
   const allowed = (name) => name && name !== ALL && (may.all || may.vos.includes(name));

@@ -7,7 +7,7 @@ import { badge, by, el, options, say, table } from "./dom.js";
 import { readKinds } from "./kinds_list.js";
 import { keep } from "./live.js";
 import { change, chosen, follow, link, pace, read, vo, width } from "./scope.js";
-import { exact, moment, named, whole } from "./units.js";
+import { counted, exact, moment, named } from "./units.js";
 import { followVos, origin } from "./vos.js";
 
 const FUNCTIONS = {
@@ -99,8 +99,8 @@ function showAnswer(now, { over, whole: all }) {
   badge(by("answer-simulated"), empty ? "" : origin(vo()));
   say(by("answer-empty-text"), `No ${now.kind.name} records meet this in the chosen time range.`);
   const rough = roughly(all) ? `; approximate: ${roughly(all)}` : "";
-  const cycles = all.incomplete ? `; ${whole(all.incomplete)} incomplete cycles left out` : "";
-  say(by("answer-note"), `${moment(all.query.start, false)} to ${moment(all.query.end, false)}; ${whole(all.groups)} groups, ${Math.max(1, Math.round(all.took_ms))} ms${cycles}${rough}`);
+  const cycles = all.incomplete ? `; ${counted(all.incomplete, "incomplete cycle")} left out` : "";
+  say(by("answer-note"), `${moment(all.query.start, false)} to ${moment(all.query.end, false)}; ${counted(all.groups, "group")}, ${Math.max(1, Math.round(all.took_ms))} ms${cycles}${rough}`);
   if (empty) return;
   chart ??= new Chart(by("answer-chart"), { title: "Answer", height: 320 });
   chart.title = `${FUNCTIONS[now.function]} ${now.function === "count" ? "" : `of ${now.measure}`} of ${now.kind.name}`;

@@ -82,6 +82,9 @@ export function exact(value, unit = "1") {
 /** "1,204,551": counters are shown whole. */
 export const whole = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
 
+/** How many of what: "1 group", "1,204 groups". */
+export const counted = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
+
 const two = (number) => String(number).padStart(2, "0");
 
 /** "14:05:31" */

@@ -204,9 +204,14 @@ def trusted_issuers(settings: Settings, local: LocalIssuer) -> dict[str, IssuerS
         SettingsError, OSError: as of our own issuer's settings.
     """
     issuers = {name: issuer for name, issuer in settings.issuers.items() if issuer.profile != "local"}
-    is_trusted = LOCAL in settings.issuers or not settings.issuers
-    issuers[LOCAL] = msgspec.structs.replace(local.settings, audiences=(AUDIENCE, BRIEF) if is_trusted else (BRIEF,))
+    audiences = (AUDIENCE, BRIEF) if is_own_trusted(settings) else (BRIEF,)
+    issuers[LOCAL] = msgspec.structs.replace(local.settings, audiences=audiences)
     return issuers
+
+
+def is_own_trusted(settings: Settings) -> bool:
+    """Whether tokens of our own issuer hold for more than the moments of a command on this machine."""
+    return LOCAL in settings.issuers or not settings.issuers
 
 
 def issuer_named(settings: Settings, name: str) -> str:
