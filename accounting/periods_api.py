@@ -103,6 +103,9 @@ def list_periods(
 ) -> Response:
     """Every month that was closed at some time, for a VO that you may see or for all; digests of the signed ones."""
     ledger, viewer = ledger_of(request), viewer_of(request, request.app.state.resources.settings)
+    if vo and vo != ALL_VOS and not _sees(viewer, vo):
+        # Whether that VO has closed a month is its own affair.
+        raise Problem(403, "you may not read that VO")
     found = [
         period_document(each, names=viewer.names, is_visible=lambda name: _sees(viewer, name))
         for each in answered(lambda: periods_in(ledger, kind))

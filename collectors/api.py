@@ -27,10 +27,10 @@ from siteward.query import Function, QueryError, Wanted
 from siteward.query import Query as Question
 from siteward.records.fields import INT64_MAX
 from siteward.records.shapes import EARLIEST, LATEST
-from siteward.server.asking import TURN_SECONDS
+from siteward.server.asking import TURN_SECONDS, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.auditing import note_change
-from siteward.server.auth.viewing import caller_of, viewer_of, vo_asked
+from siteward.server.auth.viewing import caller_of, note_platform, viewer_of, vo_asked
 from siteward.server.problems import RETRY_AFTER, Problem
 from siteward.server.resources import Resources
 from siteward.server.seen import SeenStore
@@ -97,7 +97,7 @@ NOTED: Final = ("number", "queue", "record", "kind", "vo", "producer", "state")
 
 def router(settings: Settings) -> APIRouter:
     """The routes `/v1/pipeline` and `/v1/dead-letters`."""
-    routes = APIRouter(prefix="/v1", tags=["pipeline"])
+    routes = APIRouter(prefix="/v1", tags=["pipeline"], dependencies=[Depends(refuse_unknown)])
     stored = StoredCounts()
     path = database_path(settings)
 
@@ -110,7 +110,7 @@ def router(settings: Settings) -> APIRouter:
         """
         resources: Resources = request.app.state.resources
         viewer = viewer_of(request, settings)
-        watches = caller_of(request).may(Permission.WATCH)
+        watches = _watches(request)
         with _letters(path) as letters:
             open_letters = letters.count(Which(state="open"))
             stops = [
@@ -234,6 +234,14 @@ def _note(said: bytes) -> Note:
         return msgspec.json.decode(said or b"{}", type=Note)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Problem(422, str(error)) from error
+
+
+def _watches(request: Request) -> bool:
+    """Whether what is counted of all VOs together is shown; noted where only a role of the platform allows it."""
+    watches = caller_of(request).may(Permission.WATCH)
+    if watches:
+        note_platform(request, Permission.WATCH)
+    return watches
 
 
 def _own_vo(request: Request, settings: Settings) -> str:

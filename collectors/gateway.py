@@ -215,7 +215,7 @@ def _note(request: Request, audit: Audit, kind: Kind, intake: Intake, answers: A
         return None
     sent = {"kind": kind.name, "queued": dict(intake.queued), "rejected": answers.rejected}
     try:
-        audit.note(caller_of(request), f"POST {request.url.path}", outcome, intake.queued, sent)
+        audit.note(caller_of(request), f"POST {request.scope['path']}", outcome, intake.queued, sent)
     except (SQLAlchemyError, Conflict) as error:
         return _unnoted(error)
     return None

@@ -92,8 +92,7 @@ class Sender:
         if self._by_site(kind, vo) and _may_be_another_sites(kind, row):
             message = "such a record may replace another site's; send it with a token that is of no single site"
             raise Refused(message, kind=kind.name, field=SITE, value=site)
-        if not self._is_platform and PRODUCER in kind.column and (kind.shape is Shape.SNAPSHOT or kind.name == COUNTS):
-            # Cycles, and what was to come, are known by the producer whatever the VO.
+        if not self._is_platform and _is_by_producer(kind):
             self._check_producer(kind, getattr(row, PRODUCER))
 
     def _may(self, kind: Kind, vo: str, site: str) -> bool:
@@ -119,6 +118,13 @@ class Sender:
             raise Refused(message, kind=kind.name, field=SITE, value=site)
         message = f"your token reports for {self.vos(kind)} only"
         raise Refused(message, kind=kind.name, field="vo", value=vo)
+
+
+def _is_by_producer(kind: Kind) -> bool:
+    """Whether a record says who it is of: cycles and what was to come, whatever the VO, and ids that are made of it."""
+    if PRODUCER not in kind.column:
+        return False
+    return kind.shape is Shape.SNAPSHOT or kind.name == COUNTS or PRODUCER in kind.identity
 
 
 def _permissions(kind: Kind) -> tuple[Permission, ...]:

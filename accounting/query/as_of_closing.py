@@ -9,6 +9,7 @@ from typing import NoReturn
 from sqlalchemy import Connection, FromClause, Table, func, select
 from sqlalchemy.sql import ColumnElement
 
+from accounting.booking.adjustments import ALL_VOS
 from accounting.booking.buckets import DAY, SECOND
 from accounting.ledger import Ledger
 from accounting.periods.closed_months import ClosedMonth, closed_within, meaning_of, period_text
@@ -108,24 +109,29 @@ class ClosedMonths:
         return self._sums(names, self.closings)
 
     def _check(self, month: int, names: Sequence[str]) -> None:
-        kind, closed = self._base.kind, [each for each in self._periods if each.month == month]
-        if not closed:
-            _refuse(f"{month_name(month)} of {kind} is not closed, and has no figures as of closing")
+        kind = self._base.kind
+        # Of periods of VOs that are not asked for, no refusal tells: the viewer may not see them.
+        closed = [each for each in self._periods if each.month == month and self._is_asked(each)]
         is_whole = any(each.is_every for each in closed)
         missing = [] if is_whole else [vo for vo in self._vos if not any(each.covers(vo) for each in closed)]
-        if missing:
+        if missing and (closed or len(missing) == 1):
             _refuse(f"{period_text(kind, month, missing[0])} is not closed, and has no figures as of closing")
+        if not closed:
+            _refuse(f"{month_name(month)} of {kind} is not closed, and has no figures as of closing")
         now = meaning_of(self._tables.kind).sums
         told_by = {*self._base.by, *(each.field for each in self._base.filters)}
         told_by &= {column.name for column in self._tables.kind.columns if is_bucketed(column)}
-        for period in filter(self._is_asked, closed):
+        for period in closed:
             unlike = [name for name in names if period.meaning.sums.get(name) != now[name]]
             unlike += sorted(told_by.difference(period.meaning.dimensions))
             if unlike:
                 _refuse(f"{unlike[0]} of {kind} was declared after {month_name(month)} was closed; ask for others")
 
     def _is_asked(self, period: ClosedMonth) -> bool:
-        return period.is_every or any(map(period.covers, self._vos))
+        if period.is_every:
+            return True
+        # Where nothing at all is asked for, what is of all VOs but some answers that there is nothing.
+        return any(map(period.covers, self._vos)) if self._vos else period.vo == ALL_VOS
 
     @cached_property
     def _vos(self) -> list[str]:

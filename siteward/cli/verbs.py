@@ -261,14 +261,13 @@ def _is_noted_here(settings: Settings) -> bool:
 
 def _note_look(resources: Resources, action: str, given: Mapping[str, Any], vos: Collection[str]) -> None:
     """Note a look by one entry, without the names in its conditions, as over HTTP."""
-    from siteward.people import personal_names  # noqa: PLC0415  # as above.
-    from siteward.server.auth.asked_names import without_names  # noqa: PLC0415  # as above.
+    from siteward.server.auth.asked_names import Fields, without_names  # noqa: PLC0415  # as above.
     from siteward.server.auth.audit import SEEN  # noqa: PLC0415  # as above.
     from siteward.server.auth.local_person import local_person  # noqa: PLC0415  # as above.
 
-    personal = personal_names(resources.kinds.values())
+    fields = Fields.of(resources.kinds.values())
     told = {
-        name: [without_names(name, text, personal) for text in value] if isinstance(value, (list, tuple)) else value
+        name: [without_names(name, text, fields) for text in value] if isinstance(value, (list, tuple)) else value
         for name, value in given.items()
     }
     resources.audit.note(local_person(), action, SEEN, vos, {"given": told})

@@ -212,8 +212,34 @@ def test_periods_of_other_vos_are_not_seen(app: TestClient, settings: Settings) 
     assert [(each["vo"], each["without"]) for each in whole] == [("*", ["beta"]), ("beta", [])]
     assert [each["vo"] for each in root.get(ROOT, ALL, vo="beta").json()["periods"]] == ["beta"]
     assert root.get(ROOT, ALL, kind="pilot").json() == {"periods": []}
-    assert anna.get(f"{MARCH}/adjustments", vo="beta").status_code == 403
+    for path in (f"{MARCH}/adjustments", ROOT):
+        assert anna.get(path, vo="beta").status_code == 403
+    assert [each["vo"] for each in rita.get(ROOT, vo="*").json()["periods"]] == ["*"]
     assert Person(app, settings, "olga", Role.REPORTER, "alpha").get(ROOT).status_code == 403
+
+
+def test_answers_as_of_closing_tell_nothing_of_periods_of_others(app: TestClient, settings: Settings) -> None:
+    """Neither who has records nor who has none learns by them whether another VO has closed the month."""
+    readers = [Person(app, settings, name, Role.READER, name) for name in ("alpha", "gamma")]
+    root = Person(app, settings, "root", Role.PLATFORM_ADMIN, EVERY)
+
+    def told() -> list[tuple[int, str]]:
+        asked: dict[str, Any] = {"kind": "job", "window": "2026-03", "attribution": "by-end", "as_of": "closing"}
+        answers = [each.get("/v1/accounting/usage", **asked) for each in readers]
+        return [(each.status_code, each.json().get("detail") or str(each.json()["totals"])) for each in answers]
+
+    nobody = told()
+    assert [status for status, _ in nobody] == [400, 400]
+    root.post(f"{MARCH}/closing", vo="beta")
+    assert told() == nobody
+    root.post(f"{MARCH}/closing")
+    with_beta_apart = told()
+    assert with_beta_apart == [(200, "[5]"), (200, "[0]")]
+    root.post(f"{MARCH}/reopening", reason="again")
+    root.post(f"{MARCH}/reopening", reason="again", vo="beta")
+    assert told() == nobody
+    root.post(f"{MARCH}/closing")
+    assert told() == with_beta_apart
 
 
 def test_adjustments_show_what_the_viewer_sees(app: TestClient, settings: Settings) -> None:

@@ -172,8 +172,31 @@ def test_a_reader_of_one_vo_learns_how_the_path_does_and_nothing_of_others(
     assert guarded.get("/v1/pipeline", headers=root).status_code == 400
     assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "example"}).json()["stored"]["total"] == 7
     assert guarded.get("/v1/pipeline", headers=root | {"Siteward-VO": "*"}).json()["stored"]["total"] == 42
-    looks = [(each.action, each.vos) for each in shared.audit.find()]
-    assert looks == [("GET /v1/pipeline", ("*",)), ("GET /v1/pipeline", ("example",))]
+    assert {(each.action, each.vos) for each in shared.audit.find()} == {
+        ("GET /v1/pipeline", ("*",)),
+        ("GET /v1/pipeline", ("example",)),
+    }
+
+
+def test_figures_of_all_vos_are_noted(guarded: TestClient, shared: Shared) -> None:
+    """Where only a role of the platform's shows them, also to whom another role shows the VO that is asked."""
+    assert shared.settings.issuers
+    member = Grant(Role.ADMIN, ("example",))
+    for grants, noted in (
+        ((member, Grant(Role.READER, ("all",))), 0),
+        ((member, Grant(Role.PLATFORM_ADMIN, (EVERY,))), 1),
+    ):
+        asked = bearer(shared, *grants) | {"Siteward-VO": "example"}
+        assert guarded.get("/v1/pipeline", headers=asked).json()["refused"]["dead_letters"] == 0
+        assert [each.vos for each in shared.audit.find()] == [("*",)] * noted
+
+
+def test_a_mistyped_parameter_is_neither_answered_nor_noted(guarded: TestClient, shared: Shared) -> None:
+    """It may hold a name, and the audit is never rewritten."""
+    root = bearer(shared, Grant(Role.PLATFORM_ADMIN, (EVERY,))) | {"Siteward-VO": "*"}
+    for path in ("/v1/pipeline", "/v1/dead-letters"):
+        assert guarded.get(path, params={"value": "jane"}, headers=root).status_code == 400
+    assert shared.audit.find() == []
 
 
 def test_dead_letters_are_listed_in_pages(client: TestClient, letters: DeadLetters) -> None:

@@ -214,7 +214,7 @@ def test_what_is_not_known_as_of_closing_is_not_followed_either(open_database: O
     ledger = emptied_in_june(open_database())
     ledger.write(batch([use()]))
     closing = question(as_of=AsOf.CLOSING, **JANUARY)
-    with pytest.raises(QueryError, match="2026-01 of use is not closed"):
+    with pytest.raises(QueryError, match="2026-01 of use for the VO one is not closed"):
         trace(asking(ledger), closing, Page(), EVERYTHING)
     close(ledger, "use", parse_month("2026-01"), "anna")
     prorated = msgspec.structs.replace(closing, attribution=Attribution.PRORATED)

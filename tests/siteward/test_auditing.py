@@ -180,6 +180,17 @@ def test_denying_is_noted(door: Door) -> None:
     assert (door.audit()[0]["outcome"], door.audit()[0]["before"]["subject"]) == ("404", "anna")
 
 
+def test_the_audit_says_who_is_denied_however_much_is_said(door: Door) -> None:
+    """A reason that is too long for an entry is refused, and so is a name that is given twice."""
+    admin = door.bearer(ADMIN, name="root")
+    entry = {"issuer": "local", "subject": "anna", "reason": "x" * 1000}
+    assert door.client.post("/v1/denied", json=entry | {"reason": "x" * 1001}, headers=admin).status_code == 422
+    twice = '{"issuer": "local", "subject": "anna", "subject": "ben", "reason": "r"}'
+    assert door.client.post("/v1/denied", content=twice, headers=admin).status_code == 422
+    assert door.client.post("/v1/denied", json=entry, headers=admin).status_code == 200
+    assert (door.audit()[0]["after"]["subject"], len(door.audit()[0]["after"]["reason"])) == ("anna", 1000)
+
+
 def test_who_reads_who_is_denied_is_noted(door: Door) -> None:
     """Subjects of every issuer stand there."""
     admin = door.bearer(ADMIN, name="root")

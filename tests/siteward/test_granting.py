@@ -62,6 +62,14 @@ def test_a_rule_grants_its_role_to_whom_it_speaks_of(when: str, parts: dict[str,
     assert grants_of(bearer(**parts), wlcg(grant(when))) == (Grant(Role.READER, ("dteam",)),)
 
 
+@pytest.mark.parametrize("when", ["subject:s", "any", "group:/dteam"])
+def test_a_token_with_capabilities_is_judged_by_them(when: str) -> None:
+    """It may have been handed to a job: what its owner may do is not what it may do."""
+    who = bearer(is_limited=True, groups=frozenset({"/dteam"}), scopes=frozenset({"storage.read:/"}))
+    assert grants_of(who, wlcg(grant(when))) == ()
+    assert grants_of(who, wlcg(grant(when), grant("scope:storage.read:/"))) == (Grant(Role.READER, ("dteam",)),)
+
+
 @pytest.mark.parametrize(
     ("when", "parts"),
     [

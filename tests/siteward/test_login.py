@@ -342,6 +342,9 @@ def test_settings_that_nobody_could_log_in_with(
     [
         ("/explore?kind=job", "/explore?kind=job"),
         ("//evil.example/", "/"),
+        ("///evil.example/", "/"),
+        ("////evil.example/", "/"),
+        ("/\\/evil.example/", "/"),
         ("/\\evil.example/", "/"),
         ("https://evil.example/", "/"),
         ("javascript:alert(1)", "/"),

@@ -129,6 +129,8 @@ def test_a_reader_of_what_all_share_may_watch_the_platform(client: TestClient, s
     issuer = LocalIssuer(Path(settings.data) / "issuer.json")
     scraper = {"Authorization": f"Bearer {issuer.token('prometheus', (grant(Role.READER, ('all',)),), 1)}"}
     assert client.get("/metrics", headers=scraper).status_code == 200
-    refused = client.get("/metrics", headers=bearer(settings, Role.READER))
-    assert refused.status_code == 403
-    assert "'all'" in refused.json()["detail"]
+    for role, vo in ((Role.READER, "dteam"), (Role.USER, "all")):
+        token = issuer.token("anna", (grant(role, (vo,)),), 1)
+        refused = client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+        assert refused.status_code == 403
+        assert "'all'" in refused.json()["detail"]

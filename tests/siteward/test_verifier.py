@@ -98,9 +98,10 @@ def test_capabilities_go_before_groups(scope: str) -> None:
     """A token with a capability was made for less than its bearer may do (profile §2.2.3)."""
     issuer = Issuer()
     found = trusting(issuer).verify(issuer.token(scope=f"openid {scope}")).identity
-    assert not found.groups
+    assert (found.groups, found.is_limited) == (frozenset(), True)
     assert found.scopes == {"openid", scope}
-    assert trusting(issuer).verify(issuer.token(scope="openid profile")).identity.groups == {"/dteam"}
+    whole = trusting(issuer).verify(issuer.token(scope="openid profile")).identity
+    assert (set(whole.groups), whole.is_limited) == ({"/dteam"}, False)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from siteward.log import get_logger
 from siteward.people import PeopleUnavailable
 from siteward.query_window import parse_time
 from siteward.records import microseconds
 from siteward.records.fields import INT64_MAX
-from siteward.server.asking import json_response, refuse_unknown
+from siteward.server.asking import TEXT, body_described, body_of, json_response, refuse_unknown
 from siteward.server.auth import Permission, requires
 from siteward.server.auth.audit import MOST, Audited
 from siteward.server.auth.auditing import note_change
 from siteward.server.auth.caller import Ambiguous, Caller
+from siteward.server.auth.denied import LONGEST_REASON
 from siteward.server.auth.door import issuer_named
 from siteward.server.auth.producer import producer_name
 from siteward.server.auth.roles import EVERY
@@ -30,6 +31,27 @@ from siteward.server.shares import ShareOf
 from siteward.settings import SettingsError
 
 log = get_logger(__name__)
+Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME, pattern=TEXT)]
+
+
+class Denying(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose tokens are refused from now on, and why.
+
+    Attributes:
+        issuer: whose token, or subject, it is.
+        reason: why.
+        subject: all tokens of this subject.
+        token: or one token, by its `jti`.
+    """
+
+    issuer: Name
+    reason: Annotated[str, msgspec.Meta(max_length=LONGEST_REASON, pattern=TEXT)]
+    subject: Name = ""
+    token: Name = ""
+
+
+async def _denying(request: Request) -> Denying:
+    return await body_of(request, Denying)
 
 
 def router(resources: Resources) -> APIRouter:
@@ -64,25 +86,22 @@ def router(resources: Resources) -> APIRouter:
         note_look(request, (EVERY,))
         return json_response({"denied": resources.denied.all()})
 
-    @routes.post("/denied", dependencies=[Depends(requires(Permission.PLATFORM))])
-    def deny(
-        request: Request,
-        issuer: Annotated[str, Body(description="Whose token, or subject, it is.")],
-        reason: Annotated[str, Body(description="Why.")],
-        subject: Annotated[str, Body(description="All tokens of this subject.")] = "",
-        token: Annotated[str, Body(description="Or one token, by its `jti`.")] = "",
-    ) -> Response:
+    @routes.post(
+        "/denied",
+        dependencies=[Depends(requires(Permission.PLATFORM))],
+        openapi_extra=body_described(Denying),
+    )
+    def deny(request: Request, said: Annotated[Denying, Depends(_denying)]) -> Response:
         """Deny a subject, or a token; every process refuses it within seconds."""
         who = caller_of(request).identity
         by = f"{who.subject} ({who.issuer or 'at this machine'})"[:LONGEST_NAME]
-        issuer = _issuer(resources, issuer)
-        note_change(request, after={"issuer": issuer, "subject": subject, "token": token, "reason": reason})
+        said = msgspec.structs.replace(said, issuer=_issuer(resources, said.issuer))
+        note_change(request, after=said)
+        whom = {"subject": said.subject, "token": said.token}
         try:
-            note_change(
-                request, before=resources.denied.deny(issuer, subject=subject, token=token, by=by, reason=reason)
-            )
+            note_change(request, before=resources.denied.deny(said.issuer, **whom, by=by, reason=said.reason))
             # What is allowed again later does not bring back the browsers of before.
-            resources.sessions.end_all(issuer, subject=subject, token=token)
+            resources.sessions.end_all(said.issuer, **whom)
         except ValueError as error:
             raise Problem(422, str(error)) from error
         return json_response({"denied": resources.denied.all()})

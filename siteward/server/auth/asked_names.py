@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from siteward.hiding import HIDDEN
+from siteward.people import personal_names
+from siteward.records import Kind
 
 CONDITION: Final = "where"
 """The parameter whose texts may name people: what a field of theirs is to be."""
@@ -16,15 +20,35 @@ _FIELD: Final = re.compile(r"\s*([^\s=!~<>.]+)[^=!~<>]*[=!~<>]+")
 """How a condition begins: with its field, and what it is to be to the rest."""
 
 
-def without_names(name: str, value: str, personal: Collection[str]) -> str:
+class Fields(msgspec.Struct, frozen=True):
+    """What conditions may be about.
+
+    Attributes:
+        personal: those that name people.
+        others: those that name nobody.
+    """
+
+    personal: frozenset[str]
+    others: frozenset[str]
+
+    @classmethod
+    def of(cls, kinds: Iterable[Kind]) -> Fields:
+        """Of all kinds; what names people in one is personal."""
+        every = tuple(kinds)
+        personal = frozenset(personal_names(every))
+        return cls(personal, frozenset(name for kind in every for name in kind.column) - personal)
+
+
+def without_names(name: str, value: str, fields: Fields) -> str:
     """The value of a parameter, or what of it names nobody.
 
-    Args:
-        name: of the parameter.
-        value: its text.
-        personal: dimensions that name people.
+    Of a condition that nobody can read, such as of a mistyped field, nothing is told: it may name anybody.
     """
     if name == SOUGHT:
         return HIDDEN
-    found = _FIELD.match(value) if name == CONDITION else None
-    return f"{found[0]}{HIDDEN}" if found and found[1] in personal else value
+    if name != CONDITION:
+        return value
+    found = _FIELD.match(value)
+    if found and found[1] in fields.others:
+        return value
+    return f"{found[0]}{HIDDEN}" if found and found[1] in fields.personal else HIDDEN

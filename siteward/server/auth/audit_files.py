@@ -9,6 +9,7 @@ from __future__ import annotations
 import filecmp
 import gzip
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -73,9 +74,9 @@ def write_entries(folder: Path, begin: Begin, last: int, rows: Iterable[Stored])
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"audit-{begin.number + 1}-{last}{SUFFIX}"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
         with os.fdopen(descriptor, "wb") as raw:
             # Without a time or a name in it: the same entries are the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:

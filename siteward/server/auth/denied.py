@@ -118,7 +118,7 @@ class DenyList:
         """Enter a subject, or a single token; the entry that this takes the place of, if there was one.
 
         Raises:
-            ValueError: neither or both are named, or there is no reason.
+            ValueError: neither or both are named, there is no reason, or one of them is too long.
             sqlalchemy.exc.SQLAlchemyError: the database does not take it.
         """
         if bool(subject) is bool(token) or not issuer or not reason:
@@ -127,8 +127,11 @@ class DenyList:
         if max(map(len, (issuer, subject, token))) > LONGEST_NAME:
             message = f"no issuer, subject or token has a name of more than {LONGEST_NAME} characters"
             raise ValueError(message)
+        if len(reason) > LONGEST_REASON:
+            message = f"a reason has at most {LONGEST_REASON} characters"
+            raise ValueError(message)
         mine = self._table.c
-        row = {"issuer": issuer, "subject": subject, "token": token, "by": by, "reason": reason[:LONGEST_REASON]}
+        row = {"issuer": issuer, "subject": subject, "token": token, "by": by, "reason": reason}
         chosen = (mine.issuer == issuer) & (mine.subject == subject) & (mine.token == token)
         with self._database.write() as connection:
             replaced = self._taken(connection, chosen)

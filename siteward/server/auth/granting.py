@@ -20,7 +20,7 @@ def grants_of(identity: Identity, issuer: IssuerSettings) -> tuple[Grant, ...]:
 
 def _granted(identity: Identity, rule: GrantSettings) -> Grant | None:
     sort, _, wanted = rule.when.partition(":")
-    if not MATCHES[sort](identity, wanted):
+    if not MATCHES[sort](identity, wanted) or (identity.is_limited and sort not in _OF_LIMITED):
         return None
     role = Role(rule.role)
     if role is Role.PLATFORM_ADMIN:
@@ -54,6 +54,8 @@ MATCHES: Final[Mapping[str, Callable[[Identity, str], bool]]] = {
     "subject": lambda identity, wanted: identity.subject == wanted,
 }
 """Whether a rule speaks of a bearer, by its first word."""
+_OF_LIMITED: Final = {"scope", "host"}
+"""What is asked of a token that has capabilities: one that was given to a job is not its owner."""
 _OF_PROFILE: Final = {
     "wlcg": {"any", "group", "scope", "host", "subject"},
     "aarc": {"any", "entitlement", "portal", "subject"},

@@ -22,6 +22,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         scopes: capabilities.
         entitlements: groups, roles and capabilities as AARC-G069 and -G027 write them, without their authority.
         host: the machine that the bearer is (`host.auth`); "" for people and services.
+        is_limited: the token was made for less than its bearer may do (WLCG: it has capabilities), so that these, and
+            which host it is, say what it may do here, and nothing else of the bearer does.
         is_service: the bearer is a program that speaks for itself, and nobody who has logged in.
         grants: roles that our own issuer gave; no other one's.
         sites: those for which the bearer has a role at the operations portal, with the role.
@@ -38,6 +40,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str] = frozenset()
     entitlements: frozenset[str] = frozenset()
     host: str = ""
+    is_limited: bool = False
     is_service: bool = False
     grants: tuple[Grant, ...] = ()
     sites: tuple[tuple[str, str], ...] = ()

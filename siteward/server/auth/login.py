@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
 from typing import Final, NoReturn
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from siteward.oauth.client import IssuerClient, IssuerRefuses, Tokens
 from siteward.oauth.discovery import json_object
@@ -210,13 +210,9 @@ def _check(claims: Claims, issuer: IssuerSettings, nonce: str, now: float) -> No
 
 def local_path(to: str) -> str:
     """A path on this server, whatever was asked for: nobody is sent elsewhere by a link to our log-in."""
-    try:
-        parts = urlsplit(to if len(to) <= LONGEST_PATH and to.isprintable() else "")
-    except ValueError:
-        return "/"
-    if parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith(("//", "/\\")):
-        return "/"
-    return to
+    # As browsers read it, who take `///elsewhere` and `/\\elsewhere` for another server's address.
+    is_path = to.startswith("/") and not to.startswith(("//", "/\\"))
+    return to if is_path and len(to) <= LONGEST_PATH and to.isprintable() else "/"
 
 
 def _refuse(why: str, error: object) -> NoReturn:

@@ -80,7 +80,9 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def allows(self, permission: Permission) -> bool:
         """Whether the role allows that, wherever it holds."""
         if permission is Permission.WATCH:
-            return self.allows(Permission.READ) and not self.sites and self.holds_in(SHARED)
+            # A user sees records of its own; what counts all of them is none.
+            is_reading = self.role is not Role.USER and self.allows(Permission.READ)
+            return is_reading and not self.sites and self.holds_in(SHARED)
         if permission is Permission.SEND:
             return bool(SENDING & PERMISSIONS[self.role])
         return permission in PERMISSIONS[self.role]

@@ -11,9 +11,8 @@ from fastapi import Header, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from siteward.log import get_logger
-from siteward.people import personal_names
 from siteward.server.auth import Permission
-from siteward.server.auth.asked_names import without_names
+from siteward.server.auth.asked_names import Fields, without_names
 from siteward.server.auth.audit import SEEN
 from siteward.server.auth.caller import Ambiguous, Caller
 from siteward.server.auth.local_person import with_names
@@ -132,7 +131,7 @@ def note_look(request: Request, vos: Collection[str]) -> None:
         Problem: 503, it cannot be noted now, and must not be answered.
     """
     caller, resources = caller_of(request), request.app.state.resources
-    who, action = caller.identity, f"{request.method} {request.url.path}"
+    who, action = caller.identity, f"{request.method} {request.scope['path']}"
     if not who.issuer:
         return
 
@@ -162,5 +161,5 @@ def note_platform(request: Request, permission: Permission, vo: str = "") -> Non
 
 def _query(request: Request, resources: Resources) -> list[tuple[str, str]]:
     """The parameters of a question, without people's names: the audit is never rewritten."""
-    personal = set(personal_names(resources.kinds.values()))
-    return [(name, without_names(name, value, personal)) for name, value in request.query_params.multi_items()]
+    fields = Fields.of(resources.kinds.values())
+    return [(name, without_names(name, value, fields)) for name, value in request.query_params.multi_items()]

@@ -61,6 +61,7 @@ class WlcgProfile:
             groups=frozenset(groups),
             scopes=scopes,
             host=host if HOST_CAPABILITY in scopes and _HOST.match(host) else "",
+            is_limited=with_capabilities,
             is_service=is_clients_own(claims),
         )
 
