@@ -173,18 +173,19 @@ class Ledger:
             enter_part(written, rest, self._booked(batch.part(rest)))
         return written
 
-    def check(self, connection: Connection, kind: str, *, alone: bool = False) -> None:
+    def check(self, connection: Connection, kind: str, *, alone: bool = False, life: int | None = None) -> None:
         """Refuse to touch the tables of a kind where another declaration of it is in force; none is until the end.
 
         The first thing of every transaction that changes them. With `alone`, no other such transaction of the kind is
-        under way, and none begins, until the end. A process that does not know a product would leave it
+        under way, and none begins, until the end. With `life`, numbers are used that were read after that of `numbers`
+        was. A process that does not know a product would leave it
         out of sums that others believe to be whole, or out of the buckets into which it puts others together.
 
         Raises:
             SinkUnavailable: they are being changed, or were changed.
             accounting.booking.numbers.Lost: the database was put back meanwhile. Do it again.
         """
-        self.numbers.refuse_lost(connection)
+        self.numbers.refuse_lost(connection, life)
         wanted = self.digests.get(kind)
         if wanted is not None and digest_in(connection, kind, mine=alone) != wanted:
             message = (
@@ -214,6 +215,7 @@ class _Booking:
 
     def written(self) -> Written:
         batch, ledger = self._batch, self._ledger
+        life = ledger.numbers.life
         series = np.array(ledger.numbers.series_of(self._kind, batch.columns), np.int64)
         producers = np.array(ledger.numbers.producers_of(batch.producers), np.int64)
         fields = {column.name: batch.columns[column.name] for column in self._kind.columns if not is_bucketed(column)}
@@ -229,7 +231,7 @@ class _Booking:
         found = [Outcome.STORED] * len(batch)
         numbers = ledger.locked_by(self._kind, rows, batch.columns)
         with ledger.database.write() as connection:
-            ledger.check(connection, self._kind.name)
+            ledger.check(connection, self._kind.name, life=life)
             books = Books(connection, self._dialect, self._tables, ledger.common)
             books.lock(numbers)
             rows |= books.foreseen(rows)

@@ -18,7 +18,9 @@ from siteward.kinds.booked import booked_kinds
 from siteward.log import get_logger
 from siteward.records import moment
 from siteward.server.auth import Permission
+from siteward.server.database import Conflict
 from siteward.server.schedule import Task
+from siteward.sinks import SinkUnavailable
 from siteward.telemetry import LEDGER_MISSING, LEDGER_OVERDUE, telemetry
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def run_archiving(resources: Resources) -> None:
             for file in archive(ledger, folder, now - timedelta(days=kept), (kind,)):
                 log.info("records were archived", kind=file.kind, file=file.file, records=file.records)
                 resources.note_task("archiving", {"kind": file.kind, "file": file.file, "records": file.records})
-        except ArchiveError as error:
+        except (ArchiveError, Conflict, SinkUnavailable) as error:
             failed.append(f"{kind}: {error}")
     if failed:
         raise ArchiveError("; ".join(failed))

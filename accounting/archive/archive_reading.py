@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from accounting.archive.archiving import files_in
 from accounting.booking.arithmetic import Integers
 from accounting.booking.buckets import DAY, SECOND
 from accounting.booking.counters import counted_columns
+from accounting.booking.numbers import Lost
 from accounting.ledger import Ledger
 from accounting.query.cuts import Stretch
 from accounting.tables import ID, is_bucketed, step_columns, times_of
@@ -46,6 +48,7 @@ class ArchiveReading:
         self._ledger = ledger
         self._folder = folder
         self._reaches: dict[str, Stretch | None] = {}
+        self._has_looked = False
 
     def files(self, connection: Connection, kind: Kind, stretch: Stretch) -> list[File]:
         """The files of a kind whose records may have a part in a stretch, as a transaction sees the archive."""
@@ -83,6 +86,11 @@ class ArchiveReading:
     def series(self, kind: Kind, columns: Mapping[str, Sequence[Any]]) -> Integers:
         """The number of the series of each of these records."""
         bucketed = {column.name: columns[column.name] for column in kind.columns if is_bucketed(column)}
+        if not self._has_looked:
+            # A process that only reads would go by numbers of a database that was put back for ever.
+            with self._ledger.database.read() as connection, suppress(Lost):
+                self._ledger.numbers.refuse_lost(connection)
+            self._has_looked = True
         return np.array(self._ledger.numbers.series_of(kind, bucketed), np.int64)
 
 

@@ -24,6 +24,7 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     tables = ledger.tables_of(entry.kind)
     stored = checked_columns(folder, entry)
     columns = fields_of(tables.kind, stored)
+    life = ledger.numbers.life
     series = ledger.numbers.series_of(tables.kind, columns)
     producers = ledger.numbers.producers_of(stored[PRODUCER])
     raw = {column.name: columns[column.name] for column in tables.kind.columns if not is_bucketed(column)}
@@ -33,7 +34,7 @@ def restore(ledger: Ledger, folder: Path, file: str) -> int:
     count = len(stored[ID])
     archived = ledger.common.archived
     with ledger.database.write() as connection:
-        ledger.check(connection, entry.kind)
+        ledger.check(connection, entry.kind, life=life)
         mine = (archived.c.kind == entry.kind) & (archived.c.day == entry.day) & (archived.c.file == entry.file)
         if connection.execute(delete(archived).where(mine)).rowcount != 1:
             return 0  # Another process was faster.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, cast
@@ -50,7 +51,7 @@ class Dictionary:
         self._defaults = tuple(defaults)
         self._known: dict[Row, int] = {}
         self._recent: dict[bytes, int] = {}
-        self._held: frozenset[bytes] = frozenset()
+        self._held = threading.local()
 
     def numbers(self, rows: Sequence[Row]) -> list[int]:
         """The number of each row; new rows are committed first, in a transaction of their own.
@@ -85,14 +86,14 @@ class Dictionary:
     def holds(self, connection: Connection) -> bool:
         """Whether the rows that were numbered or read since `settle` have the same numbers in a transaction."""
         recent = self._recent.copy()
-        self._held = frozenset(recent)
+        self._held.digests = recent.keys()
         return not recent or self._found_in(connection, sorted(recent)) == recent
 
     def settle(self) -> None:
-        """Know that the rows that `holds` has looked at are there to stay."""
-        for digest in self._held:
+        """Know that the rows that `holds` has looked at, in this thread's transaction, are there to stay."""
+        for digest in getattr(self._held, "digests", ()):
             self._recent.pop(digest, None)
-        self._held = frozenset()
+        self._held.digests = ()
 
     def forget(self) -> None:
         """Look all rows up again from now on."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from accounting.booking.dictionary import AT_ONCE, Dictionary, Row
 from accounting.snapshot_tables import SnapshotTables, Tables
@@ -15,6 +16,9 @@ from siteward.records import Kind
 from siteward.records.declaration import Column
 from siteward.server.database import Conflict, Database
 
+LATEST: Final = 8
+"""Transactions of this process that are looked for: the one that was committed last may not be the last to say so."""
+LOST: Final = "the database has lost what this process had written: it was put back, or another server took over"
 log = get_logger(__name__)
 
 
@@ -26,8 +30,8 @@ class Numbers:
     """Numbers that are kept in memory, for all threads of a process.
 
     A database that is put back from a backup, or a standby that takes over a moment behind, has lost the latest rows,
-    and gives their numbers to others. So each transaction that books looks first whether the last one of this process
-    is there still, and the rows that were numbered since.
+    and gives their numbers to others. So each transaction that books looks first whether the last ones of this process
+    are there still, and the rows that were numbered since.
     """
 
     def __init__(self, database: Database, common: CommonTables, tables: Mapping[str, Tables]) -> None:
@@ -39,7 +43,8 @@ class Numbers:
             tables: of each kind, by its name.
         """
         self._entries = common.entries
-        self._entry: int | None = None
+        self._latest: deque[int] = deque(maxlen=LATEST)
+        self._life = 0
         self._producers = Dictionary(database, common.producers, [None])
         self._series = {
             name: Dictionary(database, each.series, [column.default for column in bucketed(each.kind)])
@@ -77,20 +82,31 @@ class Numbers:
         """The number of each producer."""
         return self._producers.numbers([(name,) for name in names])
 
-    def refuse_lost(self, connection: Connection) -> None:
+    @property
+    def life(self) -> int:
+        """How often all numbers were forgotten: to be read before numbers are, for `refuse_lost`."""
+        return self._life
+
+    def refuse_lost(self, connection: Connection, life: int | None = None) -> None:
         """Look whether the database of a transaction has all that these numbers were read from.
 
+        Args:
+            connection: of the transaction.
+            life: `life` before the numbers were read that are used in it; None where none were.
+
         Raises:
-            Lost: it has not; from now on they are read again.
+            Lost: it has not, or another thread has noticed so meanwhile; from now on they are read again.
         """
-        if self._is_there(connection) and all(each.holds(connection) for each in self._dictionaries()):
-            return
-        self._entry = None
-        for each in self._dictionaries():
-            each.forget()
-        message = "the database has lost what this process had written: it was put back, or another server took over"
-        log.warning(message)
-        raise Lost(message)
+        if not (self._are_there(connection) and all(each.holds(connection) for each in self._dictionaries())):
+            # Before anything is forgotten: who looks at what is half forgotten sees that it is another life.
+            self._life += 1
+            self._latest.clear()
+            for each in self._dictionaries():
+                each.forget()
+            log.warning(LOST)
+            raise Lost(LOST)
+        if life is not None and life != self._life:
+            raise Lost(LOST)
 
     def settle(self, entry: int) -> None:
         """Know that a transaction of this process was committed in which nothing was lost.
@@ -98,15 +114,16 @@ class Numbers:
         Args:
             entry: that it has left.
         """
-        self._entry = entry
+        self._latest.append(entry)
         for each in self._dictionaries():
             each.settle()
 
-    def _is_there(self, connection: Connection) -> bool:
-        if self._entry is None:
+    def _are_there(self, connection: Connection) -> bool:
+        latest = tuple(self._latest)
+        if not latest:
             return True
-        mine = select(self._entries.c[ENTRY]).where(self._entries.c[ENTRY] == self._entry)
-        return connection.execute(mine).first() is not None
+        mine = select(func.count()).where(self._entries.c[ENTRY].in_(latest))
+        return int(connection.execute(mine).scalar_one()) == len(set(latest))
 
     def _dictionaries(self) -> Iterator[Dictionary]:
         yield self._producers

@@ -109,8 +109,8 @@ class Snapshots:
         # A revision may have come from another producer than those that were known before.
         self.lock(producers.values())
         added, taken = self._here(new, names), self._here(old, names)
-        others = self._others({time for _, time in (*added.counts, *taken.counts)}, entry)
-        self._refuse_archived({time for _, time in (*added.counts, *taken.counts)})
+        times = {time for _, time in (*added.counts, *taken.counts)}
+        others = self._others(times, entry)
         anew = {(time // (DAY * SECOND), series) for series, time in taken.counts}
         anew |= {(time // (DAY * SECOND), series) for series, time in added.counts if (series, time) in others.counts}
         if anew or taken.cycles:
@@ -119,6 +119,7 @@ class Snapshots:
         self._merge(new, anew)
         self._remake(self._tables.buckets, SERIES, anew, self._seen_anew)
         self._book_cycles(added, taken, others, producers)
+        self._refuse_archived(times)
 
     def remake(self, changed: Rows, tiers: Sequence[Tier]) -> None:
         """Make the days of records anew that were changed, put or removed in their table.
@@ -135,11 +136,11 @@ class Snapshots:
         names = self._producers_of({series for series, _ in spots})
         producers = self._numbers_of(set(names.values()))
         self.lock(producers.values())
-        self._refuse_archived({time for _, time in spots})
         anew = {(time // (DAY * SECOND), series) for series, time in spots}
         self._remake(self._tables.buckets, SERIES, anew, self._seen_anew)
         looks = {(day, producers[names[series]]) for day, series in anew}
         self._remake(self._tables.cycles, PRODUCER, looks, self._looked_anew)
+        self._refuse_archived({time for _, time in spots})
 
     def _producers_of(self, series: Iterable[int]) -> dict[int, str]:
         table = self._tables.series
@@ -182,7 +183,10 @@ class Snapshots:
         return found
 
     def _refuse_archived(self, times: Iterable[int]) -> None:
-        """After a look at the records, which are in their table as long as no file of theirs is entered."""
+        """After the last look at records, which are in their table as long as no file of theirs is entered.
+
+        Who archives waits for nobody who books, and databases show each statement what was committed before it.
+        """
         archived = self._common.archived
         days = {time // (DAY * SECOND) * DAY for time in times}
         mine = (archived.c.kind == self._kind.name) & archived.c.day.in_(days)

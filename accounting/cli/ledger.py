@@ -93,7 +93,7 @@ def compact(context: typer.Context) -> None:
 @changes(Permission.PLATFORM)
 def archive(
     context: typer.Context,
-    before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or -400d.")],
+    before: Annotated[str, typer.Argument(help="Days that end here or earlier: a date, or, after `--`, -400d.")],
     kind: Annotated[list[str] | None, typer.Option(help="Kind; may be repeated. All by default.")] = None,
     folder: Annotated[str, typer.Option("--folder", help="Of the files; by default as the settings say.")] = "",
 ) -> None:

@@ -7,14 +7,14 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, FromClause, column, select, table
+from sqlalchemy import Connection, FromClause, column, func, select, table
 from sqlalchemy.sql import ColumnElement
 
 from accounting.booking.adjustments import ALL_VOS, PeriodState
 from accounting.ledger import Ledger
 from accounting.periods.closed_months import ClosedMonth, closed_period, meaning_of, periods_in
 from accounting.periods.closing import note_signature
-from accounting.tables import CLOSING, SERIES, START, KindTables
+from accounting.tables import CLOSING, RECORDS, SERIES, START, KindTables
 from accounting.upkeep.months import month_end
 
 VO: Final = "vo"
@@ -91,12 +91,15 @@ def digest_of_period(connection: Connection, ledger: Ledger, period: ClosedMonth
 
 
 def has_figures(ledger: Ledger, period: ClosedMonth) -> bool:
-    """Whether anything that ended in the month, of those whose it is, is booked."""
+    """Whether anything that ended in the month, of those whose it is, is booked; what was moved away leaves zeros."""
     tables = ledger.tables[period.kind]
+    series, records = tables.by_end.c[SERIES], tables.by_end.c[RECORDS]
     question = (
-        select(tables.by_end.c[START])
+        select(series)
         .select_from(_joined(tables.by_end, tables.series))
         .where(*_within(tables.by_end, period, is_adjusting=False), *_of_vos(tables.series, period))
+        .group_by(series)
+        .having(func.sum(records) != 0)
         .limit(1)
     )
     with ledger.database.read() as connection:

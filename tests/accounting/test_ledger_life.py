@@ -22,9 +22,11 @@ from siteward import extensions
 from siteward.cli.verbs import ALL_VOS
 from siteward.kinds import load_kinds
 from siteward.records import microseconds
+from siteward.server.database import Conflict
 from siteward.server.resources import Resources
 from siteward.settings import AccountingSettings, CollectorSettings, Settings
 from siteward.settings_sections import BookedKindSettings
+from siteward.sinks import SinkUnavailable
 
 NOW = datetime.now(UTC)
 OLD = NOW.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=20)
@@ -106,15 +108,16 @@ def test_old_records_are_archived_by_themselves(settings: Settings, tmp_path: Pa
         assert all((tmp_path / "files" / file.file).is_file() for file in found)
 
 
+@pytest.mark.parametrize("error", [ArchiveError, Conflict, SinkUnavailable])
 def test_a_kind_that_cannot_be_archived_now_keeps_no_other(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """Such as one with an unfinished correction: the task fails and says of which, when the others are archived."""
 
     def refusing(ledger: Ledger, folder: Path, until: datetime, kinds: Sequence[str]) -> Iterator[File]:
         if kinds == ("cloud-vm",):
             message = "correction 7 is unfinished"
-            raise ArchiveError(message)
+            raise error(message)
         return archive(ledger, folder, until, kinds)
 
     monkeypatch.setattr("accounting.tasks.archive", refusing)

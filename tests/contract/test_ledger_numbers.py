@@ -6,15 +6,17 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from ledger_databases import Place, emptied, prepared
 from snapshot_model import LEVEL, level, level_batch
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, select
 from usage_model import FIRST, SOON, USE, batch, many, use
 from viewers import answered
 
+from accounting.archive.archiving import archive
 from accounting.booking.numbers import Lost
 from accounting.checks.numbered import BadNumber
 from accounting.checks.signing import sign_compared
@@ -22,6 +24,7 @@ from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.periods.closed_months import PeriodError
 from accounting.periods.closing import close
+from accounting.tables import ENTRY
 from accounting.upkeep.months import parse_month
 from siteward.records import microseconds
 from siteward.server.database import Database
@@ -146,6 +149,61 @@ def test_a_database_that_was_put_back_is_noticed(open_database: Opens, tmp_path:
     assert ledger.write(batch([use(4, site="X"), use(5, site="OLD")])).outcomes == [Outcome.STORED] * 2
     assert by_site(other) == {"OLD": 2, "X": 1, "Y": 1}
     assert found(other, tmp_path) == []
+
+
+def test_what_one_thread_notices_no_other_books_over(open_database: Opens, tmp_path: Path) -> None:
+    """A thread that has its numbers already is told as well, when another one has noticed the loss before it looks."""
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([use(1, site="OLD")]))
+    backup = read(ledger)
+    ledger.write(batch([use(2, site="X")]))
+    put_back(ledger, backup)
+    other = Ledger(open_database(), {"use": USE}, ledger.clock)
+    other.write(batch([use(3, site="Y")]))
+    number = ledger.numbers.producers_of
+
+    def meanwhile(names: Sequence[str]) -> list[int]:
+        ledger.numbers.producers_of = number  # type: ignore[method-assign]  # once.
+        noticing = Thread(target=ledger.write, args=(batch([use(6, site="OLD")]),))
+        noticing.start()
+        noticing.join()
+        return number(names)
+
+    ledger.numbers.producers_of = meanwhile  # type: ignore[method-assign]  # between numbers and transaction.
+    ledger.write(batch([use(4, site="X"), use(5, site="OLD")]))
+    assert by_site(other) == {"OLD": 3, "X": 1, "Y": 1}
+    assert found(other, tmp_path) == []
+
+
+def test_whoever_only_reads_notices_it_too(open_database: Opens, tmp_path: Path) -> None:
+    """Else it would take archived records for those of other series, and refuse to have months signed."""
+    ledger = emptied(open_database(), USE, SOON)
+    ledger.write(batch([use(1, site="OLD")]))
+    backup = read(ledger)
+    ledger.write(batch([use(2, site="X")]))
+    put_back(ledger, backup)
+    other = Ledger(open_database(), {"use": USE}, ledger.clock)
+    other.write(batch([use(3, site="Y")]))
+    other.write(batch([use(4, site="X")]))
+    assert list(archive(other, tmp_path, SOON))
+    assert found(other, tmp_path) == []
+    assert found(ledger, tmp_path) == []
+
+
+def test_a_writer_that_is_late_to_say_so_hides_no_loss(open_database: Opens) -> None:
+    """Of several threads, the one that committed last need not be the last to know it."""
+    ledger = emptied(open_database(), USE, SOON)
+    entry = ledger.common.entries.c[ENTRY]
+    ledger.write(batch([use(1)]))
+    with ledger.database.read() as connection:
+        first = connection.scalar(select(entry))
+    ledger.write(batch([use(2)]))
+    assert first is not None
+    ledger.numbers.settle(first)
+    with ledger.database.write() as connection:
+        connection.execute(ledger.common.entries.delete().where(entry != first))
+    with pytest.raises(Lost), ledger.database.read() as connection:
+        ledger.check(connection, "use")
 
 
 def test_whoever_changes_the_ledger_looks_first(open_database: Opens) -> None:

@@ -27,7 +27,7 @@ from accounting.migrations import revisions, standing
 from accounting.periods.adjusted import Portion, adjustments_of
 from accounting.periods.closed_months import PeriodError, PeriodStateError, find_period, periods_in
 from accounting.periods.closing import close, reopen
-from accounting.periods.signatures import sign, verified_periods
+from accounting.periods.signatures import has_figures, sign, verified_periods
 from accounting.tables import BY_KEY
 from accounting.upkeep.months import parse_month
 from siteward.query import Filter, QueryError
@@ -234,6 +234,16 @@ def test_a_digest_is_that_of_one_vos_figures(ledger: Ledger) -> None:
     assert "not those that emil signed for the VO one" in wrong.why
     with pytest.raises(PeriodError, match="1 sums of the month are not what its records say"):
         sign_compared(other, NOWHERE, "use", JANUARY, "emil", "one")
+
+
+def test_a_month_from_which_everything_was_moved_has_no_figures(ledger: Ledger) -> None:
+    """Nor has one of a VO that has none in it; rows of buckets stay, with nothing in them."""
+    corrected_by(ledger, Action.MOVE, "name=0", given=("vo=two",))
+    held = {vo: has_figures(ledger, close(ledger, "use", JANUARY, "dora", vo)) for vo in ("one", "two")}
+    assert held == {"one": False, "two": True}
+    assert has_figures(ledger, close(ledger, "use", parse_month("2026-02"), "dora")) is False
+    ledger.write(batch([use(9, vo="three")]))
+    assert has_figures(ledger, close(ledger, "use", JANUARY, "dora")) is True
 
 
 def test_periods_of_vos_are_guarded(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_databases import TIERS, emptied, retiered
+from ledger_databases import TIERS, emptied, in_brief, retiered
 from searching import searched
 from snapshot_model import (
     ALONE,
@@ -32,6 +33,9 @@ from viewers import answered
 
 from accounting.archive.archiving import archive
 from accounting.archive.restoring import restore
+from accounting.booking.postings import Postings
+from accounting.booking.snapshots import Snapshots
+from accounting.checks.verifying import Counts, Scope, verify
 from accounting.ledger import Ledger
 from accounting.query.calendar import periods_of
 from accounting.topology.attributes import Entry
@@ -190,6 +194,29 @@ def test_a_day_may_be_archived_in_several_files(
     written = ledger.write(level_batch([level(number) for number in range(4)]))
     assert written.outcomes == [*[Outcome.DUPLICATE] * 3, Outcome.REJECTED]
     assert [*written.reasons] == [3]
+
+
+@in_brief
+def test_a_day_that_is_archived_while_it_is_made_anew(
+    open_database: Callable[[], Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records go between two looks at them: what would be made of none is not kept, and the late one waits."""
+    ledger = emptied(open_database(), LEVEL, FIRST + timedelta(days=3))
+    ledger.write(level_batch([level(number, time=after(hours=number)) for number in range(5)]))
+    other = Ledger(open_database(), {"level": LEVEL}, ledger.clock)
+    look = Snapshots._seen_anew  # what it does inside.
+
+    def meanwhile(self: Snapshots, day: int, series: Sequence[int]) -> Postings:
+        monkeypatch.setattr(Snapshots, "_seen_anew", look)
+        assert [file.records for file in archive(other, tmp_path, FIRST + timedelta(days=1))] == [5]
+        return look(self, day, series)
+
+    monkeypatch.setattr(Snapshots, "_seen_anew", meanwhile)
+    written = ledger.write(level_batch([level(77, time=after(hours=2), used=7)]))
+    assert written.outcomes == [Outcome.REJECTED]
+    assert "restore" in str(written.reasons[0])
+    assert ask(ledger, "records", "sum:used").totals == (5, 500)
+    assert list(verify(ledger, Scope(tmp_path), Counts())) == []
 
 
 def test_writers_and_compaction_at_once_lose_nothing(database: Database) -> None:
