@@ -135,7 +135,8 @@ def _write(records: list[Fields]) -> Step:
     def act(ledger: Ledger, model: Model) -> None:
         assert not ledger.write(batch(records)).reasons
         model.arrived += records
-        model.vos |= {record["vo"] for record in records}
+        # Of a record that comes twice in one batch, only the newest revision is looked at.
+        model.vos |= {record["vo"] for record in newest(records)}
 
     return act
 
