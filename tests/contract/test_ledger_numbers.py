@@ -133,9 +133,8 @@ def test_every_series_of_many_records_is_what_was_numbered(open_database: Opens,
     assert found(ledger, tmp_path) == []
 
 
-@pytest.mark.parametrize("is_booked", [True, False], ids=["booked", "only numbered"])
-def test_a_database_that_was_put_back_is_noticed(open_database: Opens, tmp_path: Path, is_booked: bool) -> None:  # noqa: FBT001
-    """A writer that goes on meanwhile does not book under numbers that are another's by now."""
+def put_back_beneath(open_database: Opens, *, is_booked: bool = True) -> tuple[Ledger, Ledger]:
+    """A ledger whose database was put back to before it knew the site X, and one that has given X's number to Y."""
     ledger = emptied(open_database(), USE, SOON)
     ledger.write(batch([use(1, site="OLD")]))
     backup = read(ledger)
@@ -146,6 +145,13 @@ def test_a_database_that_was_put_back_is_noticed(open_database: Opens, tmp_path:
     put_back(ledger, backup)
     other = Ledger(open_database(), {"use": USE}, ledger.clock)
     other.write(batch([use(3, site="Y")]))
+    return ledger, other
+
+
+@pytest.mark.parametrize("is_booked", [True, False], ids=["booked", "only numbered"])
+def test_a_database_that_was_put_back_is_noticed(open_database: Opens, tmp_path: Path, is_booked: bool) -> None:  # noqa: FBT001
+    """A writer that goes on meanwhile does not book under numbers that are another's by now."""
+    ledger, other = put_back_beneath(open_database, is_booked=is_booked)
     assert ledger.write(batch([use(4, site="X"), use(5, site="OLD")])).outcomes == [Outcome.STORED] * 2
     assert by_site(other) == {"OLD": 2, "X": 1, "Y": 1}
     assert found(other, tmp_path) == []
@@ -153,13 +159,7 @@ def test_a_database_that_was_put_back_is_noticed(open_database: Opens, tmp_path:
 
 def test_what_one_thread_notices_no_other_books_over(open_database: Opens, tmp_path: Path) -> None:
     """A thread that has its numbers already is told as well, when another one has noticed the loss before it looks."""
-    ledger = emptied(open_database(), USE, SOON)
-    ledger.write(batch([use(1, site="OLD")]))
-    backup = read(ledger)
-    ledger.write(batch([use(2, site="X")]))
-    put_back(ledger, backup)
-    other = Ledger(open_database(), {"use": USE}, ledger.clock)
-    other.write(batch([use(3, site="Y")]))
+    ledger, other = put_back_beneath(open_database)
     number = ledger.numbers.producers_of
 
     def meanwhile(names: Sequence[str]) -> list[int]:
@@ -177,13 +177,7 @@ def test_what_one_thread_notices_no_other_books_over(open_database: Opens, tmp_p
 
 def test_whoever_only_reads_notices_it_too(open_database: Opens, tmp_path: Path) -> None:
     """Else it would take archived records for those of other series, and refuse to have months signed."""
-    ledger = emptied(open_database(), USE, SOON)
-    ledger.write(batch([use(1, site="OLD")]))
-    backup = read(ledger)
-    ledger.write(batch([use(2, site="X")]))
-    put_back(ledger, backup)
-    other = Ledger(open_database(), {"use": USE}, ledger.clock)
-    other.write(batch([use(3, site="Y")]))
+    ledger, other = put_back_beneath(open_database)
     other.write(batch([use(4, site="X")]))
     assert list(archive(other, tmp_path, SOON))
     assert found(other, tmp_path) == []

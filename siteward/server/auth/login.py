@@ -210,7 +210,7 @@ def _check(claims: Claims, issuer: IssuerSettings, nonce: str, now: float) -> No
 
 def local_path(to: str) -> str:
     """A path on this server, whatever was asked for: nobody is sent elsewhere by a link to our log-in."""
-    # As browsers read it, who take `///elsewhere` and `/\\elsewhere` for another server's address.
+    # As browsers read it, who take `///elsewhere` and `/\elsewhere` for another server's address.
     is_path = to.startswith("/") and not to.startswith(("//", "/\\"))
     return to if is_path and len(to) <= LONGEST_PATH and to.isprintable() else "/"
 
